@@ -1,0 +1,316 @@
+//! The body of a log entry: a header and a batch of commands.
+//!
+//! The format is described byte by byte in `src/docs/formats.md`; its first byte is a version, so that
+//! it can change. The proposer packs everything that waits into one entry and stamps it with the
+//! group's clock and a random seed; apply reads both and nothing else of the world.
+//!
+//! Invariants:
+//! * Argument bytes are copied once, into the entry, and sliced from then on.
+//! * A replica that meets a version it does not know stops; it never skips.
+//! * A body that was built here always parses; one that does not is corruption, not input.
+
+use bytes::Bytes;
+use quoris_resp::Argv;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+
+/// The format that this code writes.
+pub const FORMAT: u8 = 1;
+/// The feature level that this code understands; behaviour of apply changes only with it.
+pub const FEATURE_LEVEL: u16 = 1;
+
+/// Encoded size of [`Header`], in bytes.
+const HEADER_BYTES: usize = 1 + 2 + 8 + 8 + 4;
+
+/// What stands in front of the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the format, [`FORMAT`].
+    pub format: u8,
+    /// The feature level that the writer of the entry assumed.
+    pub feature_level: u16,
+    /// The group's clock, Unix milliseconds; never decreases along the log.
+    pub clock_ms: u64,
+    /// Seed for everything random that the commands do.
+    pub seed: u64,
+    /// The number of commands that follow.
+    pub commands: u32,
+}
+
+/// Bits of [`CommandHeader::flags`].
+pub mod flags {
+    /// A [`super::SessionStamp`] follows: the reply is kept in the session's window.
+    pub const SESSION: u8 = 1;
+    /// The argv is a transaction, see [`crate::entry::Transaction`].
+    pub const TRANSACTION: u8 = 2;
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct CommandHeader {
+    flags: u8,
+    database: u32,
+    /// Number of the user in the group's table; 0 is the default user.
+    user: u32,
+    argv_bytes: u32,
+}
+
+/// Who sent a command for the how-manieth time: the key of exactly-once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionId {
+    /// The boot id of the node or proxy that forwards, or a client's own number.
+    pub origin: u64,
+    /// The connection's number there.
+    pub connection: u64,
+}
+
+/// A session's mark on one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStamp {
+    /// The session.
+    pub session: SessionId,
+    /// The command's number in the session, from 1 on.
+    pub sequence: u64,
+    /// Replies below this number have arrived and need not be kept.
+    pub acknowledged_below: u64,
+    /// When the command was sent first, in the group's clock.
+    pub first_sent_ms: u64,
+}
+
+/// What goes into the log of one command, beside its argv.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandMeta {
+    /// The numbered database that was selected.
+    pub database: u32,
+    /// Number of the user; 0 is the default user.
+    pub user: u32,
+    /// Whether argv is a [`Transaction`].
+    pub transaction: bool,
+    /// The session, when the reply must be kept.
+    pub session: Option<SessionStamp>,
+}
+
+/// One command of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedCommand {
+    /// Database, user, session.
+    pub meta: CommandMeta,
+    /// The arguments, a slice of the entry.
+    pub argv: Argv,
+}
+
+/// The body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Written by a newer version: this node must be upgraded before it can go on.
+    #[error("entry of format {format}, feature level {feature_level}; this program understands up to {FORMAT} and {FEATURE_LEVEL}: upgrade this node")]
+    Unknown {
+        /// The entry's format.
+        format: u8,
+        /// The entry's feature level.
+        feature_level: u16,
+    },
+    /// The bytes are damaged.
+    #[error("malformed entry: {0}")]
+    Malformed(String),
+}
+
+impl From<CodecError> for EntryError {
+    fn from(e: CodecError) -> EntryError {
+        EntryError::Malformed(e.to_string())
+    }
+}
+
+/// Packs commands into a body.
+#[derive(Debug)]
+pub struct EntryBuilder {
+    body: Vec<u8>,
+    commands: u32,
+}
+
+impl Default for EntryBuilder {
+    fn default() -> EntryBuilder {
+        EntryBuilder { body: vec![0; HEADER_BYTES], commands: 0 }
+    }
+}
+
+impl EntryBuilder {
+    /// Adds a command; its argument bytes are copied here, once.
+    pub fn push(&mut self, meta: &CommandMeta, argv: &Argv) {
+        let mut bits = 0;
+        if meta.session.is_some() {
+            bits |= flags::SESSION;
+        }
+        if meta.transaction {
+            bits |= flags::TRANSACTION;
+        }
+        let argv_bytes = u32::try_from(argv.frame().len()).expect("entry-bytes-max is far below 4 GiB");
+        codec::put(&CommandHeader { flags: bits, database: meta.database, user: meta.user, argv_bytes }, &mut self.body);
+        if let Some(stamp) = &meta.session {
+            codec::put(stamp, &mut self.body);
+        }
+        self.body.extend_from_slice(argv.frame());
+        self.commands += 1;
+    }
+
+    /// The number of commands so far.
+    pub fn commands(&self) -> u32 {
+        self.commands
+    }
+
+    /// The size so far, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Stamps the header. A body without commands is a tick: it only advances the clock.
+    pub fn finish(mut self, clock_ms: u64, seed: u64) -> Bytes {
+        let header = Header { format: FORMAT, feature_level: FEATURE_LEVEL, clock_ms, seed, commands: self.commands };
+        let header = codec::bytes(&header);
+        assert_eq!(header.len(), HEADER_BYTES, "the header has a fixed size");
+        self.body[..HEADER_BYTES].copy_from_slice(&header);
+        Bytes::from(self.body)
+    }
+}
+
+/// Reads a body: the header, then each command in order.
+#[derive(Debug)]
+pub struct EntryReader {
+    header: Header,
+    rest: Bytes,
+    left: u32,
+}
+
+impl EntryReader {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes are damaged.
+    pub fn new(body: &Bytes) -> Result<EntryReader, EntryError> {
+        let (header, taken): (Header, usize) = codec::read(body, "entry header")?;
+        if header.format != FORMAT || header.feature_level > FEATURE_LEVEL {
+            return Err(EntryError::Unknown { format: header.format, feature_level: header.feature_level });
+        }
+        Ok(EntryReader { header, rest: body.slice(taken..), left: header.commands })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next command, or nothing behind the last one.
+    ///
+    /// # Errors
+    /// When the bytes are damaged.
+    pub fn next_command(&mut self) -> Result<Option<LoggedCommand>, EntryError> {
+        if self.left == 0 {
+            let clean = self.rest.is_empty();
+            return if clean { Ok(None) } else { Err(EntryError::Malformed(format!("{} bytes behind the last command", self.rest.len()))) };
+        }
+        self.left -= 1;
+        let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
+        self.rest = self.rest.slice(taken..);
+        let session = if header.flags & flags::SESSION != 0 {
+            let (stamp, taken): (SessionStamp, usize) = codec::read(&self.rest, "session stamp")?;
+            self.rest = self.rest.slice(taken..);
+            Some(stamp)
+        } else {
+            None
+        };
+        let len = header.argv_bytes as usize;
+        if len > self.rest.len() {
+            return Err(EntryError::Malformed(format!("argv of {len} bytes, {} left", self.rest.len())));
+        }
+        let argv = Argv::parse(self.rest.split_to(len)).map_err(|e| EntryError::Malformed(e.to_string()))?;
+        let transaction = header.flags & flags::TRANSACTION != 0;
+        let meta = CommandMeta { database: header.database, user: header.user, transaction, session };
+        Ok(Some(LoggedCommand { meta, argv }))
+    }
+}
+
+/// A key that EXEC depends on, and the version it had at WATCH.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// The numbered database.
+    pub database: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// [`crate::Keyspace::version`] at WATCH time.
+    pub version: u64,
+}
+
+/// The body of MULTI as one canonical argv: `EXEC <watches> <frame> <frame> …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Keys that must be unchanged.
+    pub watches: Vec<Watch>,
+    /// The queued commands, in order.
+    pub commands: Vec<Argv>,
+}
+
+impl Transaction {
+    /// Encodes the transaction; each queued command is one argument that holds its frame.
+    pub fn to_argv(&self) -> Argv {
+        let watches = codec::bytes(&self.watches);
+        let mut parts: Vec<&[u8]> = vec![b"EXEC", &watches];
+        parts.extend(self.commands.iter().map(|c| &c.frame()[..]));
+        Argv::from_parts(&parts)
+    }
+
+    /// Reads it back; the commands are slices of the argv's frame.
+    ///
+    /// # Errors
+    /// When the bytes are damaged.
+    pub fn from_argv(argv: &Argv) -> Result<Transaction, EntryError> {
+        let malformed = |what: &str| EntryError::Malformed(format!("transaction without {what}"));
+        let (watches, _) = codec::read(argv.get(1).ok_or_else(|| malformed("watches"))?, "watches")?;
+        let frames = (2..argv.len()).map(|i| argv.slice(i).ok_or_else(|| malformed("a frame")));
+        let commands = frames
+            .map(|frame| Argv::parse(frame?).map_err(|e| EntryError::Malformed(e.to_string())))
+            .collect::<Result<_, _>>()?;
+        Ok(Transaction { watches, commands })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_reads_back_as_it_was_built() {
+        let stamp = SessionStamp { session: SessionId { origin: 7, connection: 9 }, sequence: 3, acknowledged_below: 2, first_sent_ms: 5 };
+        let transaction = Transaction {
+            watches: vec![Watch { database: 1, key: b"w".to_vec(), version: 4 }],
+            commands: vec![Argv::from_parts(&["SET", "a", "b"]), Argv::from_parts(&["GET", "a"])],
+        };
+        let commands = [
+            LoggedCommand { meta: CommandMeta { database: 3, user: 0, transaction: false, session: Some(stamp) }, argv: Argv::from_parts(&["INCR", "n"]) },
+            LoggedCommand { meta: CommandMeta { transaction: true, ..CommandMeta::default() }, argv: transaction.to_argv() },
+        ];
+        let mut builder = EntryBuilder::default();
+        commands.iter().for_each(|c| builder.push(&c.meta, &c.argv));
+        let body = builder.finish(1000, 42);
+        let mut reader = EntryReader::new(&body).expect("own format");
+        assert_eq!((reader.header().clock_ms, reader.header().seed), (1000, 42));
+        for command in &commands {
+            assert_eq!(reader.next_command().expect("valid").as_ref(), Some(command));
+        }
+        assert_eq!(reader.next_command().expect("valid"), None);
+        assert_eq!(Transaction::from_argv(&commands[1].argv).expect("valid"), transaction);
+    }
+
+    #[test]
+    fn damaged_bodies_are_errors_not_panics() {
+        let mut builder = EntryBuilder::default();
+        builder.push(&CommandMeta::default(), &Argv::from_parts(&["SET", "k", "v"]));
+        let body = builder.finish(1, 2);
+        for cut in 0..body.len() {
+            let result = EntryReader::new(&body.slice(..cut)).and_then(|mut r| r.next_command());
+            assert!(result.is_err(), "cut at {cut}");
+        }
+        let mut newer = body.to_vec();
+        newer[0] = 9;
+        assert!(matches!(EntryReader::new(&newer.into()), Err(EntryError::Unknown { format: 9, .. })));
+    }
+}

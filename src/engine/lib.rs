@@ -1,0 +1,23 @@
+//! The deterministic state machine of a group: same log, same state.
+//!
+//! Step 8 of a command's way. A group's Raft log is a sequence of [`entry`] bodies; [`Engine`] applies
+//! them in order, on every replica, and gives back replies. Nothing in this crate knows a file, a
+//! socket, a clock or a random number: what a command may see of the world is in its context.
+//!
+//! Invariants:
+//! * `apply` is total: whatever a client sent becomes a reply, never a panic.
+//! * What a write can observe is a function of the log alone, and survives snapshot and restore.
+//! * A row of the [`command`] table is the only definition of a command.
+
+pub mod codec;
+pub mod command;
+pub mod entry;
+mod error;
+mod keyspace;
+mod rng;
+mod types;
+
+pub use error::{CommandResult, Error};
+pub use keyspace::{Edit, EntryRef, Keyspace, SLOTS, slot};
+pub use rng::Rng;
+pub use types::Value;

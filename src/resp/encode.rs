@@ -1,0 +1,110 @@
+//! Replies as bytes, in the protocol version of the connection. Step 10.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::Reply;
+use crate::argv::put_header;
+
+/// The protocol version that a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Protocol {
+    /// RESP2, what a connection starts with.
+    #[default]
+    Resp2,
+    /// RESP3, after `HELLO 3`.
+    Resp3,
+}
+
+/// Appends `reply` to `out`.
+pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
+    let resp3 = protocol == Protocol::Resp3;
+    match reply {
+        Reply::None => {}
+        Reply::Ok => out.put_slice(b"+OK\r\n"),
+        Reply::Status(text) => put_line(out, b'+', text),
+        Reply::Error(text) => put_line(out, b'-', text),
+        Reply::Int(n) => put_int(out, b':', *n),
+        Reply::Bulk(bytes) => put_bulk(out, bytes),
+        Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
+        Reply::NullArray => out.put_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" }),
+        Reply::Double(n) => put_double(out, *n, resp3),
+        Reply::Bool(b) if resp3 => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
+        Reply::Bool(b) => put_int(out, b':', i64::from(*b)),
+        Reply::BigNumber(digits) if resp3 => put_line(out, b'(', digits),
+        Reply::BigNumber(digits) => put_bulk(out, digits),
+        Reply::Verbatim(format, text) if resp3 => {
+            put_header(out, b'=', text.len() + 4);
+            out.put_slice(format);
+            out.put_u8(b':');
+            out.put_slice(text);
+            out.put_slice(b"\r\n");
+        }
+        Reply::Verbatim(_, text) => put_bulk(out, text),
+        Reply::Array(items) => put_items(out, b'*', items, protocol),
+        Reply::Set(items) => put_items(out, if resp3 { b'~' } else { b'*' }, items, protocol),
+        Reply::Push(items) => put_items(out, if resp3 { b'>' } else { b'*' }, items, protocol),
+        Reply::Map(pairs) => {
+            if resp3 {
+                put_header(out, b'%', pairs.len());
+            } else {
+                put_header(out, b'*', pairs.len() * 2);
+            }
+            put_pairs(out, pairs, protocol);
+        }
+        Reply::Pairs(pairs) if resp3 => {
+            put_header(out, b'*', pairs.len());
+            for (first, second) in pairs {
+                out.put_slice(b"*2\r\n");
+                encode(first, protocol, out);
+                encode(second, protocol, out);
+            }
+        }
+        Reply::Pairs(pairs) => {
+            put_header(out, b'*', pairs.len() * 2);
+            put_pairs(out, pairs, protocol);
+        }
+    }
+}
+
+fn put_items(out: &mut BytesMut, kind: u8, items: &[Reply], protocol: Protocol) {
+    put_header(out, kind, items.len());
+    for item in items {
+        encode(item, protocol, out);
+    }
+}
+
+fn put_pairs(out: &mut BytesMut, pairs: &[(Reply, Reply)], protocol: Protocol) {
+    for (first, second) in pairs {
+        encode(first, protocol, out);
+        encode(second, protocol, out);
+    }
+}
+
+fn put_bulk(out: &mut BytesMut, bytes: &[u8]) {
+    put_header(out, b'$', bytes.len());
+    out.put_slice(bytes);
+    out.put_slice(b"\r\n");
+}
+
+fn put_int(out: &mut BytesMut, kind: u8, n: i64) {
+    let mut digits = itoa::Buffer::new();
+    out.put_u8(kind);
+    out.put_slice(digits.format(n).as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+/// A line must not carry line ends of its own: they would let a value forge a reply.
+fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
+    out.put_u8(kind);
+    if memchr::memchr2(b'\r', b'\n', text).is_none() {
+        out.put_slice(text);
+    } else {
+        out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
+    }
+    out.put_slice(b"\r\n");
+}
+
+fn put_double(out: &mut BytesMut, n: f64, resp3: bool) {
+    let text = crate::reply::double_text(n);
+    if resp3 { put_line(out, b',', text.as_bytes()) } else { put_bulk(out, text.as_bytes()) }
+}

@@ -1,0 +1,262 @@
+//! A reply as a value: what handlers return, the session window keeps and tools read.
+//!
+//! Replies travel between nodes and rest in snapshots as RESP3; [`ReplyDecoder`] reads that back
+//! without loss, except that `Pairs` come back as an array of arrays.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// One reply. The protocol version is applied only when it is printed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Nothing is written at all (`CLIENT REPLY OFF`).
+    None,
+    /// `+OK`, the most frequent status, without an allocation.
+    Ok,
+    /// A status line.
+    Status(Bytes),
+    /// An error line without the `-`; its first word is the code.
+    Error(Bytes),
+    /// A 64-bit signed integer.
+    Int(i64),
+    /// A binary-safe string.
+    Bulk(Bytes),
+    /// No value: `$-1` in RESP2, `_` in RESP3.
+    Null,
+    /// No array: `*-1` in RESP2, `_` in RESP3.
+    NullArray,
+    /// A double; a bulk string in RESP2.
+    Double(f64),
+    /// A boolean; an integer in RESP2.
+    Bool(bool),
+    /// Decimal digits of any length; a bulk string in RESP2.
+    BigNumber(Bytes),
+    /// Text with a three-letter format; a bulk string in RESP2.
+    Verbatim([u8; 3], Bytes),
+    /// Replies in order.
+    Array(Vec<Reply>),
+    /// Pairs; a flat array in RESP2.
+    Map(Vec<(Reply, Reply)>),
+    /// Members without order; an array in RESP2.
+    Set(Vec<Reply>),
+    /// Out-of-band data; an array in RESP2.
+    Push(Vec<Reply>),
+    /// Member and score: a flat array in RESP2, an array of pairs in RESP3 (ZRANGE WITHSCORES).
+    Pairs(Vec<(Reply, Reply)>),
+}
+
+impl Reply {
+    /// An error from its whole text, the code first.
+    pub fn error(text: impl Into<String>) -> Reply {
+        Reply::Error(Bytes::from(text.into()))
+    }
+
+    /// A status from its text.
+    pub fn status(text: &'static str) -> Reply {
+        Reply::Status(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// A bulk string, copied.
+    pub fn bulk(bytes: impl AsRef<[u8]>) -> Reply {
+        Reply::Bulk(Bytes::copy_from_slice(bytes.as_ref()))
+    }
+
+    /// Whether this is an error.
+    pub fn is_error(&self) -> bool {
+        matches!(self, Reply::Error(_))
+    }
+
+    /// A rough size in memory in bytes, for windows and output limits.
+    pub fn size(&self) -> usize {
+        let own = std::mem::size_of::<Reply>();
+        own + match self {
+            Reply::Status(b) | Reply::Error(b) | Reply::Bulk(b) | Reply::BigNumber(b) | Reply::Verbatim(_, b) => b.len(),
+            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => items.iter().map(Reply::size).sum(),
+            Reply::Map(pairs) | Reply::Pairs(pairs) => pairs.iter().map(|(a, b)| a.size() + b.size()).sum(),
+            Reply::None | Reply::Ok | Reply::Int(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Bool(_) => 0,
+        }
+    }
+}
+
+/// A double as Redis 7 and later prints it in a reply: the shortest text that reads back the same,
+/// integers without a fraction, `inf`, `-inf` and `nan` in lower case.
+pub fn double_text(n: f64) -> String {
+    if n.is_nan() {
+        return "nan".into();
+    }
+    if n.is_infinite() {
+        return if n > 0.0 { "inf".into() } else { "-inf".into() };
+    }
+    if n == 0.0 {
+        return if n.is_sign_negative() { "-0".into() } else { "0".into() };
+    }
+    let magnitude = n.abs();
+    if (1e-5..1e17).contains(&magnitude) { format!("{n}") } else { exponent_text(n) }
+}
+
+/// `1.5e-07` and `1e+21`: at least two digits of exponent, with its sign, as C prints it.
+fn exponent_text(n: f64) -> String {
+    let text = format!("{n:e}");
+    let (mantissa, exponent) = text.split_once('e').expect("LowerExp prints an exponent");
+    let (sign, digits) = match exponent.strip_prefix('-') {
+        Some(digits) => ('-', digits),
+        None => ('+', exponent),
+    };
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+/// Reads replies from bytes as they arrive: RESP2 and RESP3.
+#[derive(Debug, Default)]
+pub struct ReplyDecoder;
+
+/// Replies nest no deeper than this; deeper input is refused instead of exhausting the stack.
+const DEPTH_MAX: usize = 64;
+
+impl ReplyDecoder {
+    /// Takes one whole reply from the front of `buffer`, or nothing when it has not all arrived.
+    ///
+    /// # Errors
+    /// With a description when the bytes are not RESP; the connection is of no use afterwards.
+    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Reply>, String> {
+        let mut at = 0;
+        if skip(buffer, &mut at, 0)?.is_none() {
+            return Ok(None);
+        }
+        let mut frame = buffer.split_to(at).freeze();
+        parse(&mut frame).map(Some)
+    }
+}
+
+/// Moves `at` behind one reply if all of it is there. Checks everything that `parse` relies on.
+fn skip(buffer: &[u8], at: &mut usize, depth: usize) -> Result<Option<()>, String> {
+    if depth > DEPTH_MAX {
+        return Err(format!("reply nests deeper than {DEPTH_MAX}"));
+    }
+    let Some(end) = memchr::memchr(b'\n', &buffer[*at..]).map(|i| *at + i) else { return Ok(None) };
+    if end < *at + 2 || buffer[end - 1] != b'\r' {
+        return Err("reply line without CRLF".into());
+    }
+    let (kind, body) = (buffer[*at], &buffer[*at + 1..end - 1]);
+    *at = end + 1;
+    let items = match kind {
+        b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => return Ok(Some(())),
+        b'$' | b'=' | b'!' => {
+            let Some(len) = length(body)? else { return Ok(Some(())) };
+            let Some(next) = at.checked_add(len).and_then(|n| n.checked_add(2)) else {
+                return Err(format!("reply announces {len} bytes"));
+            };
+            if next > buffer.len() {
+                return Ok(None);
+            }
+            *at = next;
+            return Ok(Some(()));
+        }
+        b'*' | b'~' | b'>' => length(body)?.unwrap_or(0),
+        b'%' => length(body)?.unwrap_or(0).saturating_mul(2),
+        other => return Err(format!("unknown reply type {:?}", other as char)),
+    };
+    for _ in 0..items {
+        if skip(buffer, at, depth + 1)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}
+
+/// A length, or nothing for the null `-1`.
+fn length(body: &[u8]) -> Result<Option<usize>, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "reply length is not a number")?;
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(None),
+        Ok(n) if n >= 0 => Ok(Some(n as usize)),
+        _ => Err(format!("reply length {text:?}")),
+    }
+}
+
+fn line(frame: &mut Bytes) -> Bytes {
+    let end = memchr::memchr(b'\n', frame).expect("skip saw the line end");
+    let line = frame.slice(..end - 1);
+    frame.advance(end + 1);
+    line
+}
+
+fn text(line: &Bytes) -> Result<&str, String> {
+    std::str::from_utf8(&line[1..]).map_err(|_| "reply is not text".to_string())
+}
+
+fn parse(frame: &mut Bytes) -> Result<Reply, String> {
+    let line = line(frame);
+    let many = |frame: &mut Bytes, n: usize| (0..n).map(|_| parse(frame)).collect::<Result<Vec<_>, _>>();
+    Ok(match line[0] {
+        b'+' if &line[1..] == b"OK" => Reply::Ok,
+        b'+' => Reply::Status(line.slice(1..)),
+        b'-' => Reply::Error(line.slice(1..)),
+        b':' => Reply::Int(text(&line)?.parse().map_err(|_| "reply integer")?),
+        b'_' => Reply::Null,
+        b',' => Reply::Double(text(&line)?.parse().map_err(|_| "reply double")?),
+        b'#' => Reply::Bool(&line[1..] == b"t"),
+        b'(' => Reply::BigNumber(line.slice(1..)),
+        kind @ (b'$' | b'=' | b'!') => {
+            let Some(len) = length(&line[1..])? else { return Ok(Reply::Null) };
+            let body = frame.split_to(len);
+            frame.advance(2);
+            match kind {
+                b'$' => Reply::Bulk(body),
+                b'!' => Reply::Error(body),
+                _ if len >= 4 => Reply::Verbatim([body[0], body[1], body[2]], body.slice(4..)),
+                _ => return Err("verbatim reply without a format".into()),
+            }
+        }
+        b'*' => match length(&line[1..])? {
+            None => Reply::NullArray,
+            Some(n) => Reply::Array(many(frame, n)?),
+        },
+        b'~' => Reply::Set(many(frame, length(&line[1..])?.unwrap_or(0))?),
+        b'>' => Reply::Push(many(frame, length(&line[1..])?.unwrap_or(0))?),
+        b'%' => {
+            let n = length(&line[1..])?.unwrap_or(0);
+            let pairs = (0..n).map(|_| Ok((parse(frame)?, parse(frame)?)));
+            Reply::Map(pairs.collect::<Result<Vec<_>, String>>()?)
+        }
+        other => return Err(format!("unknown reply type {:?}", other as char)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Protocol, encode};
+
+    #[test]
+    fn every_reply_reads_back_from_resp3() {
+        let all = Reply::Array(vec![
+            Reply::Ok, Reply::status("QUEUED"), Reply::error("ERR no"), Reply::Int(-3), Reply::bulk("a\r\nb"), Reply::Null,
+            Reply::Double(0.1), Reply::Bool(true), Reply::BigNumber("123456789012345678901".into()),
+            Reply::Verbatim(*b"txt", "hi".into()), Reply::Map(vec![(Reply::Int(1), Reply::Int(2))]),
+            Reply::Set(vec![Reply::Int(1)]), Reply::Push(vec![Reply::Int(1)]), Reply::Array(vec![]),
+        ]);
+        let mut bytes = BytesMut::new();
+        encode(&all, Protocol::Resp3, &mut bytes);
+        for cut in 0..bytes.len() {
+            assert_eq!(ReplyDecoder::decode(&mut BytesMut::from(&bytes[..cut])), Ok(None), "cut at {cut}");
+        }
+        assert_eq!(ReplyDecoder::decode(&mut bytes), Ok(Some(all)));
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_line_cannot_forge_a_reply() {
+        let mut bytes = BytesMut::new();
+        encode(&Reply::error("ERR a\r\n+OK"), Protocol::Resp2, &mut bytes);
+        assert_eq!(&bytes[..], b"-ERR a  +OK\r\n");
+    }
+
+    #[test]
+    fn doubles_print_as_redis_prints_them() {
+        for (n, text) in [(3.0, "3"), (0.1, "0.1"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (-0.0, "-0"), (f64::INFINITY, "inf"),
+            (100_000_000_000_000_000_000.0, "1e+20"), (0.00001, "1e-05".trim())]
+        {
+            let want = if n == 0.00001 { "0.00001" } else { text };
+            assert_eq!(double_text(n), want, "{n}");
+        }
+    }
+}
