@@ -14,6 +14,7 @@ pub mod command;
 pub mod entry;
 mod error;
 mod keyspace;
+mod payload;
 mod rng;
 mod types;
 
