@@ -154,12 +154,12 @@ librocksdb-sys = { version = "=${version%%+*}", default-features = false, featur
 [workspace]
 TOML
     (
-        cd "$work"
+        cd "$work" || exit
         unset ROCKSDB_LIB_DIR ROCKSDB_STATIC ROCKSDB_INCLUDE_DIR ROCKSDB_COMPILE
         RUSTFLAGS=$flags CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_DEBUG=false exec cargo build --release
     ) >"$work/log" 2>&1 &
     # shellcheck disable=SC2064
-    trap "kill -- -$! 2>/dev/null; rm -rf '$work'" EXIT
+    trap "kill -- -$! 2>/dev/null || true; rm -rf '$work'" EXIT
     rocksdb_progress $! "$work"
     wait $! || status=$?
     if ((status != 0)); then
@@ -174,13 +174,15 @@ TOML
 }
 
 rocksdb_progress() { # pid folder
-    local start=$SECONDS every=30 built
-    [[ -t 2 ]] && every=2
+    local start=$SECONDS every=30 next=0 before='\n' seconds built
+    [[ -t 2 ]] && every=1 before='\r'
     while kill -0 "$1" 2>/dev/null; do
-        sleep $every
+        sleep 1
+        seconds=$((SECONDS - start))
+        ((seconds >= next)) || continue
+        next=$((seconds + every))
         built=$(find "$2/target" -path '*/librocksdb-sys-*/out/*.o' 2>/dev/null | wc -l)
-        printf '%s   %d of about 343 objects, %d min %02d s' "$([[ -t 2 ]] && printf '\r' || printf '\n')" \
-            "$built" $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) >&2
+        printf "$before   %d of about 343 objects, %d min %02d s" "$built" $((seconds / 60)) $((seconds % 60)) >&2
     done
     printf '\n' >&2
 }

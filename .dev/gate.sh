@@ -51,11 +51,11 @@ attribute() { # name xml-element
 # ---- the steps -----------------------------------------------------------------------------------------
 
 nextest() {
-    cargo nextest run --locked --cargo-profile $PROFILE --no-tests=fail "$@"
+    cargo nextest run --locked --cargo-profile "$PROFILE" --no-tests=fail "$@"
 }
 
 docs() {
-    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --profile $PROFILE
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked --profile "$PROFILE"
 }
 
 # Doc tests cost a link each and nextest does not run them: only started when there are any.
