@@ -32,17 +32,18 @@ fn assert_none(what: &str, found: &[String]) {
 #[test]
 fn nothing_is_left_over() {
     let files = files(TEXT);
+    let mut found = Vec::new();
     // Spelled apart, or this file would find itself.
     for word in [["TO", "DO"], ["FIX", "ME"], ["XX", "X:"], ["PLACE", "HOLDER"]] {
-        assert_none("unfinished", &places(&files, &word.concat()));
+        found.extend(places(&files, &word.concat()));
     }
     for file in files.iter().filter(|f| f.is("rs")) {
         let rust = RustFile::parse(&file.path, &file.text);
         for name in ["dbg", "todo", "unimplemented"] {
-            let found: Vec<_> = rust.macros(name).iter().map(|line| format!("{}:{line}: {name}!", file.path)).collect();
-            assert_none("left over", &found);
+            found.extend(rust.macros(name).iter().map(|line| format!("{}:{line}: {name}!", file.path)));
         }
     }
+    assert_none("unfinished", &found);
 }
 
 #[test]
