@@ -39,6 +39,9 @@ pub enum Overdue {
     Output,
 }
 
+/// The size of a first reply buffer in Redis, in bytes.
+const UNCOUNTED_BYTES: usize = 16 * 1024;
+
 const CLOSE: u32 = 1;
 const MESSAGES: u32 = 2;
 const SHRINK: u32 = 4;
@@ -182,10 +185,11 @@ impl Link {
         self.passes(waiting, settings).then_some(Overdue::Output)
     }
 
-    /// Whether `waiting` bytes of output pass the hard limit, or the soft one for too long.
+    /// Whether `waiting` bytes of output pass the hard limit, or the soft one for too long. As in Redis, what
+    /// fits into a connection's first buffer does not count.
     pub(crate) fn passes(&self, waiting: usize, settings: &Settings) -> bool {
         let limit = settings.output(self.class());
-        let (waiting, hard, soft) = (waiting as u64, limit.hard.load(Ordering::Relaxed), limit.soft.load(Ordering::Relaxed));
+        let (waiting, hard, soft) = (waiting.saturating_sub(UNCOUNTED_BYTES) as u64, limit.hard.load(Ordering::Relaxed), limit.soft.load(Ordering::Relaxed));
         if hard > 0 && waiting > hard {
             return true;
         }
@@ -250,9 +254,9 @@ mod tests {
         let (link, settings) = (link(), Settings::default());
         link.set_class(OutputClass::PubSub);
         settings.output(OutputClass::PubSub).hard.store(5, Ordering::Relaxed);
-        assert!(link.send(Bytes::from_static(b"abc"), &settings));
+        assert!(link.send(vec![b'x'; UNCOUNTED_BYTES].into(), &settings));
         assert!(!link.is_closing());
-        assert!(!link.send(Bytes::from_static(b"def"), &settings));
+        assert!(!link.send(Bytes::from_static(b"abcdef"), &settings));
         assert!(link.is_closing());
     }
 
@@ -262,9 +266,9 @@ mod tests {
         let limit = settings.output(OutputClass::Normal);
         limit.soft.store(10, Ordering::Relaxed);
         limit.soft_seconds.store(1000, Ordering::Relaxed);
-        assert!(!link.passes(11, &settings));
+        assert!(!link.passes(UNCOUNTED_BYTES + 11, &settings));
         assert_ne!(link.over_soft_ms.load(Ordering::Relaxed), 0);
-        assert!(!link.passes(10, &settings));
+        assert!(!link.passes(UNCOUNTED_BYTES + 10, &settings));
         assert_eq!(link.over_soft_ms.load(Ordering::Relaxed), 0);
     }
 

@@ -109,7 +109,7 @@ fn pause(client: &Client, argv: &Argv) -> Served {
     let what = match (argv.len(), word(argv, 3).as_str()) {
         (3, _) | (4, "all") => Pause::All,
         (4, "write") => Pause::Writes,
-        _ => return Served::Reply(quoris_engine::Error::Syntax.into()),
+        _ => return Served::error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
     };
     client.server.gate.pause(what, Duration::from_millis(millis));
     client.server.refresh_watched();

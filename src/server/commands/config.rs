@@ -45,7 +45,7 @@ fn get(server: &Server, argv: &Argv) -> Served {
 /// All or nothing: values are checked first, and what took effect is taken back when a later one fails.
 fn set(server: &Server, argv: &Argv) -> Result<(), String> {
     if !argv.len().is_multiple_of(2) {
-        return Err("ERR wrong number of arguments for 'config|set' command".into());
+        return Err("ERR syntax error".into());
     }
     let failed = |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
     let mut changes: Vec<(usize, String)> = Vec::new();
