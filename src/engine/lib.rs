@@ -13,11 +13,16 @@ pub mod codec;
 pub mod command;
 pub mod entry;
 mod error;
+mod extended;
+pub mod glob;
 mod keyspace;
+pub mod number;
 mod rng;
 mod types;
 
+pub use command::{ApplyContext, ReadContext};
 pub use error::{CommandResult, Error};
 pub use keyspace::{Edit, EntryRef, Keyspace, SLOTS, slot};
 pub use rng::Rng;
 pub use types::Value;
+pub use types::string::StringValue;
