@@ -1,8 +1,35 @@
-//! A group's keys. PLACEHOLDER BODY, FINAL INTERFACE.
+//! A group's keys: databases, slots, deadlines, versions, memory and digest.
+//!
+//! Step 8 of a command's way: commands change and read keys here, and nothing else does. Every key is
+//! in a table of its slot; the tables order keys by a keyed hash, so the order is a function of the
+//! keys alone and survives restart, restore and failover without being stored.
+//!
+//! Invariants:
+//! * A key whose deadline is at or before the applied clock is gone for every reader at once. It is
+//!   removed physically by a later entry, in the order (deadline, database, slot, hash, key), and
+//!   before any write to the same key.
+//! * Every change of an entry takes a new version, is counted in its database's account, and is
+//!   announced to a running cut first.
+//! * Reads change nothing.
 
-use std::collections::BTreeMap;
+mod account;
+mod cut;
+mod database;
+mod entry;
+mod order;
+mod table;
+mod versions;
 
-use crate::{Rng, Value};
+pub(crate) use cut::{CutEntry, Flow};
+
+use siphasher::sip::SipHasher13;
+
+use crate::{Value, payload};
+use account::Account;
+use cut::{Cut, Wanted};
+use database::Database;
+use entry::{Entry, Key, NEVER};
+use versions::Versions;
 
 /// The number of hash slots, as in Redis Cluster.
 pub const SLOTS: u16 = 16384;
@@ -19,10 +46,25 @@ pub fn slot(key: &[u8]) -> u16 {
     CRC16.checksum(tag.unwrap_or(key)) % SLOTS
 }
 
-struct Entry {
-    value: Value,
-    expire_at_ms: Option<u64>,
-    version: u64,
+/// Where a key is in the order of its database: slot, then hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u64);
+
+impl Place {
+    const MIN: Place = Place(0);
+    const MAX: Place = Place(u64::MAX);
+
+    fn new(slot: u16, hash: u32) -> Place {
+        Place(u64::from(slot) << 32 | u64::from(hash))
+    }
+
+    fn slot(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    fn hash(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 /// A look at one key.
@@ -36,9 +78,17 @@ pub struct EntryRef<'a> {
     pub version: u64,
 }
 
+impl EntryRef<'_> {
+    fn new(entry: &Entry) -> EntryRef<'_> {
+        EntryRef { value: &entry.value, expire_at_ms: entry.deadline(), version: entry.version }
+    }
+}
+
 /// A change in place. Accounting (digest, memory, version) happens when it is dropped.
+#[derive(Debug)]
 pub struct Edit<'a> {
     entry: &'a mut Entry,
+    account: &'a mut Account,
 }
 
 impl std::ops::Deref for Edit<'_> {
@@ -54,17 +104,58 @@ impl std::ops::DerefMut for Edit<'_> {
     }
 }
 
+impl Drop for Edit<'_> {
+    fn drop(&mut self) {
+        self.account.add(self.entry);
+    }
+}
+
+/// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
+#[derive(Debug, Default)]
+pub struct Garbage {
+    _databases: Vec<Database>,
+}
+
 /// All keys of a group, over all numbered databases.
+#[derive(Debug)]
 pub struct Keyspace {
     now_ms: u64,
-    databases: Vec<BTreeMap<Vec<u8>, Entry>>,
-    versions: u64,
+    seed: [u64; 2],
+    hasher: SipHasher13,
+    databases: Vec<Database>,
+    versions: Versions,
+    /// Keys that were removed because they were due.
+    expired: u64,
+    cut: Option<Box<Cut>>,
+    garbage: Vec<Database>,
 }
 
 impl Keyspace {
     /// An empty keyspace. `hash_seed` keys the hash function; it is part of the group's state.
-    pub fn new(_hash_seed: [u64; 2], databases: u32) -> Keyspace {
-        Keyspace { now_ms: 0, databases: (0..databases).map(|_| BTreeMap::new()).collect(), versions: 0 }
+    ///
+    /// # Panics
+    /// When there is no database or more than 65536.
+    pub fn new(hash_seed: [u64; 2], databases: u32) -> Keyspace {
+        assert!((1..=1 << 16).contains(&databases), "{databases} databases");
+        Keyspace {
+            now_ms: 0,
+            seed: hash_seed,
+            hasher: SipHasher13::new_with_keys(hash_seed[0], hash_seed[1]),
+            databases: (0..databases).map(|_| Database::default()).collect(),
+            versions: Versions::new(databases),
+            expired: 0,
+            cut: None,
+            garbage: Vec::new(),
+        }
+    }
+
+    fn place(&self, key: &[u8]) -> Place {
+        Place::new(slot(key), (self.hasher.hash(key) >> 32) as u32)
+    }
+
+    /// What keys the hash function.
+    pub fn hash_seed(&self) -> [u64; 2] {
+        self.seed
     }
 
     /// The applied clock: what is due by it is gone for everybody.
@@ -77,11 +168,19 @@ impl Keyspace {
         self.databases.len() as u32
     }
 
+    fn find(&self, database: u32, key: &[u8]) -> Option<&Entry> {
+        let database = &self.databases[database as usize];
+        if database.len() == 0 {
+            return None;
+        }
+        let place = self.place(key);
+        let table = database.table(place.slot())?;
+        table.find(place.hash(), key).map(|index| table.at(index))
+    }
+
     /// The key, unless it is absent or due. `database` must exist (SELECT checked it).
     pub fn entry(&self, database: u32, key: &[u8]) -> Option<EntryRef<'_>> {
-        let entry = self.databases[database as usize].get(key)?;
-        let due = entry.expire_at_ms.is_some_and(|at| at <= self.now_ms);
-        (!due).then_some(EntryRef { value: &entry.value, expire_at_ms: entry.expire_at_ms, version: entry.version })
+        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(EntryRef::new)
     }
 
     /// The key's value, unless it is absent or due.
@@ -89,47 +188,120 @@ impl Keyspace {
         self.entry(database, key).map(|e| e.value)
     }
 
+    /// Finds a key that is to be written; one that is due is removed first and counts as absent.
+    fn find_to_write(&mut self, database: u32, place: Place, key: &[u8]) -> Option<usize> {
+        let index = self.databases[database as usize].find(place, key)?;
+        if self.databases[database as usize].at(place.slot(), index).is_due(self.now_ms) {
+            self.expire(database, place.slot(), index);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// Physically removes a key that is due.
+    fn expire(&mut self, database: u32, slot: u16, index: usize) {
+        self.expired += 1;
+        self.discard(database, slot, index);
+    }
+
+    /// Removes a key whose value nobody wants but a running cut.
+    fn discard(&mut self, database: u32, slot: u16, index: usize) {
+        let wanted = self.wanted(database, slot, index);
+        self.versions.remove(slot);
+        let entry = self.databases[database as usize].remove(slot, index);
+        self.keep(wanted, entry.value);
+    }
+
+    /// Whether a running cut needs the value of an entry that is about to change.
+    fn wanted(&self, database: u32, slot: u16, index: usize) -> Option<Wanted> {
+        let cut = self.cut.as_deref()?;
+        cut.wants(database, slot, self.databases[database as usize].at(slot, index))
+    }
+
+    fn keep(&mut self, wanted: Option<Wanted>, value: Value) {
+        if let (Some(wanted), Some(cut)) = (wanted, &mut self.cut) {
+            cut.keep(wanted, value);
+        }
+    }
+
+    /// Gives a running cut a copy of a value that is about to change in place.
+    fn keep_copy(&mut self, database: u32, slot: u16, index: usize) {
+        if let Some(wanted) = self.wanted(database, slot, index) {
+            let value = self.databases[database as usize].at(slot, index).value.clone();
+            self.keep(Some(wanted), value);
+        }
+    }
+
     /// A value to change in place; a new version whether or not it changes.
     pub fn edit(&mut self, database: u32, key: &[u8]) -> Option<Edit<'_>> {
-        self.entry(database, key)?;
-        self.versions += 1;
-        let entry = self.databases[database as usize].get_mut(key)?;
-        entry.version = self.versions;
-        Some(Edit { entry })
+        let place = self.place(key);
+        let index = self.find_to_write(database, place, key)?;
+        self.keep_copy(database, place.slot(), index);
+        let version = self.versions.write(place.slot());
+        let (entry, account) = self.databases[database as usize].open(place.slot(), index, version);
+        Some(Edit { entry, account })
     }
 
     /// Stores a value under a key, replacing what was there together with its deadline.
     pub fn set(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>) {
-        self.versions += 1;
-        self.databases[database as usize].insert(key.to_vec(), Entry { value, expire_at_ms, version: self.versions });
+        let place = self.place(key);
+        let slot = place.slot();
+        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        match self.find_to_write(database, place, key) {
+            Some(index) => {
+                let wanted = self.wanted(database, slot, index);
+                let version = self.versions.write(slot);
+                let old = self.databases[database as usize].replace(slot, index, value, expire_at_ms, version);
+                self.keep(wanted, old);
+            }
+            None => {
+                let version = self.versions.write(slot);
+                let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
+                self.databases[database as usize].insert(slot, entry);
+            }
+        }
     }
 
     /// Changes or removes a deadline; false when the key is absent. A deadline in the past is allowed:
     /// the caller (EXPIRE) removes such keys instead, as Redis does.
     pub fn set_expire(&mut self, database: u32, key: &[u8], expire_at_ms: Option<u64>) -> bool {
-        if self.entry(database, key).is_none() {
-            return false;
-        }
-        self.versions += 1;
-        let version = self.versions;
-        self.databases[database as usize].get_mut(key).map(|e| (e.expire_at_ms, e.version) = (expire_at_ms, version)).is_some()
+        let place = self.place(key);
+        let Some(index) = self.find_to_write(database, place, key) else { return false };
+        self.keep_copy(database, place.slot(), index);
+        let version = self.versions.write(place.slot());
+        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        self.databases[database as usize].set_deadline(place.slot(), index, expire_at_ms, version);
+        true
     }
 
     /// Takes a key out, with its deadline; nothing when it is absent or due.
     pub fn remove(&mut self, database: u32, key: &[u8]) -> Option<(Value, Option<u64>)> {
-        self.entry(database, key)?;
-        self.versions += 1;
-        self.databases[database as usize].remove(key).map(|e| (e.value, e.expire_at_ms))
+        let place = self.place(key);
+        let index = self.find_to_write(database, place, key)?;
+        self.keep_copy(database, place.slot(), index);
+        self.versions.remove(place.slot());
+        let entry = self.databases[database as usize].remove(place.slot(), index);
+        let deadline = entry.deadline();
+        Some((entry.value, deadline))
+    }
+
+    /// Removes a key; false when it is absent or due. Cheaper than [`Keyspace::remove`] for large values
+    /// while a snapshot is taken.
+    pub fn delete(&mut self, database: u32, key: &[u8]) -> bool {
+        let place = self.place(key);
+        let found = self.find_to_write(database, place, key);
+        found.inspect(|&index| self.discard(database, place.slot(), index)).is_some()
     }
 
     /// The version that WATCH compares: of the key, or for an absent one of its slot's last removal.
     pub fn version(&self, database: u32, key: &[u8]) -> u64 {
-        self.entry(database, key).map_or(self.versions, |e| e.version)
+        let entry = self.find(database, key).map(|entry| (entry.version, entry.is_due(self.now_ms)));
+        self.versions.seen(database, slot(key), entry)
     }
 
     /// The number of keys, due ones that are not removed yet included (DBSIZE).
     pub fn len(&self, database: u32) -> u64 {
-        self.databases[database as usize].len() as u64
+        self.databases[database as usize].len()
     }
 
     /// Whether a database holds no key.
@@ -139,52 +311,163 @@ impl Keyspace {
 
     /// The number of keys with a deadline.
     pub fn expires_len(&self, database: u32) -> u64 {
-        self.databases[database as usize].values().filter(|e| e.expire_at_ms.is_some()).count() as u64
+        self.databases[database as usize].expires()
     }
 
-    /// Visits about `count` keys from `cursor` on (0 to begin) and returns the next cursor, 0 at the end.
-    /// A key that is there throughout is visited at least once, also over failover and snapshot: the
-    /// order is a function of the keys alone. Due keys are not visited.
-    pub fn scan(&self, database: u32, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], EntryRef<'_>)) -> u64 {
-        let all = &self.databases[database as usize];
-        let mut next = cursor;
-        for (key, _) in all.iter().skip(cursor as usize).take(count.max(1)) {
-            next += 1;
-            if let Some(entry) = self.entry(database, key) {
-                visit(key, entry);
-            }
-        }
-        if next as usize >= all.len() { 0 } else { next }
+    /// The number of keys of a slot, over all databases (CLUSTER COUNTKEYSINSLOT).
+    pub fn slot_len(&self, slot: u16) -> u64 {
+        self.databases.iter().filter_map(|d| d.table(slot)).map(|t| t.len() as u64).sum()
     }
 
-    /// A uniformly random key that is not due, or nothing.
-    pub fn random(&self, database: u32, rng: &mut Rng) -> Option<&[u8]> {
-        let alive: Vec<&[u8]> =
-            self.databases[database as usize].keys().map(Vec::as_slice).filter(|k| self.entry(database, k).is_some()).collect();
-        (!alive.is_empty()).then(|| alive[rng.below(alive.len() as u64) as usize])
+    /// The number of keys that were removed because they were due.
+    pub fn expired(&self) -> u64 {
+        self.expired
     }
 
-    /// Removes all keys of a database; returns how many.
+    /// Removes all keys of a database; returns how many. Takes no longer for many keys than for few: the
+    /// memory is freed later, by [`Keyspace::collect_garbage`] or [`Keyspace::take_garbage`].
     pub fn clear(&mut self, database: u32) -> u64 {
-        self.versions += 1;
-        let count = self.len(database);
-        self.databases[database as usize].clear();
+        let old = std::mem::take(&mut self.databases[database as usize]);
+        let count = old.len();
+        old.slots().for_each(|slot| self.versions.remove(slot));
+        let unused = match &mut self.cut {
+            Some(cut) => cut.detach(database as usize, old),
+            None => Some(old),
+        };
+        self.garbage.extend(unused.filter(|old| old.len() > 0));
         count
     }
 
-    /// Exchanges two databases (SWAPDB).
+    /// Exchanges two databases (SWAPDB). Aborts every transaction that watches a key in either.
     pub fn swap(&mut self, one: u32, other: u32) {
-        self.versions += 1;
+        if one == other {
+            return;
+        }
         self.databases.swap(one as usize, other as usize);
+        self.versions.exchange(one);
+        self.versions.exchange(other);
+        if let Some(cut) = &mut self.cut {
+            cut.exchanged(one as usize, other as usize);
+        }
     }
 
     /// Bytes that the keys and values take, by our own count (the same on every replica).
     pub fn memory_bytes(&self) -> u64 {
-        0
+        self.databases.iter().map(|d| d.account.memory_bytes).sum()
     }
 
     /// Bytes that one key takes, overhead included (MEMORY USAGE).
-    pub fn memory_of(&self, _database: u32, _key: &[u8]) -> Option<u64> {
-        None
+    pub fn memory_of(&self, database: u32, key: &[u8]) -> Option<u64> {
+        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)
+    }
+
+    /// Advances the applied clock; it never goes back. What is due by then is gone at once for readers.
+    pub fn advance(&mut self, clock_ms: u64) {
+        self.now_ms = self.now_ms.max(clock_ms);
+    }
+
+    /// The earliest deadline of a key that is still there physically, due or not.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min()
+    }
+
+    /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key);
+    /// returns how many.
+    pub fn remove_due(&mut self, limit: usize) -> usize {
+        for removed in 0..limit {
+            let firsts = self.databases.iter().zip(0u32..).filter_map(|(d, number)| Some((d.first_deadline()?, number)));
+            let first = firsts.map(|((deadline, place), number)| (deadline, number, place)).min();
+            let Some((deadline, number, place)) = first.filter(|(deadline, ..)| *deadline <= self.now_ms) else {
+                return removed;
+            };
+            let index = self.databases[number as usize].first_with(deadline, place).expect("the index of deadlines is exact");
+            self.expire(number, place.slot(), index);
+        }
+        limit
+    }
+
+    /// Frees some of what FLUSHALL left, at most about `count` keys.
+    pub fn collect_garbage(&mut self, count: usize) {
+        if let Some(database) = self.garbage.last_mut()
+            && database.wear_down(count)
+        {
+            self.garbage.pop();
+        }
+    }
+
+    /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
+    }
+
+    /// A hash of all that apply can see here: keys, values, deadlines, versions, clock. Equal on replicas
+    /// at the same log index. Costs a few microseconds and the hashing of large values that changed.
+    pub fn digest(&mut self) -> u64 {
+        let hasher = self.hasher;
+        let sums: Vec<u64> = self
+            .databases
+            .iter_mut()
+            .map(|d| d.sum(|key| Place::new(slot(key), (hasher.hash(key) >> 32) as u32)))
+            .collect();
+        self.digest_of(&sums)
+    }
+
+    /// [`Keyspace::digest`] computed from every entry: the check on the incremental one. Slow.
+    pub fn digest_from_scratch(&self) -> u64 {
+        let sums: Vec<u64> = self.databases.iter().map(Database::sum_from_scratch).collect();
+        self.digest_of(&sums)
+    }
+
+    fn digest_of(&self, sums: &[u64]) -> u64 {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let lens = self.databases.iter().flat_map(|d| [d.len(), d.expires()]);
+        let rest = [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest()];
+        sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
+        hasher.digest()
+    }
+}
+
+/// For restoring a snapshot.
+impl Keyspace {
+    /// Adds an entry with its version; false when the key is there already.
+    pub(crate) fn restore(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>, version: u64) -> bool {
+        let place = self.place(key);
+        if self.databases[database as usize].find(place, key).is_some() {
+            return false;
+        }
+        let expire_at_ms = expire_at_ms.unwrap_or(NEVER);
+        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
+        self.databases[database as usize].insert(place.slot(), entry);
+        true
+    }
+
+    /// A slot's version counter and the number of its last removal.
+    pub(crate) fn slot_versions(&self, slot: u16) -> (u64, u64) {
+        self.versions.slot(slot)
+    }
+
+    /// Restores what [`Keyspace::slot_versions`] gave.
+    pub(crate) fn set_slot_versions(&mut self, slot: u16, counter: u64, removed: u64) {
+        self.versions.set_slot(slot, counter, removed);
+    }
+
+    /// How often each database was exchanged by SWAPDB.
+    pub(crate) fn exchanges(&self) -> &[u16] {
+        self.versions.exchanges()
+    }
+
+    /// Restores how often a database was exchanged.
+    pub(crate) fn set_exchanges(&mut self, database: u32, count: u16) {
+        self.versions.set_exchanges(database, count);
+    }
+
+    /// Restores the number of keys that were removed because they were due.
+    pub(crate) fn set_expired(&mut self, count: u64) {
+        self.expired = count;
+    }
+
+    /// Whether the value would be loaded in another encoding than it has.
+    pub(crate) fn is_marked(value: &Value) -> bool {
+        !payload::is_natural(value)
     }
 }

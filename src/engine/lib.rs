@@ -17,6 +17,7 @@ mod extended;
 pub mod glob;
 mod keyspace;
 pub mod number;
+mod payload;
 mod rng;
 mod types;
 

@@ -21,9 +21,10 @@ fn add(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], increment: i
 
 /// Replaces the text of a key and keeps its deadline.
 fn put(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], present: bool, text: StringValue) -> Result<(), Error> {
-    match keyspace.edit(context.database, key).filter(|_| present) {
-        Some(mut edit) => *edit.as_string_mut()? = text,
-        None => keyspace.set(context.database, key, Value::String(text), None),
+    if !present {
+        keyspace.set(context.database, key, Value::String(text), None);
+    } else if let Some(mut edit) = keyspace.edit(context.database, key) {
+        *edit.as_string_mut()? = text;
     }
     Ok(())
 }

@@ -52,14 +52,11 @@ pub(super) fn setrange(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
         text[offset..end].copy_from_slice(part);
         text.len()
     };
-    let len = match keyspace.edit(context.database, key) {
-        Some(mut edit) => write(edit.as_string_mut()?.grow()),
-        None => {
-            let mut text = Vec::new();
-            let len = write(&mut text);
-            keyspace.set(context.database, key, Value::String(StringValue::grown(text)), None);
-            len
-        }
-    };
+    if let Some(mut edit) = keyspace.edit(context.database, key) {
+        return Ok(Reply::Int(write(edit.as_string_mut()?.grow()) as i64));
+    }
+    let mut text = Vec::new();
+    let len = write(&mut text);
+    keyspace.set(context.database, key, Value::String(StringValue::grown(text)), None);
     Ok(Reply::Int(len as i64))
 }

@@ -58,6 +58,14 @@ impl StringValue {
     pub fn bytes<'a>(&'a self, digits: &'a mut itoa::Buffer) -> &'a [u8] {
         match self {
             StringValue::Int(n) => digits.format(*n).as_bytes(),
+            text => text.text_bytes(),
+        }
+    }
+
+    /// The bytes of a value that is kept as text; a number has none.
+    pub(crate) fn text_bytes(&self) -> &[u8] {
+        match self {
+            StringValue::Int(_) => b"",
             StringValue::Inline(text) => &text.bytes[..text.len as usize],
             StringValue::Fixed(text) => text,
             StringValue::Grown(text) => text,
