@@ -11,14 +11,22 @@
 
 pub mod codec;
 pub mod command;
+mod engine;
 pub mod entry;
 mod error;
 mod keyspace;
 mod payload;
+pub mod rdb;
 mod rng;
+mod session;
+mod shim;
+mod snapshot;
 mod types;
 
+pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Keyspace, SLOTS, slot};
+pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, slot};
 pub use rng::Rng;
+pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
+pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
