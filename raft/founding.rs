@@ -256,7 +256,7 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
 pub async fn write_first_topology(node: &Node, meta: &Group) {
     let value = codec::bytes(&node.identity().topology);
     let argv = Argv::from_parts(&[b"SET".as_slice(), KEY, &value, b"NX"]);
-    let Ok(command) = command::lookup(&argv) else { return };
-    let operation = Operation { command, argv, database: 0, user: 0, transaction: false, write: true };
+    let Ok(found) = command::lookup(&argv) else { return };
+    let operation = Operation { command: found.command, argv, database: 0, user: 0, transaction: false, write: true };
     meta.propose(vec![operation], None).await;
 }

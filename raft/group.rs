@@ -204,7 +204,7 @@ impl Group {
 
     /// A deadline has passed that the applied clock does not show yet.
     fn is_due(&self, engine: &Engine) -> bool {
-        engine.next_deadline().is_some_and(|at| at > engine.clock_ms() && at <= self.replica.clock.now_ms())
+        engine.keyspace().next_deadline().is_some_and(|at| at > engine.clock_ms() && at <= self.replica.clock.now_ms())
     }
 
     /// Hands leadership to the voter that is furthest, and waits until it leads.
@@ -217,8 +217,8 @@ impl Group {
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return;
         }
-        let wait = self.raft.wait(Some(timeout)).metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader");
-        match wait.await {
+        let wait = self.raft.wait(Some(timeout));
+        match wait.metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader").await {
             Ok(_) => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
             Err(_) => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
         }
@@ -279,7 +279,7 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, failed: watch::Sender<Opti
 async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
     loop {
         let now = replica.clock.now_ms();
-        let next = replica.engine.read().next_deadline();
+        let next = replica.engine.read().keyspace().next_deadline();
         let wait = next.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now)).min(TICK));
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -291,7 +291,7 @@ async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
             continue;
         }
         replica.clock.steer();
-        let due = replica.engine.read().next_deadline().is_some_and(|at| at <= replica.clock.now_ms());
+        let due = replica.engine.read().keyspace().next_deadline().is_some_and(|at| at <= replica.clock.now_ms());
         if due && !matches!(proposer.submit(Vec::new(), None).await, Outcome::Applied(..)) {
             tokio::time::sleep(TICK).await;
         }
@@ -302,7 +302,7 @@ async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
 async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log_bytes: u64) {
     loop {
         tokio::time::sleep(MAINTENANCE).await;
-        let limit = snapshot_log_bytes.max(replica.engine.read().memory_bytes());
+        let limit = snapshot_log_bytes.max(replica.engine.read().keyspace().memory_bytes());
         if log.log_bytes() <= limit {
             continue;
         }
@@ -321,8 +321,8 @@ async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log
             continue;
         }
         if applied > snapshot + KEEP_ENTRIES && raft.trigger().snapshot().await.is_ok() {
-            let done = raft.wait(Some(Duration::from_secs(600))).metrics(|m| m.snapshot.is_some_and(|s| s.index > snapshot), "snapshot");
-            let _ = done.await;
+            let wait = raft.wait(Some(Duration::from_secs(600)));
+            let _ = wait.metrics(|m| m.snapshot.is_some_and(|s| s.index > snapshot), "snapshot").await;
         }
     }
 }

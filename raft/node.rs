@@ -355,7 +355,7 @@ async fn follow_meta(node: Node) {
 
 fn stored_topology(meta: &Group) -> Option<Topology> {
     let argv = Argv::from_parts(&[b"GET".as_slice(), crate::topology::KEY]);
-    let command = command::lookup(&argv).ok()?;
+    let command = command::lookup(&argv).ok()?.command;
     let get = Operation { command, argv, database: 0, user: 0, transaction: false, write: false };
     let Reply::Bulk(value) = run_read(&meta.replica.engine.read(), &get, 0) else { return None };
     codec::read(&value, "topology").ok().map(|(topology, _)| topology)

@@ -9,7 +9,6 @@
 //! error that says "no" is given only when nothing was ever sent, or everything sent certainly failed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

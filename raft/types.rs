@@ -59,17 +59,31 @@ impl fmt::Display for Body {
     }
 }
 
-openraft::declare_raft_types!(
-    /// openraft's types as Quoris uses them.
-    pub TypeConfig:
-        D = Body,
-        R = (),
-        NodeId = u64,
-        Node = Member,
-        LeaderId = leader_id_adv::LeaderId<u64, u64>,
-        Responder<T> = crate::propose::Notice<T> where T: openraft::OptionalSend + 'static,
-        AsyncRuntime = crate::runtime::Runtime,
-);
+/// openraft's types as Quoris uses them.
+#[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Body;
+    type R = ();
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = leader_id_adv::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Body, u64, Member>;
+    type Entry = openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = crate::runtime::Runtime;
+    type Responder<T>
+        = crate::propose::Notice<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 /// A vote or a leader, with its term and replica.
 pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
