@@ -270,3 +270,6 @@ fn homes(work: &Work) -> Homes {
         positions.into_iter().filter_map(|at| argv.get(at)).map(slot).collect::<Homes>()
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -476,3 +476,6 @@ impl Keyspace {
         !payload::is_natural(value)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ mod rng;
 mod session;
 mod shim;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
