@@ -14,17 +14,20 @@ pub mod command;
 mod engine;
 pub mod entry;
 mod error;
+mod extended;
+pub mod glob;
 mod keyspace;
+pub mod number;
 mod payload;
 pub mod rdb;
 mod rng;
 mod session;
-mod shim;
 mod snapshot;
 #[cfg(test)]
 mod testing;
 mod types;
 
+pub use command::{ApplyContext, ReadContext};
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
 pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, slot};
@@ -32,3 +35,4 @@ pub use rng::Rng;
 pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
 pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
+pub use types::string::StringValue;

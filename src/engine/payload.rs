@@ -2,83 +2,67 @@
 //!
 //! Invariants:
 //! * [`from_bytes`] chooses the encoding that Redis gives a string after loading it.
-//! * [`is_natural`] tells whether a value has that encoding; one that has not is marked in a snapshot,
-//!   because OBJECT ENCODING shows the difference.
+//! * A value is its bytes and its [`origin`], and nothing else of it reaches digest, count or file.
 
 use std::borrow::Cow;
 
 use crate::Value;
-use crate::types::string::StringValue;
-
-/// Up to this length a string that is no number is `embstr`, as in Redis.
-const EMBEDDED_BYTES_MAX: usize = 44;
-
-/// The number of a string whose text is exactly how that number prints.
-pub(crate) fn canonical_int(text: &[u8]) -> Option<i64> {
-    if text.is_empty() || text.len() > 20 || !(text[0] == b'-' || text[0].is_ascii_digit()) {
-        return None;
-    }
-    let n: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    let mut digits = itoa::Buffer::new();
-    (digits.format(n).as_bytes() == text).then_some(n)
-}
+use crate::types::string::{Origin, StringValue};
 
 /// The text of a string value.
 pub(crate) fn string_bytes(value: &StringValue) -> Cow<'_, [u8]> {
     match value {
         StringValue::Int(n) => Cow::Owned(itoa::Buffer::new().format(*n).as_bytes().to_vec()),
-        StringValue::Embedded(bytes) => Cow::Borrowed(bytes),
-        StringValue::Raw(bytes) => Cow::Borrowed(bytes),
+        StringValue::Inline(text) => Cow::Borrowed(text.as_bytes()),
+        StringValue::Fixed(text) => Cow::Borrowed(text),
+        StringValue::Grown(text) => Cow::Borrowed(text),
     }
 }
 
 /// A string value in the encoding that Redis chooses after loading it.
 pub(crate) fn from_bytes(bytes: Vec<u8>) -> Value {
-    Value::String(match canonical_int(&bytes) {
-        Some(n) => StringValue::Int(n),
-        None if bytes.len() <= EMBEDDED_BYTES_MAX => StringValue::Embedded(bytes.into_boxed_slice()),
-        None => StringValue::Raw(bytes),
-    })
+    let long = bytes.len() > 64;
+    Value::String(if long { StringValue::Fixed(bytes.into_boxed_slice()) } else { StringValue::new(&bytes) })
 }
 
-/// A string value that was changed in place before, whatever its text.
-pub(crate) fn raw_from_bytes(bytes: Vec<u8>) -> Value {
-    Value::String(StringValue::Raw(bytes))
-}
-
-/// Whether the value has the encoding that its text has after loading.
-pub(crate) fn is_natural(value: &Value) -> bool {
+/// How a value was made, beside what its bytes tell: a snapshot has to keep it.
+pub(crate) fn origin(value: &Value) -> u8 {
     match value {
-        Value::String(StringValue::Int(_)) => true,
-        Value::String(StringValue::Embedded(bytes)) => bytes.len() <= EMBEDDED_BYTES_MAX && canonical_int(bytes).is_none(),
-        Value::String(StringValue::Raw(bytes)) => bytes.len() > EMBEDDED_BYTES_MAX,
+        Value::String(text) => text.origin() as u8,
     }
+}
+
+/// A value that was loaded, made anew as its origin tells; nothing for an unknown origin.
+pub(crate) fn with_origin(value: Value, origin: u8) -> Option<Value> {
+    let Value::String(text) = &value;
+    Some(match origin {
+        0 => value,
+        1 => Value::String(StringValue::of(Origin::Text, &string_bytes(text))),
+        2 => Value::String(StringValue::of(Origin::Grown, &string_bytes(text))),
+        _ => return None,
+    })
 }
 
 /// The size of the text, or what stands for it, in bytes: what hashing the value costs.
 pub(crate) fn size(value: &Value) -> usize {
     match value {
         Value::String(StringValue::Int(_)) => 8,
-        Value::String(StringValue::Embedded(bytes)) => bytes.len(),
-        Value::String(StringValue::Raw(bytes)) => bytes.len(),
+        Value::String(text) => text.len(),
     }
 }
 
 /// Bytes on the heap by our own count: lengths, never capacities, so that replicas agree.
 pub(crate) fn heap_bytes(value: &Value) -> u64 {
     match value {
-        Value::String(StringValue::Int(_)) => 0,
-        Value::String(StringValue::Embedded(bytes)) => bytes.len().next_multiple_of(8) as u64,
-        Value::String(StringValue::Raw(bytes)) => bytes.len().next_multiple_of(8) as u64,
+        Value::String(text) => text.heap_bytes().next_multiple_of(8) as u64,
     }
 }
 
-/// A stable hash of a value: of its type, its encoding and its text.
+/// A stable hash of a value: of its type, its origin and its text.
 pub(crate) fn hash(value: &Value) -> u64 {
     let (mark, hash) = match value {
         Value::String(StringValue::Int(n)) => (1, n.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        Value::String(StringValue::Embedded(bytes)) => (2, xxhash_rust::xxh3::xxh3_64(bytes)),
-        Value::String(StringValue::Raw(bytes)) => (3, xxhash_rust::xxh3::xxh3_64(bytes)),
+        Value::String(text) => (2 + text.origin() as u64, xxhash_rust::xxh3::xxh3_64(&string_bytes(text))),
     };
     hash.rotate_left(17) ^ mark
 }
@@ -88,31 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_canonical_numbers_are_numbers() {
-        for (text, number) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-0", None),
-            ("+1", None),
-            ("01", None),
-            ("1 ", None),
-            ("", None),
-            ("-", None),
-        ] {
-            assert_eq!(canonical_int(text.as_bytes()), number, "{text:?}");
+    fn a_value_is_its_bytes_and_its_origin() {
+        let texts = [&b"12"[..], b"short", &[b'x'; 44], &[b'x'; 45], &[b'x'; 100]];
+        for (text, origin) in texts.iter().flat_map(|text| [Origin::Natural, Origin::Text, Origin::Grown].map(|o| (text, o))) {
+            let value = Value::String(StringValue::of(origin, text));
+            let again = with_origin(from_bytes(text.to_vec()), super::origin(&value)).expect("known");
+            assert_eq!((&again, again.encoding()), (&value, value.encoding()));
+            assert_eq!((hash(&again), heap_bytes(&again)), (hash(&value), heap_bytes(&value)));
         }
-    }
-
-    #[test]
-    fn a_loaded_string_is_natural_and_a_changed_one_is_not() {
-        for text in ["12", "short", &"x".repeat(45)] {
-            assert!(is_natural(&from_bytes(text.as_bytes().to_vec())), "{text:?}");
-        }
-        for text in ["12", "short", &"x".repeat(44)] {
-            assert!(!is_natural(&raw_from_bytes(text.as_bytes().to_vec())), "{text:?}");
-        }
+        assert_eq!(with_origin(from_bytes(vec![]), 3), None);
     }
 }

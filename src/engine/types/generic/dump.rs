@@ -1,0 +1,72 @@
+//! DUMP and RESTORE: a value as bytes that Redis understands, and back.
+
+use quoris_resp::{Argv, Reply};
+
+use super::payload;
+use crate::command::ReadContext;
+use crate::number;
+use crate::{ApplyContext, CommandResult, Error, Keyspace};
+
+/// DUMP
+pub(super) fn dump(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
+    let value = keyspace.value(context.database, &argv[1]);
+    Ok(value.map_or(Reply::Null, |value| Reply::Bulk(payload::dump_value(value).into())))
+}
+
+struct Options {
+    replace: bool,
+    absolute: bool,
+}
+
+impl Options {
+    /// IDLETIME and FREQ are checked and dropped: nothing here depends on when a key was read.
+    fn parse(argv: &Argv) -> Result<Options, Error> {
+        let mut options = Options { replace: false, absolute: false };
+        let (mut idle, mut freq, mut at) = (false, false, 4);
+        while let Some(word) = argv.get(at) {
+            let next = argv.get(at + 1);
+            match (&word.to_ascii_uppercase()[..], next) {
+                (b"REPLACE", _) => options.replace = true,
+                (b"ABSTTL", _) => options.absolute = true,
+                (b"IDLETIME", Some(seconds)) if !freq => {
+                    if number::integer(seconds).ok_or(Error::NotAnInteger)? < 0 {
+                        return Err(Error::text("ERR Invalid IDLETIME value, must be >= 0"));
+                    }
+                    (idle, at) = (true, at + 1);
+                }
+                (b"FREQ", Some(frequency)) if !idle => {
+                    if !(0..=255).contains(&number::integer(frequency).ok_or(Error::NotAnInteger)?) {
+                        return Err(Error::text("ERR Invalid FREQ value, must be >= 0 and <= 255"));
+                    }
+                    (freq, at) = (true, at + 1);
+                }
+                _ => return Err(Error::Syntax),
+            }
+            at += 1;
+        }
+        Ok(options)
+    }
+}
+
+/// RESTORE
+pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let options = Options::parse(argv)?;
+    let (database, key) = (context.database, &argv[1]);
+    if !options.replace && keyspace.value(database, key).is_some() {
+        return Err(Error::text("BUSYKEY Target key name already exists."));
+    }
+    let ttl = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
+    let ttl = u64::try_from(ttl).map_err(|_| Error::text("ERR Invalid TTL value, must be >= 0"))?;
+    let value = payload::restore_value(&argv[3])?;
+    let expire_at_ms = match ttl {
+        0 => None,
+        at if options.absolute => Some(at),
+        ms => Some(ms.saturating_add(context.now_ms).min(i64::MAX as u64)),
+    };
+    if expire_at_ms.is_some_and(|at| at <= context.now_ms) {
+        keyspace.remove(database, key);
+    } else {
+        keyspace.set(database, key, value, expire_at_ms);
+    }
+    Ok(Reply::Ok)
+}

@@ -1,0 +1,62 @@
+//! The commands that change a string in place: APPEND and SETRANGE.
+
+use quoris_resp::{Argv, Reply};
+
+use super::StringValue;
+use crate::number;
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
+
+/// Longest string that a command may build, in bytes: Redis's default `proto-max-bulk-len`.
+pub(crate) const STRING_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Refuses a length that no string may have.
+///
+/// # Errors
+/// When it is above [`STRING_BYTES_MAX`].
+pub(crate) fn check_length(bytes: u64) -> Result<(), Error> {
+    let fits = bytes <= STRING_BYTES_MAX;
+    if fits { Ok(()) } else { Err(Error::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")) }
+}
+
+/// APPEND
+pub(super) fn append(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let (key, tail) = (&argv[1], &argv[2]);
+    let Some(value) = keyspace.value(context.database, key) else {
+        keyspace.set(context.database, key, Value::String(StringValue::new(tail)), None);
+        return Ok(Reply::Int(tail.len() as i64));
+    };
+    let len = value.as_string()?.len() + tail.len();
+    check_length(len as u64)?;
+    if let Some(mut edit) = keyspace.edit(context.database, key) {
+        edit.as_string_mut()?.grow().extend_from_slice(tail);
+    }
+    Ok(Reply::Int(len as i64))
+}
+
+/// SETRANGE: writes over a part of the text and pads with zero bytes up to it.
+pub(super) fn setrange(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let (key, part) = (&argv[1], &argv[3]);
+    let offset = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
+    let offset = u64::try_from(offset).map_err(|_| Error::text("ERR offset is out of range"))?;
+    let old_len = match keyspace.value(context.database, key) {
+        Some(value) => Some(value.as_string()?.len()),
+        None => None,
+    };
+    if part.is_empty() {
+        return Ok(Reply::Int(old_len.unwrap_or(0) as i64));
+    }
+    check_length(offset.saturating_add(part.len() as u64))?;
+    let (offset, end) = (offset as usize, offset as usize + part.len());
+    let write = |text: &mut Vec<u8>| {
+        text.resize(text.len().max(end), 0);
+        text[offset..end].copy_from_slice(part);
+        text.len()
+    };
+    if let Some(mut edit) = keyspace.edit(context.database, key) {
+        return Ok(Reply::Int(write(edit.as_string_mut()?.grow()) as i64));
+    }
+    let mut text = Vec::new();
+    let len = write(&mut text);
+    keyspace.set(context.database, key, Value::String(StringValue::grown(text)), None);
+    Ok(Reply::Int(len as i64))
+}
