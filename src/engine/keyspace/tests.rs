@@ -156,7 +156,7 @@ fn removing_all_leaves_nothing_behind() {
 fn a_scan_sees_what_is_there_throughout_over_growth_shrink_and_restore() {
     for_seeds(12, |rng| {
         let mut keys = Keyspace::new([7, 8], 1);
-        let name = |i: u64| format!("{}{i}", if i % 3 == 0 { "{same}" } else { "" }).into_bytes();
+        let name = |i: u64| format!("{}{i}", if i.is_multiple_of(3) { "{same}" } else { "" }).into_bytes();
         let stays: BTreeSet<_> = (0..150).map(name).collect();
         stays.iter().for_each(|key| keys.set(0, key, text(3), None));
         let (mut cursor, mut seen) = (0, BTreeSet::new());
