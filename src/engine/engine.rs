@@ -15,12 +15,11 @@
 use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 
-use crate::command::{ApplyContext, Handler, ReadContext};
+use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
 use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
-use crate::command as table;
 use crate::snapshot::Snapshot;
-use crate::{Error, Garbage, Keyspace, Rng, payload, slot};
+use crate::{Error, Garbage, Keyspace, Rng, number, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -174,14 +173,14 @@ impl Engine {
         if argv.len() != 2 {
             return Err(Error::Arity("select".into()));
         }
-        let number = payload::canonical_int(&argv[1]).ok_or(Error::NotAnInteger)?;
+        let number = number::integer(&argv[1]).ok_or(Error::NotAnInteger)?;
         let known = u32::try_from(number).ok().filter(|n| *n < self.keyspace.databases());
         context.database = known.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
         Ok(Reply::Ok)
     }
 
     fn execute(&mut self, context: &mut ApplyContext, argv: &Argv) -> Reply {
-        let command = match table::lookup(argv) {
+        let command = match command::lookup(argv) {
             Ok(found) => found.command,
             Err(error) => return error.into(),
         };
@@ -201,7 +200,7 @@ impl Engine {
     }
 
     /// Runs a read command outside the log. The arity must have been checked, the database must exist.
-    pub fn read(&self, command: &'static table::Command, context: &ReadContext, argv: &Argv) -> Reply {
+    pub fn read(&self, command: &'static Command, context: &ReadContext, argv: &Argv) -> Reply {
         match command.handler {
             Handler::Read(read) => read(&self.keyspace, context, argv).unwrap_or_else(Reply::from),
             Handler::Write(_) | Handler::Server | Handler::Container => Reply::error("ERR not a read command"),
@@ -266,7 +265,10 @@ fn homes(work: &Work) -> Homes {
         Work::Transaction(transaction) => &transaction.commands,
     };
     session::homes(commands.iter().flat_map(|argv| {
-        let positions = table::lookup(argv).and_then(|found| found.command.keys(argv)).unwrap_or_default();
+        let positions = command::lookup(argv).and_then(|found| found.command.keys(argv)).unwrap_or_default();
         positions.into_iter().filter_map(|at| argv.get(at)).map(slot).collect::<Homes>()
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub(crate) use cut::{CutEntry, Flow};
 
 use siphasher::sip::SipHasher13;
 
-use crate::{Value, payload};
+use crate::Value;
 use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
@@ -470,9 +470,7 @@ impl Keyspace {
     pub(crate) fn set_expired(&mut self, count: u64) {
         self.expired = count;
     }
-
-    /// Whether the value would be loaded in another encoding than it has.
-    pub(crate) fn is_marked(value: &Value) -> bool {
-        !payload::is_natural(value)
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub mod rdb;
 mod rng;
 mod session;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use command::{ApplyContext, ReadContext};

@@ -6,7 +6,7 @@
 //! verified, and errors name the offset.
 //!
 //! Strings are written without LZF: compressing costs more processor time under the group's lock than
-//! the disk space is worth ([`write::COMPRESS_FROM`]). Compressed strings are read.
+//! the disk space is worth (`COMPRESS_FROM` in `rdb/write.rs`). Compressed strings are read.
 
 mod foreign;
 mod read;

@@ -318,3 +318,6 @@ impl Captured {
         (!out.is_empty()).then_some(out)
     }
 }
+
+#[cfg(test)]
+mod tests;

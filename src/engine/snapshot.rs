@@ -2,7 +2,7 @@
 //!
 //! The file is the state exactly as it was at [`Engine::begin_snapshot`]. What redis-server does not
 //! know travels in AUX fields, which it passes over: in front index, clock, seed, version counters and
-//! sessions; between the keys, before each batch of them, the versions of the keys of that batch. The
+//! sessions; between the keys, before each batch of them, versions and origins of the keys of that batch. The
 //! fields are described in `src/docs/formats.md`.
 //!
 //! Invariants:
@@ -19,7 +19,6 @@ pub use load::Loaded;
 use crate::keyspace::{CutEntry, Flow};
 use crate::rdb::{opcode, write};
 use crate::session::Captured;
-use crate::types::string::StringValue;
 use crate::{Engine, Keyspace, SLOTS, Value, payload};
 
 /// The version of the fields of our own.
@@ -90,8 +89,7 @@ impl Batch {
             self.database = Some(entry.database);
             write::database(entry.database, sizes(entry.database), &mut self.keys);
         }
-        let mark = u64::from(Keyspace::is_marked(entry.value));
-        numbers::put(entry.version << 1 | mark, &mut self.versions);
+        numbers::put(entry.version << 2 | u64::from(payload::origin(entry.value)), &mut self.versions);
         write::entry_head(entry.key, entry.value, entry.expire_at_ms, &mut self.keys);
         let len = payload::size(entry.value);
         if len > STREAM_FROM {
@@ -271,10 +269,7 @@ impl Snapshot {
     fn stream(&mut self, keys: &mut Keyspace, out: &mut Vec<u8>, end: usize) {
         let from = self.streamed.expect("a string is being streamed");
         let Value::String(text) = keys.cut_streamed();
-        let text = match text {
-            StringValue::Int(_) => unreachable!("numbers are short"),
-            text => payload::string_bytes(text),
-        };
+        let text = payload::string_bytes(text);
         let to = text.len().min(from + (end - out.len()));
         out.extend_from_slice(&text[from..to]);
         self.streamed = Some(to);

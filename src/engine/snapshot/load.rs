@@ -10,7 +10,6 @@ use std::io::Read;
 use super::{FORMAT, field, numbers};
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::session::Sessions;
-use crate::types::string::StringValue;
 use crate::{Engine, EngineSeed, Keyspace, SLOTS, Value, payload};
 
 /// Progress is told each time this many bytes were read.
@@ -108,11 +107,11 @@ impl Loading {
         let keys = &mut self.engine.as_mut().expect("just made").keyspace;
         let version = self.versions.pop_front().ok_or("a key without a version: this is not a snapshot of Quoris")?;
         let database = u32::try_from(database).ok().filter(|n| *n < keys.databases()).ok_or("a database out of range")?;
-        let (version, marked) = (version >> 1, version & 1 == 1);
+        let (version, origin) = (version >> 2, (version & 3) as u8);
         if version > keys.slot_versions(crate::slot(key)).0 {
             return Err("a key is younger than its slot".into());
         }
-        let value = if marked { changed_in_place(value) } else { value };
+        let value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
         if keys.restore(database, key, value, expire_at_ms, version) { Ok(()) } else { Err("a key twice".into()) }
     }
 
@@ -174,12 +173,4 @@ fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {
         expected = u64::from(slot) + 1;
     }
     Ok(())
-}
-
-/// The same value in the encoding of one that was changed in place.
-fn changed_in_place(value: Value) -> Value {
-    match value {
-        Value::String(StringValue::Grown(_)) => value,
-        Value::String(text) => payload::raw_from_bytes(payload::string_bytes(&text).into_owned()),
-    }
 }

@@ -12,7 +12,7 @@ mod read;
 mod set;
 mod value;
 
-pub use value::StringValue;
+pub use value::{Origin, StringValue};
 
 use crate::command::*;
 

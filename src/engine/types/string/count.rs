@@ -21,11 +21,11 @@ fn add(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], increment: i
 
 /// Replaces the text of a key and keeps its deadline.
 fn put(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], present: bool, text: StringValue) -> Result<(), Error> {
-    if !present {
-        keyspace.set(context.database, key, Value::String(text), None);
-    } else if let Some(mut edit) = keyspace.edit(context.database, key) {
+    if present && let Some(mut edit) = keyspace.edit(context.database, key) {
         *edit.as_string_mut()? = text;
+        return Ok(());
     }
+    keyspace.set(context.database, key, Value::String(text), None);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ const INLINE_MAX: usize = 22;
 const EMBEDDED_MAX: usize = 44;
 
 /// A string value, 24 bytes. It tells Redis's three encodings apart, because OBJECT ENCODING shows them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum StringValue {
     /// A number that prints back as the same bytes.
     Int(i64),
@@ -23,11 +23,37 @@ pub enum StringValue {
     Grown(Box<Vec<u8>>),
 }
 
-/// A short text in place. Bytes behind `len` are zero, so that equal texts compare equal.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How a string value was made. A snapshot has to keep it where it is not [`Origin::Natural`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By storing its text: a number if it reads as one.
+    Natural = 0,
+    /// As text although it reads as a number (INCRBYFLOAT).
+    Text = 1,
+    /// By a change in place (APPEND, SETRANGE, SETBIT).
+    Grown = 2,
+}
+
+/// A short text in place.
+#[derive(Clone, Copy, Debug)]
 pub struct Inline {
     len: u8,
     bytes: [u8; INLINE_MAX],
+}
+
+impl PartialEq for StringValue {
+    /// Equal when nothing can tell them apart: origin and text.
+    fn eq(&self, other: &StringValue) -> bool {
+        let (mut one, mut two) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.origin() == other.origin() && self.bytes(&mut one) == other.bytes(&mut two)
+    }
+}
+
+impl Inline {
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
 }
 
 impl StringValue {
@@ -58,15 +84,7 @@ impl StringValue {
     pub fn bytes<'a>(&'a self, digits: &'a mut itoa::Buffer) -> &'a [u8] {
         match self {
             StringValue::Int(n) => digits.format(*n).as_bytes(),
-            text => text.text_bytes(),
-        }
-    }
-
-    /// The bytes of a value that is kept as text; a number has none.
-    pub(crate) fn text_bytes(&self) -> &[u8] {
-        match self {
-            StringValue::Int(_) => b"",
-            StringValue::Inline(text) => &text.bytes[..text.len as usize],
+            StringValue::Inline(text) => text.as_bytes(),
             StringValue::Fixed(text) => text,
             StringValue::Grown(text) => text,
         }
@@ -105,12 +123,34 @@ impl StringValue {
         }
     }
 
-    /// Bytes that it holds beside its own 24.
+    /// How it was made, as far as anything can still tell: a long text is `raw` in any case.
+    pub fn origin(&self) -> Origin {
+        match self {
+            StringValue::Int(_) => Origin::Natural,
+            StringValue::Grown(text) if text.len() <= EMBEDDED_MAX => Origin::Grown,
+            StringValue::Grown(_) => Origin::Natural,
+            StringValue::Inline(text) if number::integer(text.as_bytes()).is_some() => Origin::Text,
+            StringValue::Inline(_) | StringValue::Fixed(_) => Origin::Natural,
+        }
+    }
+
+    /// The value of an origin and a text: the inverse of [`StringValue::origin`] and its bytes.
+    pub fn of(origin: Origin, text: &[u8]) -> StringValue {
+        match origin {
+            Origin::Natural => StringValue::new(text),
+            Origin::Text => StringValue::text(text),
+            Origin::Grown => StringValue::grown(text.to_vec()),
+        }
+    }
+
+    /// Bytes that it holds beside its own 24: a function of origin and text, so that replicas agree
+    /// whether or not one of them was restored from a snapshot.
     pub fn heap_bytes(&self) -> usize {
         match self {
             StringValue::Int(_) | StringValue::Inline(_) => 0,
             StringValue::Fixed(text) => text.len(),
-            StringValue::Grown(text) => size_of::<Vec<u8>>() + text.len(),
+            StringValue::Grown(text) if text.len() <= EMBEDDED_MAX => size_of::<Vec<u8>>() + text.len(),
+            StringValue::Grown(text) => text.len(),
         }
     }
 
@@ -161,9 +201,17 @@ mod tests {
             let mut value = StringValue::new(text);
             assert_eq!((value.encoding(), &value.to_bytes()[..]), (*encoding, *text));
             value.grow().push(b'!');
-            assert_eq!((value.encoding(), value.len()), ("raw", text.len() + 1));
+            assert_eq!((value.encoding(), value.len(), value.origin()), ("raw", text.len() + 1, if text.len() < 44 { Origin::Grown } else { Origin::Natural }));
             value.overwrite(text);
             assert_eq!(value, StringValue::new(text));
+        }
+    }
+
+    #[test]
+    fn origin_and_text_are_the_whole_value() {
+        for value in [StringValue::new(b"7"), StringValue::text(b"7"), StringValue::grown(b"7".to_vec()), StringValue::text(b"x"), StringValue::new(&[b'y'; 30]), StringValue::grown(vec![b'z'; 45])] {
+            let again = StringValue::of(value.origin(), &value.to_bytes());
+            assert_eq!((&again, again.encoding(), again.heap_bytes()), (&value, value.encoding(), value.heap_bytes()));
         }
     }
 
