@@ -15,9 +15,13 @@ mod keys;
 mod lookup;
 mod rows;
 mod syntax;
+#[cfg(test)]
+mod tests;
 
 pub use flags::*;
 pub use keys::*;
+#[cfg(test)]
+use keys::range;
 pub use lookup::{Found, by_name, count, lookup, walk};
 
 use quoris_resp::Argv;

@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_redis() {
-        let yes = [("", ""), ("*", ""), ("*", "abc"), ("h?llo", "hello"), ("h*o", "ho"), ("h[ae]llo", "hallo"), ("h[^e]llo", "hallo"),
-            ("[a-c]", "b"), ("[c-a]", "b"), ("\\*", "*"), ("a\\", "a\\"), ("[\\]]", "]"), ("[abc", "c"), ("a*b*c", "aXbXbXc"),
-            ("**a**", "a"), ("[^a-z]", "A"), ("[-]", "-"), ("user:*:x", "user:1:y:x"), ("[]]", "]]"), ("[a-]", "-]"), ("[", "")];
-        let no = [("", "a"), ("a", ""), ("?", ""), ("h[^a]llo", "hallo"), ("[a-c]", "d"), ("\\a", "\\a"), ("a*b", "ac"), ("[]", "]"), ("abc", "abcd")];
+        let yes = [("", ""), ("*", ""), ("*", "abc"), ("h?llo", "hello"), ("h*o", "ho"), ("h[ae]llo", "hallo"),
+            ("h[^e]llo", "hallo"), ("[a-c]", "b"), ("[c-a]", "b"), ("\\*", "*"), ("a\\", "a\\"), ("[\\]]", "]"),
+            ("[abc", "c"), ("a*b*c", "aXbXbXc"), ("**a**", "a"), ("[^a-z]", "A"), ("[-]", "-"), ("user:*:x", "user:1:y:x")];
+        let no = [("", "a"), ("a", ""), ("?", ""), ("h[^a]llo", "hallo"), ("[a-c]", "d"), ("\\a", "\\a"), ("a*b", "ac"),
+            ("[]", "]"), ("[]]", "]]"), ("[a-]", "-]"), ("[", ""), ("abc", "abcd")];
         for (pattern, text) in yes {
-            let known_no = matches!((pattern, text), ("[]]", "]]") | ("[a-]", "-]") | ("[", ""));
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), !known_no, "{pattern} {text}");
+            assert!(matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
         }
         for (pattern, text) in no {
             assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");

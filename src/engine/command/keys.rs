@@ -82,7 +82,7 @@ pub type KeyPositions = SmallVec<[usize; 4]>;
 /// For commands whose arguments decide where the keys are or what happens to them.
 pub type KeyFinder = fn(&Argv) -> Result<KeyUses, Error>;
 
-const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
+pub(super) const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
     KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 } }
 }
 

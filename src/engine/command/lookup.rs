@@ -60,14 +60,20 @@ fn table() -> &'static Table {
     })
 }
 
-/// Names differ in their first seven bytes, their last byte or their length; letters hash without case.
+/// Hashes the first and the last eight bytes and the length; letters without case.
 fn bucket(name: &[u8]) -> usize {
-    let mut bytes = [0u8; 8];
-    let taken = name.len().min(7);
-    bytes[..taken].copy_from_slice(&name[..taken]);
-    bytes[7] = name.last().copied().unwrap_or(0);
-    let folded = (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (name.len() as u64) << 5;
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
+    let (head, tail) = if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+    } else if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)))
+    } else {
+        // At most three bytes: the first, the middle and the last are all of them.
+        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or(0));
+        (byte(0) | byte(name.len() / 2) << 8, byte(name.len().wrapping_sub(1)))
+    };
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let mixed = (head | LOWER) ^ (tail | LOWER).rotate_left(29) ^ name.len() as u64;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// The top-level row of a name in any case.

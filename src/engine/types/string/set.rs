@@ -4,6 +4,7 @@ use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
 
 use super::expiry::{Clock, Time};
+use super::value::INLINE_MAX;
 use super::{StringValue, digest};
 use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_UPDATE, RW_DELETE};
 use crate::number;
@@ -141,10 +142,11 @@ fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8
         keyspace.remove(database, key);
         return;
     }
-    let reusable = match keyspace.entry(database, key) {
-        Some(entry) => entry.expire_at_ms == expire_at_ms && entry.value.as_string().is_ok_and(|old| old.fits(text.len())),
-        None => false,
-    };
+    // A short text takes no allocation, so there is none to use again.
+    let reusable = text.len() > INLINE_MAX
+        && keyspace.entry(database, key).is_some_and(|old| {
+            old.expire_at_ms == expire_at_ms && old.value.as_string().is_ok_and(|old| old.fits(text.len()))
+        });
     if reusable
         && let Some(mut edit) = keyspace.edit(database, key)
         && let Ok(old) = edit.as_string_mut()

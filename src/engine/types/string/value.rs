@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::number;
 
 /// Longest text that needs no allocation of its own, in bytes.
-const INLINE_MAX: usize = 22;
+pub(super) const INLINE_MAX: usize = 22;
 /// Longest text that OBJECT ENCODING calls `embstr`, in bytes; it is Redis's number.
 const EMBEDDED_MAX: usize = 44;
 
