@@ -53,7 +53,7 @@ enum Answer {
     /// Nothing was executed; who leads, if known.
     NotLeader(Option<NodeId>),
     /// May have been executed.
-    Unknown(String),
+    Unknown,
 }
 
 /// What a forwarded batch came to.
@@ -63,7 +63,7 @@ pub enum Forwarded {
     /// Nothing was executed there.
     NotLeader(Option<NodeId>),
     /// May have been executed; with a stamp it can be sent again.
-    Unknown(String),
+    Unknown,
 }
 
 /// Encodes a batch; the argument bytes are not copied.
@@ -135,7 +135,7 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
             return Ok(vec![wire::part(&answer), encoded.freeze()]);
         }
         Local::NotLeader => Answer::NotLeader(group.leader()),
-        Local::Unknown(text) => Answer::Unknown(text.to_string()),
+        Local::Unknown(_) => Answer::Unknown,
     };
     Ok(vec![wire::part(&answer)])
 }
@@ -148,7 +148,7 @@ pub fn read_answer(body: &Bytes) -> io::Result<Forwarded> {
     let (answer, at): (Answer, usize) = codec::read(body, "answer").map_err(io::Error::other)?;
     Ok(match answer {
         Answer::NotLeader(leader) => Forwarded::NotLeader(leader),
-        Answer::Unknown(text) => Forwarded::Unknown(text),
+        Answer::Unknown => Forwarded::Unknown,
         Answer::Done { count, position, clock_ms } => {
             let mut rest = BytesMut::from(&body[at..]);
             let mut replies = Vec::with_capacity((count as usize).min(rest.len()));

@@ -70,7 +70,8 @@ pub(crate) struct Inner {
     remote: Mutex<HashMap<GroupId, Remote>>,
     next_connection: AtomicU64,
     failed: watch::Sender<Option<String>>,
-    pub(crate) elections: AtomicU64,
+    /// Tasks of the node itself; they end with it.
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
 /// The links are made after the inner part, because their greeting asks it.
@@ -119,7 +120,7 @@ impl Node {
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
             failed: watch::channel(None).0,
-            elections: AtomicU64::new(0),
+            tasks: Mutex::default(),
             config,
             seams: seams.clone(),
         });
@@ -132,12 +133,16 @@ impl Node {
             let addr = node.0.config.peer_addr.clone();
             let listener = seams.net.listen(addr.clone()).await;
             let listener = listener.map_err(|e| StartError(format!("cannot listen for peers on {addr}: {e}")))?;
-            tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone())));
+            node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));
         }
         founding::settle(&node).await?;
         node.start_groups().await?;
-        tokio::spawn(follow_meta(node.clone()));
+        node.keep(tokio::spawn(follow_meta(node.clone())));
         Ok(node)
+    }
+
+    fn keep(&self, task: tokio::task::JoinHandle<()>) {
+        self.0.tasks.lock().push(task.abort_handle());
     }
 
     async fn start_groups(&self) -> Result<(), StartError> {
@@ -306,6 +311,8 @@ impl Node {
         let timeout = Duration::from_secs(2);
         futures_util::future::join_all(groups.iter().map(|g| g.hand_over(timeout))).await;
         futures_util::future::join_all(groups.iter().map(|g| g.stop())).await;
+        self.0.groups.store(Arc::default());
+        self.0.tasks.lock().drain(..).for_each(|t| t.abort());
     }
 
     /// Resolves with a message when a group has died: the process must end.

@@ -178,7 +178,7 @@ impl Session {
                         self.node.forget_leader(group, leader);
                         hint = better.filter(|b| *b != leader);
                     }
-                    Ok(Some(Forwarded::Unknown(_)) | None) => self.node.forget_leader(group, leader),
+                    Ok(Some(Forwarded::Unknown) | None) => self.node.forget_leader(group, leader),
                     Err(_) => {}
                 }
             }

@@ -166,7 +166,8 @@ impl LogStore {
                 bytes += record.len();
                 out.push(record::decode_entry(index, &record)?);
             }
-            let next = out.last().map_or(from, |e| e.log_id.index + 1);
+            // A log may begin behind `from`: then there is nothing on disk in front of `first`.
+            let next = out.last().map_or(first, |e| e.log_id.index + 1);
             if next < to && next >= first && bytes <= bytes_max {
                 from_memory(next, &mut out, &mut bytes);
             }
@@ -309,7 +310,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             while state.marks.back().is_some_and(|&(index, marked)| keep.is_none_or(|k| index > k) || marked > sum) {
                 state.marks.pop_back();
             }
-            state.last = last.or(state.purged);
+            if state.last.is_some_and(|l| keep.is_none_or(|k| l.index > k)) {
+                state.last = last.or(state.purged);
+            }
         }
         self.shared.truncations.fetch_add(1, Ordering::AcqRel);
         let flushed = self.flushed().min(keep.unwrap_or(0));

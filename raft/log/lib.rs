@@ -138,8 +138,8 @@ impl Disk for RocksDisk {
         let mut bytes = 0;
         for item in self.entries(group, from, to) {
             let (index, entry) = item?;
-            if index != from + out.len() as u64 {
-                return Err(io::Error::other(format!("{group}: entry {} is missing in the log", from + out.len() as u64)));
+            if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
+                return Err(io::Error::other(format!("{group}: the log jumps from index {last} to {index}; the folder is damaged")));
             }
             bytes += entry.len();
             out.push((index, Bytes::from(entry.into_vec())));

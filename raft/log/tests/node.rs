@@ -31,7 +31,15 @@ fn config(peers: &[String], own: usize) -> NodeConfig {
 }
 
 async fn start(dir: &Path, config: NodeConfig) -> Node {
-    let disk = RocksDisk::open(dir, Fsync::Always, |e| panic!("{e}")).expect("a usable folder");
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let disk = loop {
+        // The node before may still be letting go of the folder.
+        match RocksDisk::open(dir, Fsync::Always, |e| panic!("{e}")) {
+            Ok(disk) => break disk,
+            Err(e) if std::time::Instant::now() > deadline => panic!("{e}"),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
     let seams = Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads };
     Node::start(config, seams).await.expect("the node starts")
 }
@@ -65,7 +73,6 @@ async fn one_node_keeps_its_keys_over_a_restart() {
         node.shutdown().await;
         drop(session);
         drop(node);
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
