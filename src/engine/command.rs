@@ -22,6 +22,7 @@ pub use flags::*;
 pub use keys::*;
 #[cfg(test)]
 use keys::range;
+pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, lookup, walk};
 
 use quoris_resp::Argv;

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -359,5 +360,42 @@ impl Target for Connection {
 
     fn takes(&self, case: &Case) -> bool {
         self.version.is_none_or(|version| !case.ours && case.redis.is_none_or(|needed| needed <= version))
+    }
+}
+
+/// A redis-server of its own on a free port, stopped at the end.
+pub struct RedisServer {
+    process: Child,
+    /// Where it listens.
+    pub address: String,
+    /// Its version.
+    pub version: (u32, u32),
+}
+
+impl RedisServer {
+    /// Nothing when there is no redis-server on this machine.
+    pub fn start() -> Option<RedisServer> {
+        let version = Process::new("redis-server").arg("--version").output().ok()?;
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let version = version_of(version.split("v=").nth(1)?.split(' ').next()?);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let mut process = Process::new("redis-server");
+        process.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        process.args(["--enable-debug-command", "yes"]).current_dir(std::env::temp_dir()).stdout(Stdio::null());
+        let server = RedisServer { process: process.spawn().ok()?, address: format!("127.0.0.1:{port}"), version };
+        for _ in 0..500 {
+            match Connection::open(&server.address, None) {
+                Ok(_) => return Some(server),
+                // It takes a moment until it listens; there is nothing else to wait for.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        panic!("redis-server does not listen");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("our own child");
     }
 }
