@@ -89,11 +89,40 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_redis() {
-        let yes = [("", ""), ("*", ""), ("*", "abc"), ("h?llo", "hello"), ("h*o", "ho"), ("h[ae]llo", "hallo"),
-            ("h[^e]llo", "hallo"), ("[a-c]", "b"), ("[c-a]", "b"), ("\\*", "*"), ("a\\", "a\\"), ("[\\]]", "]"),
-            ("[abc", "c"), ("a*b*c", "aXbXbXc"), ("**a**", "a"), ("[^a-z]", "A"), ("[-]", "-"), ("user:*:x", "user:1:y:x")];
-        let no = [("", "a"), ("a", ""), ("?", ""), ("h[^a]llo", "hallo"), ("[a-c]", "d"), ("\\a", "\\a"), ("a*b", "ac"),
-            ("[]", "]"), ("[]]", "]]"), ("[a-]", "-]"), ("[", ""), ("abc", "abcd")];
+        let yes = [
+            ("", ""),
+            ("*", ""),
+            ("*", "abc"),
+            ("h?llo", "hello"),
+            ("h*o", "ho"),
+            ("h[ae]llo", "hallo"),
+            ("h[^e]llo", "hallo"),
+            ("[a-c]", "b"),
+            ("[c-a]", "b"),
+            ("\\*", "*"),
+            ("a\\", "a\\"),
+            ("[\\]]", "]"),
+            ("[abc", "c"),
+            ("a*b*c", "aXbXbXc"),
+            ("**a**", "a"),
+            ("[^a-z]", "A"),
+            ("[-]", "-"),
+            ("user:*:x", "user:1:y:x"),
+        ];
+        let no = [
+            ("", "a"),
+            ("a", ""),
+            ("?", ""),
+            ("h[^a]llo", "hallo"),
+            ("[a-c]", "d"),
+            ("\\a", "\\a"),
+            ("a*b", "ac"),
+            ("[]", "]"),
+            ("[]]", "]]"),
+            ("[a-]", "-]"),
+            ("[", ""),
+            ("abc", "abcd"),
+        ];
         for (pattern, text) in yes {
             assert!(matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
         }

@@ -26,7 +26,9 @@ fn comparable(found: &Found) -> bool {
 /// Whether a deadline could come while the commands run, or the command uses what came after 7.0.
 fn depends_on_time_or_version(argv: &Argv) -> bool {
     let name = argv[0].to_ascii_uppercase();
-    let soon = |unit: i64| argv.iter().skip(2).filter_map(number::integer).any(|n| (1..=60_000).contains(&(n.saturating_mul(unit))));
+    let soon = |unit: i64| {
+        argv.iter().skip(2).filter_map(number::integer).any(|n| (1..=60_000).contains(&(n.saturating_mul(unit))))
+    };
     let has = |word: &[u8]| argv.iter().skip(2).any(|a| a.eq_ignore_ascii_case(word));
     let newer = [&b"IFEQ"[..], b"IFNE", b"IFDEQ", b"IFDNE"].iter().any(|word| has(word));
     newer
@@ -40,7 +42,8 @@ fn depends_on_time_or_version(argv: &Argv) -> bool {
 
 /// The reply without what the clock decides.
 fn settled(argv: &Argv, reply: Reply) -> Reply {
-    let clock = [&b"PTTL"[..], b"EXPIRETIME", b"PEXPIRETIME", b"TTL"].iter().any(|name| argv[0].eq_ignore_ascii_case(name));
+    let clock =
+        [&b"PTTL"[..], b"EXPIRETIME", b"PEXPIRETIME", b"TTL"].iter().any(|name| argv[0].eq_ignore_ascii_case(name));
     match reply {
         Reply::Int(n) if clock && n > 0 => Reply::Int(1),
         Reply::Array(mut items) if argv[0].eq_ignore_ascii_case(b"KEYS") => {
@@ -55,7 +58,9 @@ fn settled(argv: &Argv, reply: Reply) -> Reply {
 
 #[test]
 fn random_commands_answer_as_a_redis_server_does() {
-    let Some(server) = RedisServer::start() else { return eprintln!("there is no redis-server here: nothing is compared") };
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
     let theirs = RefCell::new(Connection::open(&server.address, Some(server.version)).expect("it listens"));
     let ours = RefCell::new(InProcess::new());
     let commands = proptest::collection::vec(command(comparable), 1..80);

@@ -17,7 +17,9 @@ fn the_engine_answers_as_the_scripts_say() {
 
 #[test]
 fn a_redis_server_answers_as_the_scripts_say() {
-    let Some(server) = RedisServer::start() else { return eprintln!("there is no redis-server here: nothing is compared") };
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
     let mut connection = Connection::open(&server.address, Some(server.version)).expect("it listens");
     run(&mut connection, &cases(FAMILIES));
 }
@@ -76,7 +78,9 @@ fn fields(reply: &Reply) -> Vec<(&'static str, String)> {
         other => script::show(other),
     };
     let spec = |reply: &Reply| match reply {
-        Reply::Array(items) if items.first() == Some(&Reply::bulk("notes")) => script::show(&Reply::Array(items[2..].to_vec())),
+        Reply::Array(items) if items.first() == Some(&Reply::bulk("notes")) => {
+            script::show(&Reply::Array(items[2..].to_vec()))
+        }
         other => script::show(other),
     };
     let specs = match &items[8] {
@@ -84,20 +88,30 @@ fn fields(reply: &Reply) -> Vec<(&'static str, String)> {
         other => script::show(other),
     };
     let range = items[3..6].iter().map(script::show).collect::<Vec<_>>().join(" ");
-    vec![("arity", script::show(&items[1])), ("flags", set(&items[2])), ("range", range), ("categories", set(&items[6])),
-        ("tips", set(&items[7])), ("key specs", specs)]
+    vec![
+        ("arity", script::show(&items[1])),
+        ("flags", set(&items[2])),
+        ("range", range),
+        ("categories", set(&items[6])),
+        ("tips", set(&items[7])),
+        ("key specs", specs),
+    ]
 }
 
 #[test]
 fn rows_agree_with_a_redis_server() {
-    let Some(server) = RedisServer::start() else { return eprintln!("there is no redis-server here: nothing is compared") };
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
     let mut theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
     let mut ours = InProcess::new();
     let mut wrong = String::new();
     for found in walk() {
         let name = found.full_name();
         let question = Argv::from_parts(&["COMMAND", "INFO", &name]);
-        let (Reply::Array(theirs), Reply::Array(ours)) = (theirs.call(&question), ours.call(&question)) else { panic!("{name}: no list") };
+        let (Reply::Array(theirs), Reply::Array(ours)) = (theirs.call(&question), ours.call(&question)) else {
+            panic!("{name}: no list")
+        };
         if theirs[0] == Reply::Null || theirs[0] == Reply::NullArray {
             continue;
         }

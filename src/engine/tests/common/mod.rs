@@ -50,7 +50,8 @@ impl InProcess {
             }
             Handler::Server | Handler::Container => match &argv[0].to_ascii_uppercase()[..] {
                 b"SELECT" => {
-                    self.database = number::integer(&argv[1]).and_then(|n| u32::try_from(n).ok()).ok_or(Error::NotAnInteger)?;
+                    self.database =
+                        number::integer(&argv[1]).and_then(|n| u32::try_from(n).ok()).ok_or(Error::NotAnInteger)?;
                     Ok(Reply::Ok)
                 }
                 b"COMMAND" => introspect::command(argv),

@@ -51,7 +51,13 @@ impl Options {
     }
 }
 
-fn set_deadline(name: &str, clock: Clock, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
+fn set_deadline(
+    name: &str,
+    clock: Clock,
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+) -> CommandResult {
     let options = Options::parse(argv)?;
     let time = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
     let ms = if clock.in_seconds() { time.checked_mul(1000) } else { Some(time) };

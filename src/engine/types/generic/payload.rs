@@ -40,7 +40,8 @@ pub(super) fn dump_value(value: &Value) -> Vec<u8> {
 /// When its footer is wrong, or the value in front of it is.
 pub(super) fn restore_value(payload: &[u8]) -> Result<Value, Error> {
     let foreign = || Error::text("ERR DUMP payload version or checksum are wrong");
-    let (body, footer) = payload.len().checked_sub(FOOTER_BYTES).and_then(|at| payload.split_at_checked(at)).ok_or_else(foreign)?;
+    let (body, footer) =
+        payload.len().checked_sub(FOOTER_BYTES).and_then(|at| payload.split_at_checked(at)).ok_or_else(foreign)?;
     let version = u16::from_le_bytes([footer[0], footer[1]]);
     let sum = footer[2..].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     if version > RDB_VERSION || sum != checksum(&payload[..payload.len() - 8]) {
@@ -53,7 +54,9 @@ pub(super) fn restore_value(payload: &[u8]) -> Result<Value, Error> {
         [0, 0x80, a, b, c, d, text @ ..] => text.split_at_checked(u32::from_be_bytes([*a, *b, *c, *d]) as usize),
         [0, 0xc0, n] => return Ok(Value::String(StringValue::Int(i64::from(*n as i8)))),
         [0, 0xc1, a, b] => return Ok(Value::String(StringValue::Int(i64::from(i16::from_le_bytes([*a, *b]))))),
-        [0, 0xc2, a, b, c, d] => return Ok(Value::String(StringValue::Int(i64::from(i32::from_le_bytes([*a, *b, *c, *d]))))),
+        [0, 0xc2, a, b, c, d] => {
+            return Ok(Value::String(StringValue::Int(i64::from(i32::from_le_bytes([*a, *b, *c, *d])))));
+        }
         _ => None,
     }
     .ok_or_else(malformed)?;
