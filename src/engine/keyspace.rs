@@ -24,7 +24,7 @@ pub(crate) use cut::{CutEntry, Flow};
 
 use siphasher::sip::SipHasher13;
 
-use crate::{Value, payload};
+use crate::Value;
 use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
@@ -65,6 +65,11 @@ impl Place {
     fn hash(self) -> u32 {
         self.0 as u32
     }
+}
+
+/// A deadline as an entry holds it. RDB has 63 bits for it.
+fn stored(expire_at_ms: Option<u64>) -> u64 {
+    expire_at_ms.map_or(NEVER, |at| at.min(i64::MAX.cast_unsigned()))
 }
 
 /// A look at one key.
@@ -246,7 +251,7 @@ impl Keyspace {
     pub fn set(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>) {
         let place = self.place(key);
         let slot = place.slot();
-        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        let expire_at_ms = stored(expire_at_ms);
         match self.find_to_write(database, place, key) {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
@@ -269,7 +274,7 @@ impl Keyspace {
         let Some(index) = self.find_to_write(database, place, key) else { return false };
         self.keep_copy(database, place.slot(), index);
         let version = self.versions.write(place.slot());
-        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        let expire_at_ms = stored(expire_at_ms);
         self.databases[database as usize].set_deadline(place.slot(), index, expire_at_ms, version);
         true
     }
@@ -435,7 +440,7 @@ impl Keyspace {
         if self.databases[database as usize].find(place, key).is_some() {
             return false;
         }
-        let expire_at_ms = expire_at_ms.unwrap_or(NEVER);
+        let expire_at_ms = stored(expire_at_ms);
         let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
         self.databases[database as usize].insert(place.slot(), entry);
         true
@@ -465,9 +470,7 @@ impl Keyspace {
     pub(crate) fn set_expired(&mut self, count: u64) {
         self.expired = count;
     }
-
-    /// Whether the value would be loaded in another encoding than it has.
-    pub(crate) fn is_marked(value: &Value) -> bool {
-        !payload::is_natural(value)
-    }
 }
+
+#[cfg(test)]
+mod tests;

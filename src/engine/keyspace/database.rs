@@ -53,7 +53,7 @@ impl Database {
     pub(super) fn slot_from(&self, from: u32) -> Option<u16> {
         let mut slot = from as usize;
         while slot < self.tables.len() {
-            if slot % BLOCK == 0 && self.blocks[slot / BLOCK] == 0 {
+            if slot.is_multiple_of(BLOCK) && self.blocks[slot / BLOCK] == 0 {
                 slot += BLOCK;
             } else if self.tables[slot].is_some() {
                 return Some(slot as u16);
