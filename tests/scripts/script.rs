@@ -6,9 +6,7 @@
 #![allow(dead_code, reason = "each test that takes this file in uses a part of it")]
 
 #[path = "remote.rs"]
-mod remote;
-
-pub use remote::{Connection, RedisServer};
+pub mod remote;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

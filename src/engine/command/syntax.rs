@@ -51,12 +51,12 @@ impl Kind {
         match name {
             "key" | "key1" | "key2" | "newkey" | "source" | "destination" => Kind::Key,
             "pattern" => Kind::Pattern,
-            "float" => Kind::Double,
+            "number" => Kind::Double,
             "unix-time-seconds" | "unix-time-milliseconds" => Kind::UnixTime,
-            "seconds" | "milliseconds" | "decrement" | "offset" | "start" | "end" | "count" | "cursor" | "numkeys"
-            | "min-match-len" | "destination-db" | "db" | "index" | "index1" | "index2" | "ttl" | "frequency"
-            | "protover" | "client-id" | "slot" | "timeout" | "numreplicas" | "numlocal" | "port" | "bits"
-            | "version" | "maxage" => Kind::Integer,
+            "seconds" | "milliseconds" | "increment" | "decrement" | "offset" | "start" | "end" | "count"
+            | "cursor" | "numkeys" | "min-match-len" | "destination-db" | "db" | "index" | "index1" | "index2"
+            | "ttl" | "frequency" | "protover" | "client-id" | "slot" | "timeout" | "numreplicas" | "numlocal"
+            | "port" | "bits" | "version" | "maxage" => Kind::Integer,
             _ => Kind::Text,
         }
     }

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 
 use common::InProcess;
 use common::generate::command;
-use common::script::{self, Case, Connection, RedisServer, Target};
+use common::script::remote::{Connection, RedisServer};
+use common::script::{self, Case, Target};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use quoris_engine::command::{Found, Handler};

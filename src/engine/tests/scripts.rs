@@ -3,7 +3,8 @@
 mod common;
 
 use common::InProcess;
-use common::script::{self, Connection, RedisServer, Step, Target, cases, run};
+use common::script::remote::{Connection, RedisServer};
+use common::script::{self, Step, Target, cases, run};
 use quoris_engine::command::{Handler, lookup, walk};
 use quoris_resp::{Argv, Reply};
 

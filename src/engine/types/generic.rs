@@ -4,7 +4,6 @@ mod dump;
 mod expire;
 mod moving;
 mod object;
-mod payload;
 mod remove;
 mod scan;
 

@@ -86,7 +86,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "incrbyfloat", arity: 3, flags: WRITE_OOM_FAST, keys: KEY_CHANGE, since: "2.6.0",
         complexity: "O(1)",
         summary: "Adds to the number at a key, with 80-bit floating point; an absent key counts as 0.",
-        syntax: "key increment", handler: Handler::Write(count::incrbyfloat), ..STRING },
+        syntax: "key number", handler: Handler::Write(count::incrbyfloat), ..STRING },
     Command { name: "setrange", arity: 4, flags: WRITE_OOM, keys: KEY_UPDATE, since: "2.2.0",
         complexity: "O(M) for M written bytes, padding included",
         summary: "Writes over a part of a string, from an offset on.", syntax: "key offset value",
