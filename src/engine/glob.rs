@@ -11,7 +11,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     matches_case(pattern, text, false)
 }
 
-/// As [`matches`]; with `fold`, upper and lower case ASCII letters are the same.
+/// As [`matches()`]; with `fold`, upper and lower case ASCII letters are the same.
 pub fn matches_case(pattern: &[u8], text: &[u8], fold: bool) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -14,7 +14,7 @@ const EMBEDDED_MAX: usize = 44;
 pub enum StringValue {
     /// A number that prints back as the same bytes.
     Int(i64),
-    /// At most [`INLINE_MAX`] bytes, kept in place.
+    /// At most 22 bytes, kept in place.
     Inline(Inline),
     /// Longer, and not changed since it was stored.
     Fixed(Box<[u8]>),
