@@ -19,9 +19,10 @@ mod syntax;
 mod tests;
 
 pub use flags::*;
-pub use keys::*;
 #[cfg(test)]
 use keys::range;
+pub use keys::*;
+pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, lookup, walk};
 
 use quoris_resp::Argv;

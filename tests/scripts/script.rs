@@ -5,15 +5,14 @@
 
 #![allow(dead_code, reason = "each test that takes this file in uses a part of it")]
 
-use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+#[path = "remote.rs"]
+pub mod remote;
 
-use bytes::BytesMut;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
 use quoris_engine::glob;
-use quoris_resp::{Argv, Reply, ReplyDecoder};
+use quoris_resp::{Argv, Reply};
 
 /// A part of a script that stands for itself: it begins with empty databases and a fresh connection.
 #[derive(Debug, Default)]
@@ -67,7 +66,8 @@ pub trait Target {
 /// The folder of the scripts.
 pub fn folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here.ancestors().map(|top| top.join("tests/scripts")).find(|scripts| scripts.join("README.md").exists());
+    let found =
+        here.ancestors().map(|top| top.join("tests/scripts")).find(|scripts| scripts.join("README.md").exists());
     found.expect("a folder above the crate holds tests/scripts")
 }
 
@@ -120,7 +120,9 @@ pub fn parse(name: &str, text: &str) -> Vec<Case> {
             let argv = words(rest.trim_start_matches('~'), &place);
             case.steps.push(Step::Call { place, argv, sorted, reply: Vec::new(), glob: false });
         } else if let Some(rest) = line.strip_prefix('<') {
-            let Some(Step::Call { reply, glob, .. }) = case.steps.last_mut() else { panic!("{place}: a reply without a command") };
+            let Some(Step::Call { reply, glob, .. }) = case.steps.last_mut() else {
+                panic!("{place}: a reply without a command")
+            };
             *glob |= rest.starts_with('*');
             let more = repeat(rest.trim_start_matches('*').trim_start().as_bytes());
             if !reply.is_empty() {
@@ -149,7 +151,8 @@ fn words(line: &str, place: &str) -> Vec<Vec<u8>> {
         (word, rest) = match first {
             b'"' => quoted(&rest[1..]).unwrap_or_else(|| panic!("{place}: no closing quote")),
             b'\'' => {
-                let end = rest[1..].iter().position(|b| *b == b'\'').unwrap_or_else(|| panic!("{place}: no closing quote"));
+                let end =
+                    rest[1..].iter().position(|b| *b == b'\'').unwrap_or_else(|| panic!("{place}: no closing quote"));
                 (rest[1..=end].to_vec(), &rest[end + 2..])
             }
             _ => {
@@ -239,7 +242,8 @@ pub fn show(reply: &Reply) -> String {
         Reply::Set(items) => list("~[", items),
         Reply::Push(items) => list(">[", items),
         Reply::Map(pairs) | Reply::Pairs(pairs) => {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}: {}", item(key), item(value))).collect();
+            let pairs: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{}: {}", item(key), item(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
     }
@@ -249,7 +253,9 @@ pub fn show(reply: &Reply) -> String {
 fn item(reply: &Reply) -> String {
     let shown = show(reply);
     match reply {
-        Reply::Status(_) | Reply::Error(_) if shown.contains(' ') => format!("{}\"{}\"", &shown[..1], escape(&shown.as_bytes()[1..])),
+        Reply::Status(_) | Reply::Error(_) if shown.contains(' ') => {
+            format!("{}\"{}\"", &shown[..1], escape(&shown.as_bytes()[1..]))
+        }
         _ => shown,
     }
 }
@@ -292,10 +298,12 @@ pub fn run(target: &mut dyn Target, cases: &[Case]) {
                         items.sort_by_cached_key(show);
                     }
                     let got = show(&reply);
-                    let fits = if *glob { glob::matches(expected, got.as_bytes()) } else { got.as_bytes() == &expected[..] };
+                    let fits =
+                        if *glob { glob::matches(expected, got.as_bytes()) } else { got.as_bytes() == &expected[..] };
                     if !fits {
                         let expected = String::from_utf8_lossy(expected);
-                        writeln!(wrong, "{place}: {argv:?}\n  got      {got}\n  expected {expected}").expect("a string takes it");
+                        writeln!(wrong, "{place}: {argv:?}\n  got      {got}\n  expected {expected}")
+                            .expect("a string takes it");
                     }
                 }
             }
@@ -303,61 +311,4 @@ pub fn run(target: &mut dyn Target, cases: &[Case]) {
     }
     assert!(calls > 0, "the target takes no case");
     assert!(wrong.is_empty(), "{calls} commands, some answered otherwise:\n{wrong}");
-}
-
-/// A server at the other end of a TCP connection: redis-server, a node, the proxy.
-pub struct Connection {
-    address: String,
-    version: Option<(u32, u32)>,
-    stream: TcpStream,
-    buffer: BytesMut,
-}
-
-/// No reply takes longer.
-const REPLY_WITHIN: Duration = Duration::from_secs(10);
-
-impl Connection {
-    /// Connects. `redis` is the version when the server is Redis's own, so that cases of newer versions
-    /// and our deviations are left out.
-    ///
-    /// # Errors
-    /// When nobody listens.
-    pub fn open(address: &str, redis: Option<(u32, u32)>) -> std::io::Result<Connection> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(REPLY_WITHIN))?;
-        stream.set_nodelay(true)?;
-        Ok(Connection { address: address.to_string(), version: redis, stream, buffer: BytesMut::new() })
-    }
-}
-
-impl Target for Connection {
-    fn reset(&mut self, case: &Case) {
-        *self = Connection::open(&self.address, self.version).expect("the server was there before");
-        if case.resp3 {
-            self.call(&Argv::from_parts(&["HELLO", "3"]));
-        }
-        assert_eq!(self.call(&Argv::from_parts(&["FLUSHALL"])), Reply::Ok, "FLUSHALL before {}", case.name);
-    }
-
-    fn call(&mut self, argv: &Argv) -> Reply {
-        self.stream.write_all(argv.frame()).expect("the server is there");
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            if let Some(reply) = ReplyDecoder::decode(&mut self.buffer).expect("the server speaks RESP") {
-                return reply;
-            }
-            let len = self.stream.read(&mut chunk).unwrap_or_else(|e| panic!("{argv:?}: {e}"));
-            assert!(len > 0, "the server closed the connection after {argv:?}");
-            self.buffer.extend_from_slice(&chunk[..len]);
-        }
-    }
-
-    fn wait(&mut self, ms: u64) {
-        // Another process's clock cannot be moved, only awaited.
-        std::thread::sleep(Duration::from_millis(ms));
-    }
-
-    fn takes(&self, case: &Case) -> bool {
-        self.version.is_none_or(|version| !case.ours && case.redis.is_none_or(|needed| needed <= version))
-    }
 }

@@ -130,8 +130,12 @@ pub fn walk() -> impl Iterator<Item = Found> {
 /// Names and arguments in errors are cut here, in bytes, as Redis cuts them.
 const QUOTED_MAX: usize = 128;
 
-fn cut(text: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(max)]).into_owned()
+/// What a client sent, as an error quotes it: at most `max` bytes and, as C prints it, up to the first
+/// zero byte. Errors are text, so what is no UTF-8 is replaced.
+pub(crate) fn quoted(text: &[u8], max: usize) -> String {
+    let text = &text[..text.len().min(max)];
+    let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+    String::from_utf8_lossy(&text[..end]).into_owned()
 }
 
 fn unknown_command(argv: &Argv) -> Error {
@@ -140,14 +144,14 @@ fn unknown_command(argv: &Argv) -> Error {
         if arguments.len() >= QUOTED_MAX {
             break;
         }
-        let quoted = cut(argument, QUOTED_MAX - arguments.len());
-        arguments.push_str(&format!("'{quoted}' "));
+        let room = QUOTED_MAX - arguments.len();
+        arguments.push_str(&format!("'{}' ", quoted(argument, room)));
     }
-    let name = cut(&argv[0], QUOTED_MAX);
+    let name = quoted(&argv[0], QUOTED_MAX);
     Error::text(format!("ERR unknown command '{name}', with args beginning with: {arguments}"))
 }
 
 fn unknown_subcommand(container: &Command, name: &[u8]) -> Error {
-    let (name, container) = (cut(name, QUOTED_MAX), container.name.to_ascii_uppercase());
+    let (name, container) = (quoted(name, QUOTED_MAX), container.name.to_ascii_uppercase());
     Error::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
 }

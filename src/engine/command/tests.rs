@@ -12,7 +12,8 @@ fn names_are_unique_and_lower_case() {
     let mut seen = BTreeSet::new();
     for found in walk() {
         let name = found.full_name();
-        let plain = found.command.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+        let plain =
+            found.command.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
         assert!(plain && !found.command.name.is_empty(), "{name}");
         assert!(seen.insert(name.clone()), "{name} is there twice");
         assert_eq!(by_name(name.to_ascii_uppercase().as_bytes()).map(|f| f.id), Some(found.id), "{name}");
@@ -38,7 +39,10 @@ fn every_row_is_complete() {
             Handler::Write(_) => assert!(write && !read, "{name}: writes"),
             Handler::Server | Handler::Container => assert!(!write, "{name}: belongs to the server"),
         }
-        assert!(command.key_finder.is_none() || !command.keys.is_empty(), "{name}: a finder beside the specs, not instead");
+        assert!(
+            command.key_finder.is_none() || !command.keys.is_empty(),
+            "{name}: a finder beside the specs, not instead"
+        );
     }
 }
 

@@ -20,7 +20,8 @@ fn each(what: &str, mut run: impl FnMut(usize)) -> Duration {
 #[test]
 #[ignore = "a measurement, not a check"]
 fn lookup_set_and_get() {
-    let names = ["GET", "set", "INCRBYFLOAT", "PEXPIREAT", "object"].map(|name| Argv::from_parts(&[name, "encoding", "k", "v"]));
+    let names = ["GET", "set", "INCRBYFLOAT", "PEXPIREAT", "object"]
+        .map(|name| Argv::from_parts(&[name, "encoding", "k", "v"]));
     each("lookup", |i| drop(black_box(lookup(&names[i % 2]))));
     let mut keyspace = Keyspace::new([1, 2], 1);
     let keys: Vec<String> = (0..100_000).map(|n| format!("key:{n:012}")).collect();

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::expiry::{Clock, Time};
 use super::value::INLINE_MAX;
 use super::{StringValue, digest};
-use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_UPDATE, RW_DELETE};
+use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_DELETE, RW_UPDATE};
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
@@ -298,7 +298,8 @@ pub(super) fn msetnx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
 
 /// MSETEX
 pub(super) fn msetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let pairs = number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=i32::MAX as usize).contains(n));
+    let pairs =
+        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=i32::MAX as usize).contains(n));
     let pairs = pairs.ok_or_else(|| Error::text("ERR invalid numkeys value"))?;
     let options_at = 2 + 2 * pairs;
     if options_at > argv.len() {
