@@ -32,11 +32,10 @@ fn rebuilt(keys: &Keyspace) -> Keyspace {
     }
     for (number, database) in keys.databases.iter().enumerate() {
         other.set_exchanges(number as u32, keys.exchanges()[number]);
-        let entries = database.slots().flat_map(|slot| database.table(slot).expect("it has keys").entries());
-        let mut entries: Vec<_> = entries.collect();
-        entries.reverse();
-        for e in entries {
-            assert!(other.restore(number as u32, e.key.bytes(), e.value.clone(), e.deadline(), e.version));
+        let mut entries = Vec::new();
+        database.for_each(&mut |e| entries.push((e.key.clone(), e.value.clone(), e.deadline(), e.version)));
+        for (key, value, deadline, version) in entries.into_iter().rev() {
+            assert!(other.restore(number as u32, key.bytes(), value, deadline, version));
         }
     }
     other
@@ -194,6 +193,30 @@ fn a_scan_of_few_keys_takes_few_calls() {
     for cursor in [u64::MAX, 1 << 62, u64::from(SLOTS) << 32] {
         assert_eq!(keys.scan(1, cursor, 1, &mut |_, _| panic!("behind the end")), 0);
     }
+}
+
+#[test]
+fn a_slot_with_a_whole_dataset_splits_and_merges() {
+    let mut keys = Keyspace::new([7, 8], 1);
+    let name = |i: u64| format!("{{tag}}{i}").into_bytes();
+    (0..100_000).for_each(|i| keys.set(0, &name(i), text(1), i.is_multiple_of(9).then_some(500 + i)));
+    let order = scan_all(&keys, 0, 1000);
+    assert_eq!(order.len(), 100_000);
+    assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 100_000);
+    assert!(order.is_sorted_by_key(|key| keys.place(key)), "across all leaves");
+    assert_eq!(scan_all(&rebuilt(&keys), 0, 77), order);
+    assert_eq!(keys.digest(), keys.digest_from_scratch());
+    (0..99_900).for_each(|i| assert!(keys.delete(0, &name(i)), "{i}"));
+    let left: Vec<_> = order.into_iter().filter(|key| keys.entry(0, key).is_some()).collect();
+    assert_eq!((left.len(), scan_all(&keys, 0, 7)), (100, left));
+    (0..100_000).for_each(|i| keys.set(0, &name(i), text(1), None));
+    keys.clear(0);
+    let mut turns = 0;
+    while !keys.garbage.is_empty() {
+        keys.collect_garbage(10_000);
+        turns += 1;
+    }
+    assert!((8..60).contains(&turns), "{turns} turns");
 }
 
 #[test]
