@@ -118,9 +118,9 @@ impl Engine {
     /// Notes an entry that holds nothing for the engine: a membership change, a leader's blank entry.
     ///
     /// # Panics
-    /// When `index` is not above the applied index.
+    /// When `index` is not above the applied index. A group's first entry, its membership, has index 0.
     pub fn note_index(&mut self, index: u64) {
-        assert!(index > self.applied_index, "entry {index} behind {}", self.applied_index);
+        assert!(index > self.applied_index || index == 0, "entry {index} behind {}", self.applied_index);
         self.applied_index = index;
     }
 

@@ -182,9 +182,17 @@ mod tests {
 
     #[test]
     fn what_is_not_canonical_is_refused() {
-        for wrong in ["", "*0\r\n", "*01\r\n$1\r\na\r\n", "*1\r\n$01\r\na\r\n", "*1\r\n$1\r\na\r\nx", "*9\r\n$1\r\na\r\n",
-            "*1\r\n$99999999999999999999999\r\na\r\n", "*1\r\n$18446744073709551615\r\na\r\n", "*1\r\n$2\r\na\r\n"]
-        {
+        for wrong in [
+            "",
+            "*0\r\n",
+            "*01\r\n$1\r\na\r\n",
+            "*1\r\n$01\r\na\r\n",
+            "*1\r\n$1\r\na\r\nx",
+            "*9\r\n$1\r\na\r\n",
+            "*1\r\n$99999999999999999999999\r\na\r\n",
+            "*1\r\n$18446744073709551615\r\na\r\n",
+            "*1\r\n$2\r\na\r\n",
+        ] {
             assert!(Argv::parse(Bytes::from(wrong)).is_err(), "{wrong:?}");
         }
     }

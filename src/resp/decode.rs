@@ -92,7 +92,9 @@ impl Decoder {
     }
 
     fn array_header(&mut self, buffer: &BytesMut, limits: &Limits) -> Result<bool, ProtocolError> {
-        let Some((n, sloppy)) = self.header(buffer, "too big mbulk count string", "invalid multibulk length")? else { return Ok(false) };
+        let Some((n, sloppy)) = self.header(buffer, "too big mbulk count string", "invalid multibulk length")? else {
+            return Ok(false);
+        };
         if n > limits.arguments_max {
             return Err(ProtocolError("invalid multibulk length".into()));
         }
@@ -112,7 +114,10 @@ impl Decoder {
                     Some(b'$') => {}
                     Some(&other) => return Err(ProtocolError(format!("expected '$', got '{}'", other as char))),
                 }
-                let Some((len, sloppy)) = self.header(buffer, "too big bulk count string", "invalid bulk length")? else { return Ok(false) };
+                let Some((len, sloppy)) = self.header(buffer, "too big bulk count string", "invalid bulk length")?
+                else {
+                    return Ok(false);
+                };
                 if len < 0 || len as u64 > limits.bulk_bytes_max {
                     return Err(ProtocolError("invalid bulk length".into()));
                 }
@@ -139,7 +144,12 @@ impl Decoder {
     }
 
     /// Reads `<kind><number>\r\n` at the current position; also says whether it was sloppy.
-    fn header(&mut self, buffer: &BytesMut, too_long: &str, invalid: &str) -> Result<Option<(i64, bool)>, ProtocolError> {
+    fn header(
+        &mut self,
+        buffer: &BytesMut,
+        too_long: &str,
+        invalid: &str,
+    ) -> Result<Option<(i64, bool)>, ProtocolError> {
         let rest = &buffer[self.at..];
         let window = &rest[..rest.len().min(INLINE_BYTES_MAX)];
         let Some(cr) = memchr::memchr(b'\r', window) else {
@@ -224,7 +234,11 @@ fn double_quoted(line: &[u8], mut at: usize, part: &mut Vec<u8>) -> Option<usize
     let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16)).map(|d| d as u8);
     loop {
         match line.get(at)? {
-            b'\\' if line.get(at + 1) == Some(&b'x') && hex(line.get(at + 2)).is_some() && hex(line.get(at + 3)).is_some() => {
+            b'\\'
+                if line.get(at + 1) == Some(&b'x')
+                    && hex(line.get(at + 2)).is_some()
+                    && hex(line.get(at + 3)).is_some() =>
+            {
                 part.push(hex(line.get(at + 2))? * 16 + hex(line.get(at + 3))?);
                 at += 4;
             }
@@ -291,7 +305,8 @@ mod tests {
 
     #[test]
     fn arrays_inline_and_sloppy_headers() {
-        let input = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING  \"a\\x41\\n\" 'b\\'c'\r\n\r\n*0\r\n*-1\r\n*01\r\n$04\r\nPINGxx";
+        let input =
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING  \"a\\x41\\n\" 'b\\'c'\r\n\r\n*0\r\n*-1\r\n*01\r\n$04\r\nPINGxx";
         for step in [1, 2, 3, 7, 100] {
             let got = all(input, step, &Limits::default()).expect("valid");
             assert_eq!(got, [words(&["GET", "k"]), words(&["PING", "aA\n", "b'c"]), words(&["PING"])]);
@@ -316,7 +331,10 @@ mod tests {
         let long = "x".repeat(70_000);
         assert_eq!(all(long.as_bytes(), 999, &Limits::default()), Err(ProtocolError("too big inline request".into())));
         let long = format!("*{}", "1".repeat(70_000));
-        assert_eq!(all(long.as_bytes(), 999, &Limits::default()), Err(ProtocolError("too big mbulk count string".into())));
+        assert_eq!(
+            all(long.as_bytes(), 999, &Limits::default()),
+            Err(ProtocolError("too big mbulk count string".into()))
+        );
     }
 
     proptest! {

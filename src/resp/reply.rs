@@ -69,10 +69,18 @@ impl Reply {
     pub fn size(&self) -> usize {
         let own = std::mem::size_of::<Reply>();
         own + match self {
-            Reply::Status(b) | Reply::Error(b) | Reply::Bulk(b) | Reply::BigNumber(b) | Reply::Verbatim(_, b) => b.len(),
+            Reply::Status(b) | Reply::Error(b) | Reply::Bulk(b) | Reply::BigNumber(b) | Reply::Verbatim(_, b) => {
+                b.len()
+            }
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => items.iter().map(Reply::size).sum(),
             Reply::Map(pairs) | Reply::Pairs(pairs) => pairs.iter().map(|(a, b)| a.size() + b.size()).sum(),
-            Reply::None | Reply::Ok | Reply::Int(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Bool(_) => 0,
+            Reply::None
+            | Reply::Ok
+            | Reply::Int(_)
+            | Reply::Null
+            | Reply::NullArray
+            | Reply::Double(_)
+            | Reply::Bool(_) => 0,
         }
     }
 }
@@ -229,10 +237,20 @@ mod tests {
     #[test]
     fn every_reply_reads_back_from_resp3() {
         let all = Reply::Array(vec![
-            Reply::Ok, Reply::status("QUEUED"), Reply::error("ERR no"), Reply::Int(-3), Reply::bulk("a\r\nb"), Reply::Null,
-            Reply::Double(0.1), Reply::Bool(true), Reply::BigNumber("123456789012345678901".into()),
-            Reply::Verbatim(*b"txt", "hi".into()), Reply::Map(vec![(Reply::Int(1), Reply::Int(2))]),
-            Reply::Set(vec![Reply::Int(1)]), Reply::Push(vec![Reply::Int(1)]), Reply::Array(vec![]),
+            Reply::Ok,
+            Reply::status("QUEUED"),
+            Reply::error("ERR no"),
+            Reply::Int(-3),
+            Reply::bulk("a\r\nb"),
+            Reply::Null,
+            Reply::Double(0.1),
+            Reply::Bool(true),
+            Reply::BigNumber("123456789012345678901".into()),
+            Reply::Verbatim(*b"txt", "hi".into()),
+            Reply::Map(vec![(Reply::Int(1), Reply::Int(2))]),
+            Reply::Set(vec![Reply::Int(1)]),
+            Reply::Push(vec![Reply::Int(1)]),
+            Reply::Array(vec![]),
         ]);
         let mut bytes = BytesMut::new();
         encode(&all, Protocol::Resp3, &mut bytes);
@@ -252,9 +270,16 @@ mod tests {
 
     #[test]
     fn doubles_print_as_redis_prints_them() {
-        for (n, text) in [(3.0, "3"), (0.1, "0.1"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (-0.0, "-0"), (f64::INFINITY, "inf"),
-            (100_000_000_000_000_000_000.0, "1e+20"), (0.00001, "1e-05".trim())]
-        {
+        for (n, text) in [
+            (3.0, "3"),
+            (0.1, "0.1"),
+            (1e21, "1e+21"),
+            (1.5e-7, "1.5e-07"),
+            (-0.0, "-0"),
+            (f64::INFINITY, "inf"),
+            (100_000_000_000_000_000_000.0, "1e+20"),
+            (0.00001, "1e-05".trim()),
+        ] {
             let want = if n == 0.00001 { "0.00001" } else { text };
             assert_eq!(double_text(n), want, "{n}");
         }

@@ -1,0 +1,46 @@
+//! Multi-Raft: one process, many groups, one log on disk.
+//!
+//! Steps 5 to 9 of a command's way. The server above hands [`Operation`]s to a [`Session`]; the session
+//! finds the leader of the group; the leader's proposer packs them into an entry; openraft replicates it
+//! through the log store and the transport; every replica applies it to its engine; the replies return.
+//!
+//! Invariants:
+//! * No write is acknowledged before a majority has it on disk (with `fsync = always`) and it is applied.
+//! * No error says "no" to a write that may still happen.
+//! * A dead group never lives on in a live process.
+//! * openraft is named only here; disk, network, clocks, threads and randomness only in [`seam`] and
+//!   [`runtime`].
+
+mod clock;
+mod forward;
+mod founding;
+mod group;
+mod link;
+mod machine;
+mod network;
+mod node;
+mod propose;
+mod read;
+mod receive;
+pub mod record;
+mod replica;
+pub mod runtime;
+pub mod seam;
+mod serve;
+mod service;
+mod session;
+mod snapshot;
+mod status;
+pub mod store;
+mod topology;
+pub mod types;
+mod wire;
+
+pub use group::{Group, Timing};
+pub use machine::Machine;
+pub use node::{Node, NodeConfig, StartError};
+pub use propose::Operation;
+pub use replica::{Replica, SnapshotFile};
+pub use session::{Error, Executed, Position, Session, error_reply};
+pub use status::{GroupStatus, NodeInfo, NodeStatus, ReplicaStatus};
+pub use types::{GroupId, META, NodeId};
