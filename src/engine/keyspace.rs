@@ -16,6 +16,7 @@ mod account;
 mod cut;
 mod database;
 mod entry;
+mod leaf;
 mod order;
 mod table;
 mod versions;
@@ -29,6 +30,7 @@ use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
+use table::Pos;
 use versions::Versions;
 
 /// The number of hash slots, as in Redis Cluster.
@@ -180,7 +182,7 @@ impl Keyspace {
         }
         let place = self.place(key);
         let table = database.table(place.slot())?;
-        table.find(place.hash(), key).map(|index| table.at(index))
+        table.get(place.hash(), key)
     }
 
     /// The key, unless it is absent or due. `database` must exist (SELECT checked it).
@@ -194,7 +196,7 @@ impl Keyspace {
     }
 
     /// Finds a key that is to be written; one that is due is removed first and counts as absent.
-    fn find_to_write(&mut self, database: u32, place: Place, key: &[u8]) -> Option<usize> {
+    fn find_to_write(&mut self, database: u32, place: Place, key: &[u8]) -> Option<Pos> {
         let index = self.databases[database as usize].find(place, key)?;
         if self.databases[database as usize].at(place.slot(), index).is_due(self.now_ms) {
             self.expire(database, place.slot(), index);
@@ -204,13 +206,13 @@ impl Keyspace {
     }
 
     /// Physically removes a key that is due.
-    fn expire(&mut self, database: u32, slot: u16, index: usize) {
+    fn expire(&mut self, database: u32, slot: u16, index: Pos) {
         self.expired += 1;
         self.discard(database, slot, index);
     }
 
     /// Removes a key whose value nobody wants but a running cut.
-    fn discard(&mut self, database: u32, slot: u16, index: usize) {
+    fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
@@ -218,7 +220,7 @@ impl Keyspace {
     }
 
     /// Whether a running cut needs the value of an entry that is about to change.
-    fn wanted(&self, database: u32, slot: u16, index: usize) -> Option<Wanted> {
+    fn wanted(&self, database: u32, slot: u16, index: Pos) -> Option<Wanted> {
         let cut = self.cut.as_deref()?;
         cut.wants(database, slot, self.databases[database as usize].at(slot, index))
     }
@@ -230,7 +232,7 @@ impl Keyspace {
     }
 
     /// Gives a running cut a copy of a value that is about to change in place.
-    fn keep_copy(&mut self, database: u32, slot: u16, index: usize) {
+    fn keep_copy(&mut self, database: u32, slot: u16, index: Pos) {
         if let Some(wanted) = self.wanted(database, slot, index) {
             let value = self.databases[database as usize].at(slot, index).value.clone();
             self.keep(Some(wanted), value);

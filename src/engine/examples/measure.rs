@@ -1,7 +1,8 @@
 //! What the engine costs: memory per key, nanoseconds per command, the longest pauses.
 //!
-//! `cargo run --release -p quoris-engine --example measure [keys]`. Run it on an idle machine; the numbers
-//! are wall time. With `LD_PRELOAD=libjemalloc.so.2` the memory is that of the allocator we ship with.
+//! `cargo run --release -p quoris-engine --example measure [keys]`. Times per command are processor time, the
+//! longest entry is wall time and means something on an idle machine only. With
+//! `LD_PRELOAD=libjemalloc.so.2` the memory is that of the allocator we ship with.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -19,6 +20,12 @@ fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Processor time of the process. The kernel counts in ticks of a few milliseconds.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    Duration::from_nanos(stat.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
 fn key(i: u64) -> String {
@@ -42,17 +49,17 @@ fn words(parts: &[&str]) -> Vec<Vec<u8>> {
     parts.iter().map(|part| part.as_bytes().to_vec()).collect()
 }
 
-/// Applies entries; the whole time and the longest one.
+/// Applies entries; the processor time of all, and the longest one.
 fn apply(engine: &mut Engine, bodies: impl Iterator<Item = Bytes>) -> (Duration, Duration) {
-    let (mut whole, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let mut longest = Duration::ZERO;
+    let whole = processor_time();
     for body in bodies {
         let begin = Instant::now();
         let index = engine.applied_index() + 1;
         engine.apply_entry(index, &body, &mut |_, reply, _| drop(black_box(reply))).expect("own format");
-        whole += begin.elapsed();
         longest = longest.max(begin.elapsed());
     }
-    (whole, longest)
+    (processor_time().saturating_sub(whole), longest)
 }
 
 fn told(what: &str, count: u64, (whole, longest): (Duration, Duration)) {
@@ -65,14 +72,21 @@ fn shuffled(count: u64) -> impl Iterator<Item = u64> {
 }
 
 fn reads(engine: &Engine, count: u64) {
-    let argvs: Vec<Argv> = shuffled(count).map(|i| Argv::from_parts(&["GET", &key(i)])).collect();
     let context = ReadContext { database: 0, now_ms: engine.clock_ms(), rng: RefCell::new(Rng::new(1)) };
-    let begin = Instant::now();
-    for argv in &argvs {
-        let found = lookup(argv).expect("GET is a command");
-        black_box(engine.read(found.command, &context, argv));
+    let mut keys = shuffled(count);
+    let mut batches = Duration::ZERO;
+    let whole = processor_time();
+    for _ in 0..count / 1000 {
+        let begin = Instant::now();
+        let argvs: Vec<Argv> = keys.by_ref().take(1000).map(|i| Argv::from_parts(&["GET", &key(i)])).collect();
+        batches += begin.elapsed();
+        for argv in &argvs {
+            let found = lookup(argv).expect("GET is a command");
+            black_box(engine.read(found.command, &context, argv));
+        }
     }
-    told("GET, random keys, with lookup of the row", count, (begin.elapsed(), Duration::ZERO));
+    let whole = processor_time().saturating_sub(whole + batches);
+    told("GET, random keys, with lookup of the row", count, (whole, Duration::ZERO));
 }
 
 /// A snapshot in steps of 64 KiB with an entry of SETs between each two.
@@ -119,6 +133,15 @@ fn load(engine: &mut Engine) {
     println!("dropping a whole engine: {:?}", begin.elapsed());
 }
 
+/// A hash tag puts everything into one slot.
+fn one_slot(count: u64) {
+    let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 16 });
+    let sets = entries(0..count, 1, |i| words(&["SET", &format!("{{tag}}{i:011}"), "value"]));
+    told("SET, new keys in one slot", count, apply(&mut engine, sets.into_iter()));
+    let dels = entries(0..count, 1, |i| words(&["DEL", &format!("{{tag}}{i:011}")]));
+    told("DEL, all keys of one slot", count, apply(&mut engine, dels.into_iter()));
+}
+
 fn main() {
     let count = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000u64);
     let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 16 });
@@ -144,6 +167,7 @@ fn main() {
     snapshot(&mut engine, count);
     load(&mut engine);
 
+    one_slot(count);
     let due = entries(0..count, 2, |i| words(&["SET", &key(i), &value, "PX", "1000"]));
     told("SET with a deadline, keys without", count, apply(&mut engine, due.into_iter()));
     let ticks = entries(0..0, 2_000_000, |_| words(&[])).into_iter().cycle().take((count / 256 + 1) as usize);

@@ -1,11 +1,12 @@
 //! Golden bytes, damaged input, and round trips.
 
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{SEED, apply, command, for_seeds, random_entry};
+use crate::testing::{SEED, apply, command, random_entry};
 use crate::types::string::StringValue;
 use crate::{Engine, payload};
 
@@ -150,15 +151,19 @@ fn a_wrong_checksum_is_an_error_and_a_missing_one_is_not() {
     assert!(matches!(foreign(&bytes, false), Err(RdbError::Checksum { at, .. }) if at == end as u64 - 8));
 }
 
-fn own_snapshot() -> Vec<u8> {
-    let mut engine = Engine::new(SEED);
-    let (mut clock, mut sequence) = (1000, 0);
-    for_seeds(1, |_| {});
-    let mut rng = crate::Rng::new(5);
-    for index in 1..60 {
-        engine.apply_entry(index, &random_entry(&mut rng, &mut clock, &mut sequence), &mut |_, _, _| {}).expect("own format");
-    }
-    engine.snapshot(vec![("caller".into(), b"field".to_vec())]).expect("none is running")
+/// A small snapshot with all that there is in one: deadlines, sessions, several databases.
+fn own_snapshot() -> &'static [u8] {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let mut engine = Engine::new(SEED);
+        let (mut clock, mut sequence) = (1000, 0);
+        let mut rng = crate::Rng::new(5);
+        for index in 1..60 {
+            let entry = random_entry(&mut rng, &mut clock, &mut sequence);
+            engine.apply_entry(index, &entry, &mut |_, _, _| {}).expect("own format");
+        }
+        engine.snapshot(vec![("caller".into(), b"field".to_vec())]).expect("none is running")
+    })
 }
 
 fn load(file: &[u8]) -> Result<crate::Loaded, RdbError> {
@@ -168,7 +173,7 @@ fn load(file: &[u8]) -> Result<crate::Loaded, RdbError> {
 #[test]
 fn a_cut_snapshot_is_refused_at_every_length() {
     let file = own_snapshot();
-    assert!(load(&file).is_ok());
+    assert!(load(file).is_ok());
     for len in (0..file.len()).step_by(if cfg!(miri) { 997 } else { 7 }) {
         assert!(load(&file[..len]).is_err(), "{len} of {}", file.len());
     }
@@ -178,7 +183,7 @@ fn a_cut_snapshot_is_refused_at_every_length() {
 fn a_flipped_bit_is_never_loaded() {
     let file = own_snapshot();
     for at in (0..file.len()).step_by(11) {
-        let mut damaged = file.clone();
+        let mut damaged = file.to_vec();
         damaged[at] ^= 1 << (at % 8);
         assert!(load(&damaged).is_err(), "byte {at}");
     }
@@ -292,7 +297,7 @@ proptest! {
 
     #[test]
     fn a_damaged_snapshot_with_a_right_checksum_never_panics(at in 0usize..4000, byte in any::<u8>()) {
-        let mut bytes = own_snapshot();
+        let mut bytes = own_snapshot().to_vec();
         let end = bytes.len() - 8;
         bytes[9 + at % (end - 10)] = byte;
         let sum = crc64(&bytes[..end]).to_le_bytes();
