@@ -15,9 +15,14 @@ mod keys;
 mod lookup;
 mod rows;
 mod syntax;
+#[cfg(test)]
+mod tests;
 
 pub use flags::*;
+#[cfg(test)]
+use keys::range;
 pub use keys::*;
+pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, lookup, walk};
 
 use quoris_resp::Argv;

@@ -11,7 +11,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     matches_case(pattern, text, false)
 }
 
-/// As [`matches`]; with `fold`, upper and lower case ASCII letters are the same.
+/// As [`matches()`]; with `fold`, upper and lower case ASCII letters are the same.
 pub fn matches_case(pattern: &[u8], text: &[u8], fold: bool) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -89,13 +89,42 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_redis() {
-        let yes = [("", ""), ("*", ""), ("*", "abc"), ("h?llo", "hello"), ("h*o", "ho"), ("h[ae]llo", "hallo"), ("h[^e]llo", "hallo"),
-            ("[a-c]", "b"), ("[c-a]", "b"), ("\\*", "*"), ("a\\", "a\\"), ("[\\]]", "]"), ("[abc", "c"), ("a*b*c", "aXbXbXc"),
-            ("**a**", "a"), ("[^a-z]", "A"), ("[-]", "-"), ("user:*:x", "user:1:y:x"), ("[]]", "]]"), ("[a-]", "-]"), ("[", "")];
-        let no = [("", "a"), ("a", ""), ("?", ""), ("h[^a]llo", "hallo"), ("[a-c]", "d"), ("\\a", "\\a"), ("a*b", "ac"), ("[]", "]"), ("abc", "abcd")];
+        let yes = [
+            ("", ""),
+            ("*", ""),
+            ("*", "abc"),
+            ("h?llo", "hello"),
+            ("h*o", "ho"),
+            ("h[ae]llo", "hallo"),
+            ("h[^e]llo", "hallo"),
+            ("[a-c]", "b"),
+            ("[c-a]", "b"),
+            ("\\*", "*"),
+            ("a\\", "a\\"),
+            ("[\\]]", "]"),
+            ("[abc", "c"),
+            ("a*b*c", "aXbXbXc"),
+            ("**a**", "a"),
+            ("[^a-z]", "A"),
+            ("[-]", "-"),
+            ("user:*:x", "user:1:y:x"),
+        ];
+        let no = [
+            ("", "a"),
+            ("a", ""),
+            ("?", ""),
+            ("h[^a]llo", "hallo"),
+            ("[a-c]", "d"),
+            ("\\a", "\\a"),
+            ("a*b", "ac"),
+            ("[]", "]"),
+            ("[]]", "]]"),
+            ("[a-]", "-]"),
+            ("[", ""),
+            ("abc", "abcd"),
+        ];
         for (pattern, text) in yes {
-            let known_no = matches!((pattern, text), ("[]]", "]]") | ("[a-]", "-]") | ("[", ""));
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), !known_no, "{pattern} {text}");
+            assert!(matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
         }
         for (pattern, text) in no {
             assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");

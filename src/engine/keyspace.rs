@@ -16,6 +16,7 @@ mod account;
 mod cut;
 mod database;
 mod entry;
+mod leaf;
 mod order;
 mod table;
 mod versions;
@@ -24,11 +25,12 @@ pub(crate) use cut::{CutEntry, Flow};
 
 use siphasher::sip::SipHasher13;
 
-use crate::{Value, payload};
+use crate::Value;
 use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
+use table::Pos;
 use versions::Versions;
 
 /// The number of hash slots, as in Redis Cluster.
@@ -65,6 +67,11 @@ impl Place {
     fn hash(self) -> u32 {
         self.0 as u32
     }
+}
+
+/// A deadline as an entry holds it. RDB has 63 bits for it.
+fn stored(expire_at_ms: Option<u64>) -> u64 {
+    expire_at_ms.map_or(NEVER, |at| at.min(i64::MAX.cast_unsigned()))
 }
 
 /// A look at one key.
@@ -175,7 +182,7 @@ impl Keyspace {
         }
         let place = self.place(key);
         let table = database.table(place.slot())?;
-        table.find(place.hash(), key).map(|index| table.at(index))
+        table.get(place.hash(), key)
     }
 
     /// The key, unless it is absent or due. `database` must exist (SELECT checked it).
@@ -189,7 +196,7 @@ impl Keyspace {
     }
 
     /// Finds a key that is to be written; one that is due is removed first and counts as absent.
-    fn find_to_write(&mut self, database: u32, place: Place, key: &[u8]) -> Option<usize> {
+    fn find_to_write(&mut self, database: u32, place: Place, key: &[u8]) -> Option<Pos> {
         let index = self.databases[database as usize].find(place, key)?;
         if self.databases[database as usize].at(place.slot(), index).is_due(self.now_ms) {
             self.expire(database, place.slot(), index);
@@ -199,13 +206,13 @@ impl Keyspace {
     }
 
     /// Physically removes a key that is due.
-    fn expire(&mut self, database: u32, slot: u16, index: usize) {
+    fn expire(&mut self, database: u32, slot: u16, index: Pos) {
         self.expired += 1;
         self.discard(database, slot, index);
     }
 
     /// Removes a key whose value nobody wants but a running cut.
-    fn discard(&mut self, database: u32, slot: u16, index: usize) {
+    fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
@@ -213,7 +220,7 @@ impl Keyspace {
     }
 
     /// Whether a running cut needs the value of an entry that is about to change.
-    fn wanted(&self, database: u32, slot: u16, index: usize) -> Option<Wanted> {
+    fn wanted(&self, database: u32, slot: u16, index: Pos) -> Option<Wanted> {
         let cut = self.cut.as_deref()?;
         cut.wants(database, slot, self.databases[database as usize].at(slot, index))
     }
@@ -225,7 +232,7 @@ impl Keyspace {
     }
 
     /// Gives a running cut a copy of a value that is about to change in place.
-    fn keep_copy(&mut self, database: u32, slot: u16, index: usize) {
+    fn keep_copy(&mut self, database: u32, slot: u16, index: Pos) {
         if let Some(wanted) = self.wanted(database, slot, index) {
             let value = self.databases[database as usize].at(slot, index).value.clone();
             self.keep(Some(wanted), value);
@@ -246,7 +253,7 @@ impl Keyspace {
     pub fn set(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>) {
         let place = self.place(key);
         let slot = place.slot();
-        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        let expire_at_ms = stored(expire_at_ms);
         match self.find_to_write(database, place, key) {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
@@ -269,7 +276,7 @@ impl Keyspace {
         let Some(index) = self.find_to_write(database, place, key) else { return false };
         self.keep_copy(database, place.slot(), index);
         let version = self.versions.write(place.slot());
-        let expire_at_ms = expire_at_ms.map_or(NEVER, |at| at.min(NEVER - 1));
+        let expire_at_ms = stored(expire_at_ms);
         self.databases[database as usize].set_deadline(place.slot(), index, expire_at_ms, version);
         true
     }
@@ -435,7 +442,7 @@ impl Keyspace {
         if self.databases[database as usize].find(place, key).is_some() {
             return false;
         }
-        let expire_at_ms = expire_at_ms.unwrap_or(NEVER);
+        let expire_at_ms = stored(expire_at_ms);
         let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
         self.databases[database as usize].insert(place.slot(), entry);
         true
@@ -465,9 +472,7 @@ impl Keyspace {
     pub(crate) fn set_expired(&mut self, count: u64) {
         self.expired = count;
     }
-
-    /// Whether the value would be loaded in another encoding than it has.
-    pub(crate) fn is_marked(value: &Value) -> bool {
-        !payload::is_natural(value)
-    }
 }
+
+#[cfg(test)]
+mod tests;

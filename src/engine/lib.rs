@@ -11,6 +11,7 @@
 
 pub mod codec;
 pub mod command;
+mod engine;
 pub mod entry;
 mod error;
 mod extended;
@@ -18,12 +19,20 @@ pub mod glob;
 mod keyspace;
 pub mod number;
 mod payload;
+pub mod rdb;
 mod rng;
+mod session;
+mod snapshot;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use command::{ApplyContext, ReadContext};
+pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Keyspace, SLOTS, slot};
+pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, slot};
 pub use rng::Rng;
+pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
+pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
 pub use types::string::StringValue;

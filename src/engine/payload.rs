@@ -2,18 +2,12 @@
 //!
 //! Invariants:
 //! * [`from_bytes`] chooses the encoding that Redis gives a string after loading it.
-//! * [`is_natural`] tells whether a value has that encoding; one that has not is marked in a snapshot,
-//!   because OBJECT ENCODING shows the difference.
+//! * A value is its bytes and its [`origin`], and nothing else of it reaches digest, count or file.
 
 use std::borrow::Cow;
 
 use crate::Value;
 use crate::types::string::{Origin, StringValue};
-
-/// The number of a string whose text is exactly how that number prints.
-pub(crate) fn canonical_int(text: &[u8]) -> Option<i64> {
-    crate::number::integer(text)
-}
 
 /// The text of a string value.
 pub(crate) fn string_bytes(value: &StringValue) -> Cow<'_, [u8]> {
@@ -27,19 +21,26 @@ pub(crate) fn string_bytes(value: &StringValue) -> Cow<'_, [u8]> {
 
 /// A string value in the encoding that Redis chooses after loading it.
 pub(crate) fn from_bytes(bytes: Vec<u8>) -> Value {
-    Value::String(StringValue::new(&bytes))
+    let long = bytes.len() > 64;
+    Value::String(if long { StringValue::Fixed(bytes.into_boxed_slice()) } else { StringValue::new(&bytes) })
 }
 
-/// A string value that was changed in place before, whatever its text.
-pub(crate) fn raw_from_bytes(bytes: Vec<u8>) -> Value {
-    Value::String(StringValue::grown(bytes))
-}
-
-/// Whether the value has the encoding that its text has after loading.
-pub(crate) fn is_natural(value: &Value) -> bool {
+/// How a value was made, beside what its bytes tell: a snapshot has to keep it.
+pub(crate) fn origin(value: &Value) -> u8 {
     match value {
-        Value::String(text) => text.origin() == Origin::Natural,
+        Value::String(text) => text.origin() as u8,
     }
+}
+
+/// A value that was loaded, made anew as its origin tells; nothing for an unknown origin.
+pub(crate) fn with_origin(value: Value, origin: u8) -> Option<Value> {
+    let Value::String(text) = &value;
+    Some(match origin {
+        0 => value,
+        1 => Value::String(StringValue::of(Origin::Text, &string_bytes(text))),
+        2 => Value::String(StringValue::of(Origin::Grown, &string_bytes(text))),
+        _ => return None,
+    })
 }
 
 /// The size of the text, or what stands for it, in bytes: what hashing the value costs.
@@ -71,31 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_canonical_numbers_are_numbers() {
-        for (text, number) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-0", None),
-            ("+1", None),
-            ("01", None),
-            ("1 ", None),
-            ("", None),
-            ("-", None),
-        ] {
-            assert_eq!(canonical_int(text.as_bytes()), number, "{text:?}");
+    fn a_value_is_its_bytes_and_its_origin() {
+        let texts = [&b"12"[..], b"short", &[b'x'; 44], &[b'x'; 45], &[b'x'; 100]];
+        for (text, origin) in texts.iter().flat_map(|text| [Origin::Natural, Origin::Text, Origin::Grown].map(|o| (text, o))) {
+            let value = Value::String(StringValue::of(origin, text));
+            let again = with_origin(from_bytes(text.to_vec()), super::origin(&value)).expect("known");
+            assert_eq!((&again, again.encoding()), (&value, value.encoding()));
+            assert_eq!((hash(&again), heap_bytes(&again)), (hash(&value), heap_bytes(&value)));
         }
-    }
-
-    #[test]
-    fn a_loaded_string_is_natural_and_a_changed_one_is_not() {
-        for text in ["12", "short", &"x".repeat(45)] {
-            assert!(is_natural(&from_bytes(text.as_bytes().to_vec())), "{text:?}");
-        }
-        for text in ["12", "short", &"x".repeat(44)] {
-            assert!(!is_natural(&raw_from_bytes(text.as_bytes().to_vec())), "{text:?}");
-        }
+        assert_eq!(with_origin(from_bytes(vec![]), 3), None);
     }
 }

@@ -1,7 +1,6 @@
 //! SAVE and BGSAVE: at most one file is written at a time.
 
 use std::{
-    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     time::Instant,
 };
@@ -56,20 +55,15 @@ impl Saves {
 }
 
 impl Server {
-    /// Where SAVE writes.
-    pub(crate) fn save_path(&self) -> PathBuf {
-        PathBuf::from(self.config.text("dir")).join(self.config.text("dbfilename"))
-    }
-
     /// Writes the file of a claimed save.
     pub(crate) async fn save_claimed(&self) -> std::io::Result<()> {
         let started = Instant::now();
         let changes = self.changes();
-        let result = self.node.save(self.save_path()).await;
+        let result = self.node.save().await;
         self.saves.last_failed.store(result.is_err(), Relaxed);
         self.saves.last_seconds.store(started.elapsed().as_secs() as i64, Relaxed);
         if let Err(error) = &result {
-            tracing::warn!(%error, path = %self.save_path().display(), "the RDB file could not be written");
+            tracing::warn!(%error, "the snapshots could not be written");
         } else {
             self.saves.last_unix_s.store(unix_ms() / 1000, Relaxed);
             self.saves.changes_before.store(changes, Relaxed);

@@ -1,10 +1,10 @@
 //! Starting and stopping a node: configuration, Raft layer, listeners, housekeeping.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quoris_net::{BindError, Listener};
-use quoris_raft::{Fsync, Node, NodeConfig};
-use tokio::task::JoinSet;
+use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{config::Config, http, server::{Front, Server}};
 
@@ -43,19 +43,24 @@ pub struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Starts a node and serves clients.
+/// Starts a node and serves clients. Raft runs on the runtime `raft`, over the disk and the network that
+/// `seams` opens once the client's addresses are taken.
 ///
 /// # Errors
 /// When an address is taken, the data folder belongs to somebody else, or settings contradict each other.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(config: Config, raft: &Handle, seams: impl FnOnce(&Config) -> io::Result<Seams>) -> Result<Running, StartError> {
     let dir = PathBuf::from(config.text("dir"));
-    std::fs::create_dir_all(&dir).map_err(|source| StartError::Io { path: dir.clone(), source })?;
+    let failed = |source| StartError::Io { path: dir.clone(), source };
+    std::fs::create_dir_all(&dir).map_err(failed)?;
     let port: u16 = config.count("port");
     // The sockets come first: a port that is taken must not touch the data.
     let sockets = if port == 0 { Vec::new() } else { quoris_net::bind(&config.words("bind"), port, config.count("tcp-backlog"))? };
     let admin_port: u16 = config.count("admin-port");
     let admin = if admin_port == 0 { None } else { Some(http::bind(admin_port)?) };
-    let node = Node::start(node_config(&config)?).await?;
+    let seams = seams(&config).map_err(failed)?;
+    let node_config = node_config(&config)?;
+    // Everything that Raft spawns runs where it is started, apart from clients' work.
+    let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))??;
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
@@ -104,6 +109,10 @@ fn own_address(config: &Config) -> String {
 
 fn peer_address(config: &Config, client_address: &str) -> Result<String, StartError> {
     let written = config.text("peer-address");
+    if config.words("peers").is_empty() {
+        // A single node listens for nobody.
+        return Ok(String::new());
+    }
     if !written.is_empty() {
         return Ok(written);
     }
@@ -111,8 +120,6 @@ fn peer_address(config: &Config, client_address: &str) -> Result<String, StartEr
     let port = port.parse::<u32>().ok().map(|port| port + PEER_PORT_DISTANCE).filter(|port| *port <= 65535);
     match port {
         Some(port) => Ok(format!("{host}:{port}")),
-        // A single node has no peers: any port will do.
-        None if config.words("peers").is_empty() => Ok(format!("{host}:0")),
         None => Err(StartError::Config("the port for peers would be above 65535: set peer-address".into())),
     }
 }
@@ -125,13 +132,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
     }
     let client_addr = own_address(config);
     let peer_addr = peer_address(config, &client_addr)?;
-    let fsync = match config.text("appendfsync").as_str() {
-        "always" => Fsync::Always,
-        "everysec" => Fsync::EverySecond,
-        _ => Fsync::No,
-    };
     Ok(NodeConfig {
-        dir: config.text("dir").into(),
         cluster_name: config.text("cluster-name"),
         client_addr,
         peer_addr,
@@ -139,11 +140,13 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
         groups: config.count("groups"),
         replication_factor: config.count("replication-factor"),
         databases: config.count("databases"),
-        fsync,
-        heartbeat: millis("heartbeat-ms"),
-        election_min,
-        election_max,
+        timing: Timing {
+            heartbeat: millis("heartbeat-ms"),
+            election_min,
+            election_max,
+            snapshot_log_bytes: config.count("snapshot-log-bytes"),
+        },
         entry_bytes_max: config.count("entry-bytes-max"),
-        snapshot_log_bytes: config.count("snapshot-log-bytes"),
+        request_timeout: millis("request-timeout-ms"),
     })
 }

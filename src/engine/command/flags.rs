@@ -192,7 +192,10 @@ impl Categories {
 
     /// A category by its name, in any case and without the `@`.
     pub fn by_name(name: &[u8]) -> Option<Categories> {
-        CATEGORY_NAMES.iter().find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(category, _)| *category)
+        CATEGORY_NAMES
+            .iter()
+            .find(|(_, known)| known.as_bytes().eq_ignore_ascii_case(name))
+            .map(|(category, _)| *category)
     }
 }
 

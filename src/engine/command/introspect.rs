@@ -71,7 +71,11 @@ fn describe(found: &Found) -> Reply {
 
 fn subcommands(found: &Found) -> impl Iterator<Item = Found> {
     let (container, id) = (found.command, found.id);
-    container.subcommands.iter().zip(id + 1..).map(move |(command, id)| Found { command, container: Some(container), id })
+    container.subcommands.iter().zip(id + 1..).map(move |(command, id)| Found {
+        command,
+        container: Some(container),
+        id,
+    })
 }
 
 fn key_spec(spec: &KeySpec) -> Reply {
@@ -85,15 +89,22 @@ fn key_spec(spec: &KeySpec) -> Reply {
     };
     let (find, find_spec) = match spec.find {
         Find::Unknown => ("unknown", vec![]),
-        Find::Range { last, step, limit } => {
-            ("range", vec![number("lastkey", i64::from(last)), number("keystep", step as i64), number("limit", limit as i64)])
-        }
+        Find::Range { last, step, limit } => (
+            "range",
+            vec![number("lastkey", i64::from(last)), number("keystep", step as i64), number("limit", limit as i64)],
+        ),
         Find::Count { count_at, first, step } => (
             "keynum",
-            vec![number("keynumidx", count_at as i64), number("firstkey", first as i64), number("keystep", step as i64)],
+            vec![
+                number("keynumidx", count_at as i64),
+                number("firstkey", first as i64),
+                number("keystep", step as i64),
+            ],
         ),
     };
-    let part = |kind: &str, spec| Reply::Map(vec![(Reply::bulk("type"), Reply::bulk(kind)), (Reply::bulk("spec"), Reply::Map(spec))]);
+    let part = |kind: &str, spec| {
+        Reply::Map(vec![(Reply::bulk("type"), Reply::bulk(kind)), (Reply::bulk("spec"), Reply::Map(spec))])
+    };
     Reply::Map(vec![
         (Reply::bulk("flags"), status_set(spec.flags.names())),
         (Reply::bulk("begin_search"), part(begin, begin_spec)),
@@ -171,7 +182,9 @@ fn get_keys(argv: &Argv, with_flags: bool) -> CommandResult {
     let inner = Argv::from_parts(&parts);
     let found = match lookup(&inner) {
         Ok(found) => Ok(found),
-        Err(Error::Arity(name)) => Err((by_name(name.as_bytes()), wrong("Invalid number of arguments specified for command"))),
+        Err(Error::Arity(name)) => {
+            Err((by_name(name.as_bytes()), wrong("Invalid number of arguments specified for command")))
+        }
         Err(_) => Err((None, wrong("Invalid command specified"))),
     };
     let keyless = |command: &Command| command.keys.is_empty() && command.key_finder.is_none();
@@ -197,7 +210,8 @@ fn get_keys(argv: &Argv, with_flags: bool) -> CommandResult {
 /// HELP of a row that has subcommands: one line each with its arguments, one with what it does.
 pub fn help(container: &Command) -> Reply {
     let name = container.name.to_ascii_uppercase();
-    let mut lines = vec![Reply::Status(format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:").into())];
+    let mut lines =
+        vec![Reply::Status(format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:").into())];
     for sub in container.subcommands {
         let usage = format!("{} {}", sub.name.to_ascii_uppercase(), sub.syntax);
         lines.push(Reply::Status(usage.trim_end().to_string().into()));

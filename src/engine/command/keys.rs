@@ -9,7 +9,7 @@ use quoris_resp::Argv;
 use smallvec::SmallVec;
 
 use super::Command;
-use super::flags::{KeyFlags, MOVABLEKEYS, NO_FLAGS, Flags, key_flag};
+use super::flags::{Flags, KeyFlags, MOVABLEKEYS, NO_FLAGS, key_flag};
 use crate::Error;
 use crate::number;
 
@@ -82,7 +82,7 @@ pub type KeyPositions = SmallVec<[usize; 4]>;
 /// For commands whose arguments decide where the keys are or what happens to them.
 pub type KeyFinder = fn(&Argv) -> Result<KeyUses, Error>;
 
-const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
+pub(super) const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
     KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 } }
 }
 
@@ -179,7 +179,9 @@ impl KeySpec {
             Find::Range { last, step, limit } => {
                 let last = match usize::try_from(last) {
                     Ok(offset) => Some(begin + offset),
-                    Err(_) if limit > 1 => (begin + count.saturating_sub(begin) / limit).checked_sub(last.unsigned_abs() as usize),
+                    Err(_) if limit > 1 => {
+                        (begin + count.saturating_sub(begin) / limit).checked_sub(last.unsigned_abs() as usize)
+                    }
                     Err(_) => count.checked_sub(last.unsigned_abs() as usize),
                 };
                 (begin, last.ok_or_else(invalid)? + 1, step)

@@ -60,14 +60,20 @@ fn table() -> &'static Table {
     })
 }
 
-/// Names differ in their first seven bytes, their last byte or their length; letters hash without case.
+/// Hashes the first and the last eight bytes and the length; letters without case.
 fn bucket(name: &[u8]) -> usize {
-    let mut bytes = [0u8; 8];
-    let taken = name.len().min(7);
-    bytes[..taken].copy_from_slice(&name[..taken]);
-    bytes[7] = name.last().copied().unwrap_or(0);
-    let folded = (u64::from_le_bytes(bytes) | 0x2020_2020_2020_2020) ^ (name.len() as u64) << 5;
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
+    let (head, tail) = if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+    } else if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)))
+    } else {
+        // At most three bytes: the first, the middle and the last are all of them.
+        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or(0));
+        (byte(0) | byte(name.len() / 2) << 8, byte(name.len().wrapping_sub(1)))
+    };
+    const LOWER: u64 = 0x2020_2020_2020_2020;
+    let mixed = (head | LOWER) ^ (tail | LOWER).rotate_left(29) ^ name.len() as u64;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// The top-level row of a name in any case.
@@ -124,8 +130,12 @@ pub fn walk() -> impl Iterator<Item = Found> {
 /// Names and arguments in errors are cut here, in bytes, as Redis cuts them.
 const QUOTED_MAX: usize = 128;
 
-fn cut(text: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(max)]).into_owned()
+/// What a client sent, as an error quotes it: at most `max` bytes and, as C prints it, up to the first
+/// zero byte. Errors are text, so what is no UTF-8 is replaced.
+pub(crate) fn quoted(text: &[u8], max: usize) -> String {
+    let text = &text[..text.len().min(max)];
+    let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+    String::from_utf8_lossy(&text[..end]).into_owned()
 }
 
 fn unknown_command(argv: &Argv) -> Error {
@@ -134,14 +144,14 @@ fn unknown_command(argv: &Argv) -> Error {
         if arguments.len() >= QUOTED_MAX {
             break;
         }
-        let quoted = cut(argument, QUOTED_MAX - arguments.len());
-        arguments.push_str(&format!("'{quoted}' "));
+        let room = QUOTED_MAX - arguments.len();
+        arguments.push_str(&format!("'{}' ", quoted(argument, room)));
     }
-    let name = cut(&argv[0], QUOTED_MAX);
+    let name = quoted(&argv[0], QUOTED_MAX);
     Error::text(format!("ERR unknown command '{name}', with args beginning with: {arguments}"))
 }
 
 fn unknown_subcommand(container: &Command, name: &[u8]) -> Error {
-    let (name, container) = (cut(name, QUOTED_MAX), container.name.to_ascii_uppercase());
+    let (name, container) = (quoted(name, QUOTED_MAX), container.name.to_ascii_uppercase());
     Error::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
 }

@@ -51,11 +51,12 @@ impl Kind {
         match name {
             "key" | "key1" | "key2" | "newkey" | "source" | "destination" => Kind::Key,
             "pattern" => Kind::Pattern,
-            "float" => Kind::Double,
+            "number" => Kind::Double,
             "unix-time-seconds" | "unix-time-milliseconds" => Kind::UnixTime,
-            "seconds" | "milliseconds" | "decrement" | "offset" | "start" | "end" | "count" | "cursor" | "numkeys" | "min-match-len"
-            | "destination-db" | "db" | "index" | "index1" | "index2" | "ttl" | "frequency" | "protover" | "client-id" | "slot"
-            | "timeout" | "numreplicas" | "numlocal" | "port" | "bits" | "version" | "maxage" => Kind::Integer,
+            "seconds" | "milliseconds" | "increment" | "decrement" | "offset" | "start" | "end" | "count"
+            | "cursor" | "numkeys" | "min-match-len" | "destination-db" | "db" | "index" | "index1" | "index2"
+            | "ttl" | "frequency" | "protover" | "client-id" | "slot" | "timeout" | "numreplicas" | "numlocal"
+            | "port" | "bits" | "version" | "maxage" => Kind::Integer,
             _ => Kind::Text,
         }
     }
@@ -113,7 +114,14 @@ impl Parser {
 }
 
 fn leaf(name: &str, token: Option<&'static str>) -> Argument {
-    Argument { name: name.to_string(), kind: Kind::of(name), token, optional: false, multiple: false, parts: Vec::new() }
+    Argument {
+        name: name.to_string(),
+        kind: Kind::of(name),
+        token,
+        optional: false,
+        multiple: false,
+        parts: Vec::new(),
+    }
 }
 
 fn word_alone(word: &'static str) -> Argument {
@@ -191,7 +199,10 @@ mod tests {
         let cases = [
             ("", ""),
             ("key ...", "key:key+"),
-            ("key value [NX | XX] [GET] [EX seconds | KEEPTTL]", "key:key value:string (NX | XX)? GET? (EX seconds:integer | KEEPTTL)?"),
+            (
+                "key value [NX | XX] [GET] [EX seconds | KEEPTTL]",
+                "key:key value:string (NX | XX)? GET? (EX seconds:integer | KEEPTTL)?",
+            ),
             ("{key value} ...", "<key:key value:string>+"),
             ("[TYPE client-type] [ID client-id ...]", "TYPE client-type:string? ID client-id:integer+?"),
             ("{host port | NO ONE}", "(<host:string port:integer> | <NO ONE>)"),

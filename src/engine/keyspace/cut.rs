@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use super::database::Database;
 use super::entry::{Entry, Key};
+use super::table::Pos;
 use super::{Keyspace, Place};
 use crate::Value;
 
@@ -239,8 +240,8 @@ impl Keyspace {
             Streamed::Aside(value) => value,
             Streamed::Live { home, place, key } => {
                 let database = cut.home(*home, &self.databases);
-                let index = database.find(*place, key.bytes()).expect("a change sets the value aside");
-                &database.at(place.slot(), index).value
+                let entry = database.table(place.slot()).and_then(|table| table.get(place.hash(), key.bytes()));
+                &entry.expect("a change sets the value aside").value
             }
         }
     }
@@ -289,7 +290,7 @@ impl Cut {
     }
 
     /// Gives out one bucket of the tables merged with what lies aside before its end; false for a pause.
-    fn step_bucket(&mut self, databases: &[Database], bucket: &mut Vec<u32>, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
+    fn step_bucket(&mut self, databases: &[Database], bucket: &mut Vec<Pos>, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
         let number = self.at.database;
         let from = self.at.place;
         let slot = self.home(number, databases).slot_from(u32::from(from.slot()));
@@ -305,7 +306,7 @@ impl Cut {
         let table = self.home(number, databases).table(slot).expect("the slot has keys");
         let next = table.bucket_from(hash, bucket);
         for &index in bucket.iter() {
-            if !self.give_entry(databases, slot, index as usize, visit) {
+            if !self.give_entry(databases, slot, index, visit) {
                 return false;
             }
         }
@@ -326,7 +327,7 @@ impl Cut {
     }
 
     /// Gives out one entry of a table, unless it is younger than the cut or was given out; false for a pause.
-    fn give_entry(&mut self, databases: &[Database], slot: u16, index: usize, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
+    fn give_entry(&mut self, databases: &[Database], slot: u16, index: Pos, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
         let number = self.at.database;
         let entry = self.home(number, databases).at(slot, index);
         let place = Place::new(slot, entry.hash);

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::account::Account;
 use super::entry::{Entry, NEVER};
-use super::table::Table;
+use super::table::{Pos, Table};
 use super::{Place, SLOTS};
 use crate::Value;
 
@@ -53,7 +53,7 @@ impl Database {
     pub(super) fn slot_from(&self, from: u32) -> Option<u16> {
         let mut slot = from as usize;
         while slot < self.tables.len() {
-            if slot % BLOCK == 0 && self.blocks[slot / BLOCK] == 0 {
+            if slot.is_multiple_of(BLOCK) && self.blocks[slot / BLOCK] == 0 {
                 slot += BLOCK;
             } else if self.tables[slot].is_some() {
                 return Some(slot as u16);
@@ -83,12 +83,12 @@ impl Database {
     }
 
     /// The position of a key in its slot's table.
-    pub(super) fn find(&self, place: Place, key: &[u8]) -> Option<usize> {
+    pub(super) fn find(&self, place: Place, key: &[u8]) -> Option<Pos> {
         self.table(place.slot())?.find(place.hash(), key)
     }
 
     /// The entry at a position that was just found.
-    pub(super) fn at(&self, slot: u16, index: usize) -> &Entry {
+    pub(super) fn at(&self, slot: u16, index: Pos) -> &Entry {
         self.table(slot).expect("a key was found in the slot").at(index)
     }
 
@@ -109,7 +109,7 @@ impl Database {
     }
 
     /// Takes the entry at a position that was just found.
-    pub(super) fn remove(&mut self, slot: u16, index: usize) -> Entry {
+    pub(super) fn remove(&mut self, slot: u16, index: Pos) -> Entry {
         let table = self.tables[slot as usize].as_deref_mut().expect("a key was found in the slot");
         let entry = table.remove(index);
         if table.len() == 0 {
@@ -134,7 +134,7 @@ impl Database {
     }
 
     /// Exchanges value, deadline and version of an entry; returns the value that was there.
-    pub(super) fn replace(&mut self, slot: u16, index: usize, value: Value, expire_at_ms: u64, version: u64) -> Value {
+    pub(super) fn replace(&mut self, slot: u16, index: Pos, value: Value, expire_at_ms: u64, version: u64) -> Value {
         let (entry, account) = self.open(slot, index, version);
         let old_value = std::mem::replace(&mut entry.value, value);
         let old_deadline = std::mem::replace(&mut entry.expire_at_ms, expire_at_ms);
@@ -145,7 +145,7 @@ impl Database {
     }
 
     /// Changes the deadline and the version of an entry.
-    pub(super) fn set_deadline(&mut self, slot: u16, index: usize, expire_at_ms: u64, version: u64) {
+    pub(super) fn set_deadline(&mut self, slot: u16, index: Pos, expire_at_ms: u64, version: u64) {
         let (entry, account) = self.open(slot, index, version);
         let old_deadline = std::mem::replace(&mut entry.expire_at_ms, expire_at_ms);
         account.add(entry);
@@ -154,7 +154,7 @@ impl Database {
     }
 
     /// Counts an entry out and gives it with the account that it must be counted into again.
-    pub(super) fn open(&mut self, slot: u16, index: usize, version: u64) -> (&mut Entry, &mut Account) {
+    pub(super) fn open(&mut self, slot: u16, index: Pos, version: u64) -> (&mut Entry, &mut Account) {
         let table = self.tables[slot as usize].as_deref_mut().expect("a key was found in the slot");
         let entry = table.at_mut(index);
         self.account.sub(entry);
@@ -182,7 +182,7 @@ impl Database {
     }
 
     /// The first key, in order, at `place` with this deadline.
-    pub(super) fn first_with(&self, deadline: u64, place: Place) -> Option<usize> {
+    pub(super) fn first_with(&self, deadline: u64, place: Place) -> Option<Pos> {
         let table = self.table(place.slot())?;
         let same = table.with_hash(place.hash()).filter(|(_, entry)| entry.expire_at_ms == deadline);
         same.min_by(|(_, a), (_, b)| a.key.cmp(&b.key)).map(|(index, _)| index)
@@ -193,20 +193,26 @@ impl Database {
         self.tables.iter().enumerate().filter(|(_, table)| table.is_some()).map(|(slot, _)| slot as u16)
     }
 
-    /// The digest's sum, computed or from scratch.
-    pub(super) fn sum(&mut self, seed: impl Fn(&[u8]) -> Place) -> u64 {
+    /// All entries, in no order that means anything.
+    pub(super) fn for_each(&self, visit: &mut dyn FnMut(&Entry)) {
+        self.tables.iter().flatten().for_each(|table| table.for_each(visit));
+    }
+
+    /// The digest's sum, with what was not hashed yet; `place` finds the place of a key.
+    pub(super) fn sum(&mut self, place: impl Fn(&[u8]) -> Place) -> u64 {
         let tables = &self.tables;
         self.account.settle(|key| {
-            let place = seed(key);
+            let place = place(key);
             let table = tables[place.slot() as usize].as_deref().expect("a marked key exists");
-            table.at(table.find(place.hash(), key).expect("a marked key exists")).fingerprint()
+            table.get(place.hash(), key).expect("a marked key exists").fingerprint()
         })
     }
 
     /// The same sum from the entries alone: the check on the incremental one.
     pub(super) fn sum_from_scratch(&self) -> u64 {
-        let entries = self.tables.iter().flatten().flat_map(|table| table.entries());
-        entries.fold(0u64, |sum, entry| sum.wrapping_add(entry.fingerprint()))
+        let mut sum = 0u64;
+        self.for_each(&mut |entry| sum = sum.wrapping_add(entry.fingerprint()));
+        sum
     }
 
     /// Frees a slot's table of a database that nobody uses any more. The counts are wrong afterwards.
@@ -226,11 +232,11 @@ impl Database {
         let mut left = count;
         while let Some(table) = self.tables.last_mut() {
             if let Some(table) = table {
-                let len = table.len();
-                if !table.wear_down(left) {
+                let (freed, gone) = table.wear_down(left);
+                if !gone {
                     return false;
                 }
-                left = left.saturating_sub(len);
+                left = left.saturating_sub(freed);
             }
             self.tables.pop();
             left = left.saturating_sub(1);

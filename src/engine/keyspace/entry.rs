@@ -7,7 +7,7 @@ pub(super) const NEVER: u64 = u64::MAX;
 
 /// Bytes that a key takes beside its text and its value: the entry, its share of the bucket heads and of
 /// the allocator's rounding. A constant, because the count must be the same on every replica.
-const ENTRY_BYTES: u64 = 80;
+const ENTRY_BYTES: u64 = 96;
 /// Bytes that a deadline takes in the index of deadlines.
 const DEADLINE_BYTES: u64 = 32;
 

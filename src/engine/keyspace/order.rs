@@ -31,7 +31,7 @@ impl Keyspace {
             let mut from = if u64::from(slot) == at >> 32 { at as u32 } else { 0 };
             loop {
                 let next = table.bucket_from(from, &mut bucket);
-                let mut keys = bucket.iter().map(|&i| table.at(i as usize)).peekable();
+                let mut keys = bucket.iter().map(|&pos| table.at(pos)).peekable();
                 while let Some(entry) = keys.next() {
                     if !entry.is_due(self.now_ms) {
                         visit(entry.key.bytes(), EntryRef::new(entry));
@@ -81,7 +81,7 @@ impl Keyspace {
             let mut next = Some(if u32::from(found) == slot { hash } else { 0 });
             while let Some(from) = next {
                 next = table.bucket_from(from, &mut bucket);
-                let live = bucket.iter().map(|&i| table.at(i as usize)).find(|e| !e.is_due(self.now_ms));
+                let live = bucket.iter().map(|&pos| table.at(pos)).find(|e| !e.is_due(self.now_ms));
                 if let Some(entry) = live {
                     return Some(entry.key.bytes());
                 }
@@ -105,15 +105,15 @@ fn pick<'a>(table: &'a Table, rng: &mut Rng) -> &'a Entry {
     let mut found = Vec::new();
     if len <= SORT_MAX {
         table.between(0, u32::MAX, &mut found);
-        return table.at(found[rng.below(len as u64) as usize] as usize);
+        return table.at(found[rng.below(len as u64) as usize]);
     }
     let bits = len.next_power_of_two().trailing_zeros().min(31);
     loop {
         let draw = rng.next_u64();
         let first = ((draw >> 32) as u32 >> (32 - bits)) << (32 - bits);
         table.between(first, first | (u32::MAX >> bits), &mut found);
-        if let Some(&index) = found.get((draw % BUCKET_MAX) as usize) {
-            return table.at(index as usize);
+        if let Some(&pos) = found.get((draw % BUCKET_MAX) as usize) {
+            return table.at(pos);
         }
     }
 }

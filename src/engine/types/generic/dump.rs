@@ -2,15 +2,15 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::payload;
 use crate::command::ReadContext;
 use crate::number;
-use crate::{ApplyContext, CommandResult, Error, Keyspace};
+use crate::rdb::{self, RdbError};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
 /// DUMP
 pub(super) fn dump(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
     let value = keyspace.value(context.database, &argv[1]);
-    Ok(value.map_or(Reply::Null, |value| Reply::Bulk(payload::dump_value(value).into())))
+    Ok(value.map_or(Reply::Null, |value| Reply::Bulk(rdb::dump_value(value).into())))
 }
 
 struct Options {
@@ -48,6 +48,18 @@ impl Options {
     }
 }
 
+/// Version and checksum, without which a payload is none.
+const FOOTER_BYTES: usize = 10;
+
+/// The value of a payload, or Redis's words for what is wrong with it.
+fn read(payload: &[u8]) -> Result<Value, Error> {
+    rdb::restore_value(payload).map_err(|error| match error {
+        RdbError::Checksum { .. } => Error::text("ERR DUMP payload version or checksum are wrong"),
+        _ if payload.len() < FOOTER_BYTES => Error::text("ERR DUMP payload version or checksum are wrong"),
+        _ => Error::text("ERR Bad data format"),
+    })
+}
+
 /// RESTORE
 pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let options = Options::parse(argv)?;
@@ -57,7 +69,7 @@ pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     }
     let ttl = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
     let ttl = u64::try_from(ttl).map_err(|_| Error::text("ERR Invalid TTL value, must be >= 0"))?;
-    let value = payload::restore_value(&argv[3])?;
+    let value = read(&argv[3])?;
     let expire_at_ms = match ttl {
         0 => None,
         at if options.absolute => Some(at),

@@ -2,7 +2,7 @@
 
 use quoris_resp::{Argv, Reply};
 
-use crate::command::ReadContext;
+use crate::command::{ReadContext, quoted};
 use crate::number;
 use crate::types::string::expiry::{Clock, invalid_expire};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -25,7 +25,11 @@ impl Options {
                 b"XX" => options.only_with = true,
                 b"GT" => options.only_later = true,
                 b"LT" => options.only_earlier = true,
-                _ => return Err(Error::text(format!("ERR Unsupported option {}", String::from_utf8_lossy(word)))),
+                _ => {
+                    // Redis takes line ends off the end of an error's text.
+                    let text = format!("ERR Unsupported option {}", quoted(word, word.len()));
+                    return Err(Error::text(text.trim_end_matches(['\r', '\n'])));
+                }
             }
         }
         if options.only_without && (options.only_with || options.only_later || options.only_earlier) {
@@ -47,7 +51,13 @@ impl Options {
     }
 }
 
-fn set_deadline(name: &str, clock: Clock, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
+fn set_deadline(
+    name: &str,
+    clock: Clock,
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+) -> CommandResult {
     let options = Options::parse(argv)?;
     let time = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
     let ms = if clock.in_seconds() { time.checked_mul(1000) } else { Some(time) };

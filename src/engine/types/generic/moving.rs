@@ -9,8 +9,11 @@ use crate::{ApplyContext, CommandResult, Error, Keyspace};
 ///
 /// # Errors
 /// When it is no number or there is no such database.
-fn database(keyspace: &Keyspace, text: &[u8], not_a_number: Error) -> Result<u32, Error> {
-    let number = number::integer(text).and_then(|n| i32::try_from(n).ok()).ok_or(not_a_number)?;
+fn database(keyspace: &Keyspace, text: &[u8]) -> Result<u32, Error> {
+    let number = number::integer(text).ok_or(Error::NotAnInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::text("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
     let database = u32::try_from(number).ok().filter(|n| *n < keyspace.databases());
     database.ok_or_else(|| Error::text("ERR DB index is out of range"))
 }
@@ -55,7 +58,7 @@ pub(super) fn copy(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
             replace = true;
         } else if word.eq_ignore_ascii_case(b"db") && at + 1 < argv.len() {
             at += 1;
-            target = database(keyspace, &argv[at], Error::NotAnInteger)?;
+            target = database(keyspace, &argv[at])?;
         } else {
             return Err(Error::Syntax);
         }
@@ -77,7 +80,7 @@ pub(super) fn copy(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
 /// MOVE
 pub(super) fn move_key(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let key = &argv[1];
-    let target = database(keyspace, &argv[2], Error::NotAnInteger)?;
+    let target = database(keyspace, &argv[2])?;
     if target == context.database {
         return Err(same_object());
     }

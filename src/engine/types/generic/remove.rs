@@ -31,7 +31,9 @@ pub(super) fn dbsize(keyspace: &Keyspace, context: &ReadContext, _argv: &Argv) -
 fn check_flush_options(argv: &Argv) -> Result<(), Error> {
     match argv.get(1) {
         None => Ok(()),
-        Some(how) if argv.len() == 2 && (how.eq_ignore_ascii_case(b"async") || how.eq_ignore_ascii_case(b"sync")) => Ok(()),
+        Some(how) if argv.len() == 2 && (how.eq_ignore_ascii_case(b"async") || how.eq_ignore_ascii_case(b"sync")) => {
+            Ok(())
+        }
         Some(_) => Err(Error::Syntax),
     }
 }

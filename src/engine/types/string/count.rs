@@ -20,7 +20,13 @@ fn add(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], increment: i
 }
 
 /// Replaces the text of a key and keeps its deadline.
-fn put(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], present: bool, text: StringValue) -> Result<(), Error> {
+fn put(
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    key: &[u8],
+    present: bool,
+    text: StringValue,
+) -> Result<(), Error> {
     if present && let Some(mut edit) = keyspace.edit(context.database, key) {
         *edit.as_string_mut()? = text;
         return Ok(());

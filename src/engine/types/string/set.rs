@@ -4,8 +4,9 @@ use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
 
 use super::expiry::{Clock, Time};
+use super::value::INLINE_MAX;
 use super::{StringValue, digest};
-use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_UPDATE, RW_DELETE};
+use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_DELETE, RW_UPDATE};
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
@@ -141,10 +142,11 @@ fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8
         keyspace.remove(database, key);
         return;
     }
-    let reusable = match keyspace.entry(database, key) {
-        Some(entry) => entry.expire_at_ms == expire_at_ms && entry.value.as_string().is_ok_and(|old| old.fits(text.len())),
-        None => false,
-    };
+    // A short text takes no allocation, so there is none to use again.
+    let reusable = text.len() > INLINE_MAX
+        && keyspace.entry(database, key).is_some_and(|old| {
+            old.expire_at_ms == expire_at_ms && old.value.as_string().is_ok_and(|old| old.fits(text.len()))
+        });
     if reusable
         && let Some(mut edit) = keyspace.edit(database, key)
         && let Ok(old) = edit.as_string_mut()
@@ -296,7 +298,8 @@ pub(super) fn msetnx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
 
 /// MSETEX
 pub(super) fn msetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let pairs = number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=i32::MAX as usize).contains(n));
+    let pairs =
+        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=i32::MAX as usize).contains(n));
     let pairs = pairs.ok_or_else(|| Error::text("ERR invalid numkeys value"))?;
     let options_at = 2 + 2 * pairs;
     if options_at > argv.len() {

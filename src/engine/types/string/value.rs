@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::number;
 
 /// Longest text that needs no allocation of its own, in bytes.
-const INLINE_MAX: usize = 22;
+pub(super) const INLINE_MAX: usize = 22;
 /// Longest text that OBJECT ENCODING calls `embstr`, in bytes; it is Redis's number.
 const EMBEDDED_MAX: usize = 44;
 
@@ -14,7 +14,7 @@ const EMBEDDED_MAX: usize = 44;
 pub enum StringValue {
     /// A number that prints back as the same bytes.
     Int(i64),
-    /// At most [`INLINE_MAX`] bytes, kept in place.
+    /// At most 22 bytes, kept in place.
     Inline(Inline),
     /// Longer, and not changed since it was stored.
     Fixed(Box<[u8]>),
@@ -164,7 +164,9 @@ impl StringValue {
         }
         match self {
             StringValue::Grown(text) => text,
-            StringValue::Int(_) | StringValue::Inline(_) | StringValue::Fixed(_) => unreachable!("it was made Grown above"),
+            StringValue::Int(_) | StringValue::Inline(_) | StringValue::Fixed(_) => {
+                unreachable!("it was made Grown above")
+            }
         }
     }
 
@@ -195,13 +197,22 @@ mod tests {
     #[test]
     fn encodings_are_those_of_redis() {
         let long = [b'x'; 45];
-        let cases: &[(&[u8], &str)] =
-            &[(b"", "embstr"), (b"12", "int"), (b"012", "embstr"), (&long[..22], "embstr"), (&long[..44], "embstr"), (&long, "raw")];
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "embstr"),
+            (b"12", "int"),
+            (b"012", "embstr"),
+            (&long[..22], "embstr"),
+            (&long[..44], "embstr"),
+            (&long, "raw"),
+        ];
         for (text, encoding) in cases {
             let mut value = StringValue::new(text);
             assert_eq!((value.encoding(), &value.to_bytes()[..]), (*encoding, *text));
             value.grow().push(b'!');
-            assert_eq!((value.encoding(), value.len(), value.origin()), ("raw", text.len() + 1, if text.len() < 44 { Origin::Grown } else { Origin::Natural }));
+            assert_eq!(
+                (value.encoding(), value.len(), value.origin()),
+                ("raw", text.len() + 1, if text.len() < 44 { Origin::Grown } else { Origin::Natural })
+            );
             value.overwrite(text);
             assert_eq!(value, StringValue::new(text));
         }
@@ -209,7 +220,14 @@ mod tests {
 
     #[test]
     fn origin_and_text_are_the_whole_value() {
-        for value in [StringValue::new(b"7"), StringValue::text(b"7"), StringValue::grown(b"7".to_vec()), StringValue::text(b"x"), StringValue::new(&[b'y'; 30]), StringValue::grown(vec![b'z'; 45])] {
+        for value in [
+            StringValue::new(b"7"),
+            StringValue::text(b"7"),
+            StringValue::grown(b"7".to_vec()),
+            StringValue::text(b"x"),
+            StringValue::new(&[b'y'; 30]),
+            StringValue::grown(vec![b'z'; 45]),
+        ] {
             let again = StringValue::of(value.origin(), &value.to_bytes());
             assert_eq!((&again, again.encoding(), again.heap_bytes()), (&value, value.encoding(), value.heap_bytes()));
         }

@@ -1,6 +1,6 @@
 //! Sections about the cluster: Replication, Cluster, Raft.
 
-use quoris_raft::{GroupStatus, NodeStatus};
+use quoris_raft::{GroupStatus, META, NodeStatus};
 
 use super::{Lines, Snapshot};
 use crate::commands::cluster;
@@ -43,11 +43,10 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("epoch", status.epoch);
     lines.add("ready", u8::from(status.ready));
     lines.add("nodes", status.nodes.len());
-    lines.add("groups", status.groups.len());
-    lines.add("groups_led", status.groups.iter().filter(|group| group.leader == Some(status.node)).count());
+    lines.add("groups", status.groups.iter().filter(|group| group.id != META).count());
+    lines.add("groups_led", status.groups.iter().filter(|group| group.id != META && group.leader == Some(status.node)).count());
     lines.add("fsync", &fsync);
     lines.add("fsyncs", status.fsyncs);
-    lines.add("elections", status.elections);
     let local = |count: fn(&GroupStatus) -> u64| status.groups.iter().filter(|group| group.local).map(count).sum::<u64>();
     lines.add("log_bytes", local(|group| group.log_bytes));
     lines.add("lag", local(|group| group.commit.saturating_sub(group.applied)));
@@ -65,9 +64,8 @@ fn line(group: &GroupStatus, fsync: &str) -> String {
         .iter()
         .map(|replica| format!("{}:{}", replica.node.0, replica.matched.map_or_else(|| "?".to_string(), |index| index.to_string())))
         .collect();
-    let digest = group.digest.map_or_else(|| "none".to_string(), |digest| format!("{digest:032x}"));
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},slots={},replicas={}",
         group.id.0, group.role, group.term, group.commit, group.applied, group.last_log, group.log_bytes, group.snapshot_index, group.purged, group.clock_ms,
         slots.join("+"), replicas.join("+"),
     )

@@ -1,0 +1,262 @@
+//! A node's identity, and how a cluster begins.
+//!
+//! A node with an empty folder and a list of peers asks all of them. Only when every one answers
+//! "empty, same cluster name" does the one with the lowest address found the cluster: it writes its own
+//! identity, hands every peer its identity, and only then forms the groups. A peer that is missing means
+//! waiting. A peer that knows a cluster in which this node's address has a place means that this folder
+//! was wiped: the node refuses to start, because an empty log under an old id could elect itself.
+//!
+//! Invariants: an identity is durable before it is acted on; it never changes its cluster or node id.
+
+use std::io;
+use std::time::Duration;
+
+use quoris_engine::{codec, command};
+use quoris_resp::Argv;
+use serde::{Deserialize, Serialize};
+
+use crate::group::Group;
+use crate::link::Connection;
+use crate::node::{Node, StartError};
+use crate::propose::Operation;
+use crate::runtime::random_u64;
+use crate::seam::Seams;
+use crate::topology::{Founding, KEY, NodeRecord, Topology};
+use crate::types::NodeId;
+use crate::wire::{self, Kind};
+
+/// The record that holds the identity.
+const RECORD: &str = "identity";
+/// The node with the lowest address gets the first id.
+const FOUNDER: NodeId = NodeId(1);
+/// How long between two rounds of questions.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often the wait for missing peers is said.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The node's id.
+    pub node: NodeId,
+    /// The newest topology that this node has seen; holds the cluster's id.
+    pub topology: Topology,
+    /// This node founds the cluster and has not yet told all others.
+    pub founding: bool,
+}
+
+/// What a node says when it is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its own peer address.
+    pub peer_addr: String,
+    /// Where clients reach it.
+    pub client_addr: String,
+    /// The peer addresses of the cluster that it knows.
+    pub knows: Option<Vec<String>>,
+}
+
+/// Reads the identity from the node's disk.
+///
+/// # Errors
+/// When the disk fails or the record is damaged.
+pub fn load(seams: &Seams) -> io::Result<Option<Identity>> {
+    let Some(bytes) = seams.disk.read_record(RECORD)? else { return Ok(None) };
+    codec::read(&bytes, "identity").map(|(identity, _)| Some(identity)).map_err(io::Error::other)
+}
+
+/// Makes the identity durable.
+///
+/// # Errors
+/// When the disk fails.
+pub fn store(seams: &Seams, identity: &Identity) -> io::Result<()> {
+    seams.disk.write_record(RECORD, &codec::bytes(identity))
+}
+
+/// Returns when the node has an identity.
+///
+/// # Errors
+/// When the folder was wiped or belongs to another node; the text says what to do.
+pub async fn settle(node: &Node) -> Result<(), StartError> {
+    let identity = node.inner().identity.load().as_ref().clone();
+    if let Some(identity) = identity {
+        check_address(node, &identity)?;
+        return match identity.founding {
+            false => Ok(()),
+            true if identity.node == FOUNDER => tell_all(node, identity).await,
+            true => wait_for_founder(node).await,
+        };
+    }
+    let config = node.config();
+    if config.peers.iter().all(|p| *p == config.peer_addr) {
+        let own = NodeRecord { peer_addr: config.peer_addr.clone(), client_addr: config.client_addr.clone() };
+        return adopt(node, found(node, vec![own], 0));
+    }
+    if !config.peers.contains(&config.peer_addr) {
+        return Err(StartError(format!("peers = {:?} does not contain this node's own peer address {}", config.peers, config.peer_addr)));
+    }
+    ask_around(node).await
+}
+
+/// A folder is bound to its node's address: two nodes whose folders were swapped would answer for each other.
+fn check_address(node: &Node, identity: &Identity) -> Result<(), StartError> {
+    let own = &node.config().peer_addr;
+    let Some(record) = identity.topology.nodes.get(&identity.node) else { return Ok(()) };
+    if identity.topology.nodes.len() > 1 && record.peer_addr != *own {
+        return Err(StartError(format!(
+            "this data folder belongs to {} at peer address {}, but the configuration says {own}: start it with its own configuration file",
+            identity.node, record.peer_addr
+        )));
+    }
+    Ok(())
+}
+
+fn found(node: &Node, nodes: Vec<NodeRecord>, own: usize) -> Identity {
+    let config = node.config();
+    let cluster = (u128::from(random_u64()) << 64 | u128::from(random_u64())).max(1);
+    let (groups, replication_factor, databases) = (config.groups, config.replication_factor, config.databases);
+    let alone = nodes.len() == 1;
+    let topology = Topology::found(Founding { cluster, nodes, groups, replication_factor, databases }, random_u64);
+    Identity { node: NodeId(own as u64 + 1), topology, founding: !alone }
+}
+
+fn adopt(node: &Node, identity: Identity) -> Result<(), StartError> {
+    store(&node.inner().seams, &identity)?;
+    tracing::info!(node = identity.node.0, cluster = format!("{:032x}", identity.topology.cluster), "this node belongs to a cluster now");
+    node.inner().identity.store(std::sync::Arc::new(Some(identity)));
+    node.inner().adopted.send_replace(true);
+    Ok(())
+}
+
+/// This node was told who it is, but not yet that everybody was.
+async fn wait_for_founder(node: &Node) -> Result<(), StartError> {
+    let mut adopted = node.inner().adopted.subscribe();
+    adopted.wait_for(|over| *over).await.map(drop).map_err(|_| StartError("the node is gone".into()))
+}
+
+/// Asks all peers until the cluster is founded here, or by another node.
+async fn ask_around(node: &Node) -> Result<(), StartError> {
+    let config = node.config().clone();
+    let mut sorted = config.peers.clone();
+    sorted.sort();
+    sorted.dedup();
+    let mut said: Option<tokio::time::Instant> = None;
+    let mut adopted = node.inner().adopted.subscribe();
+    loop {
+        if node.id() != NodeId(0) {
+            return wait_for_founder(node).await;
+        }
+        let mut answers = Vec::new();
+        let mut missing = Vec::new();
+        for addr in &sorted {
+            if *addr == config.peer_addr {
+                answers.push(own_probe(node));
+                continue;
+            }
+            match probe(node, addr).await {
+                Ok(answer) => answers.push(answer),
+                Err(e) => missing.push(format!("{addr} ({e})")),
+            }
+        }
+        if node.id() != NodeId(0) {
+            continue;
+        }
+        refuse_if_wiped(&config.peer_addr, &answers)?;
+        let all_empty = missing.is_empty() && answers.iter().all(|a| a.knows.is_none());
+        if all_empty && sorted.first() == Some(&config.peer_addr) {
+            let nodes = answers.into_iter().map(|a| NodeRecord { peer_addr: a.peer_addr, client_addr: a.client_addr }).collect();
+            let identity = found(node, nodes, 0);
+            adopt(node, identity.clone())?;
+            return tell_all(node, identity).await;
+        }
+        if !missing.is_empty() && said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
+            tracing::info!(missing = missing.join(", "), "waiting for peers: a new cluster needs an answer from every one of them");
+            said = Some(tokio::time::Instant::now());
+        }
+        let _ = tokio::time::timeout(PAUSE, adopted.changed()).await;
+    }
+}
+
+fn refuse_if_wiped(own: &str, answers: &[Probe]) -> Result<(), StartError> {
+    let knowing = answers.iter().find_map(|a| a.knows.as_ref().map(|known| (&a.peer_addr, known)));
+    let Some((peer, known)) = knowing else { return Ok(()) };
+    if known.iter().any(|addr| addr == own) {
+        return Err(StartError(format!(
+            "this data folder is empty, but {peer} knows a cluster in which {own} has a place: the folder was wiped. \
+             A replica must not come back with an empty log under its old id. Restore the folder, or replace the node \
+             (quoris admin node replace)"
+        )));
+    }
+    Err(StartError(format!(
+        "{peer} belongs to a cluster in which {own} has no place; a node is added to a running cluster by its administration \
+         (quoris admin node add)"
+    )))
+}
+
+/// What this node answers. While a founder has not told everybody, it and those it told keep quiet.
+pub fn own_probe(node: &Node) -> Probe {
+    let config = node.config();
+    let identity = node.inner().identity.load();
+    let settled = identity.as_ref().as_ref().filter(|i| !i.founding);
+    let knows = settled.map(|i| i.topology.nodes.values().map(|n| n.peer_addr.clone()).collect());
+    Probe { peer_addr: config.peer_addr.clone(), client_addr: config.client_addr.clone(), knows }
+}
+
+async fn probe(node: &Node, addr: &str) -> io::Result<Probe> {
+    let connection = node.links().dial(addr.to_string()).await?;
+    wire::message(&connection.call(Kind::Probe, Vec::new()).await?)
+}
+
+/// The founder hands every peer its identity, then ends the founding.
+async fn tell_all(node: &Node, identity: Identity) -> Result<(), StartError> {
+    for phase in [true, false] {
+        for (&id, record) in identity.topology.nodes.iter().filter(|(id, _)| **id != identity.node) {
+            let theirs = Identity { node: id, founding: phase, ..identity.clone() };
+            while let Err(e) = tell(node, &record.peer_addr, &theirs).await {
+                if e.kind() == io::ErrorKind::PermissionDenied {
+                    return Err(StartError(e.to_string()));
+                }
+                tracing::info!(peer = record.peer_addr, error = %e, "waiting for a peer to join the new cluster");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    adopt(node, Identity { founding: false, ..identity })
+}
+
+async fn tell(node: &Node, addr: &str, identity: &Identity) -> io::Result<()> {
+    let connection: Connection = node.links().dial(addr.to_string()).await?;
+    connection.call(Kind::Adopt, vec![wire::part(identity)]).await.map(drop)
+}
+
+/// A founder says who this node is. The second time, with the founding over, the node may go on.
+///
+/// # Errors
+/// When this node already is somebody else.
+pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
+    let current = node.inner().identity.load().as_ref().clone();
+    match current {
+        Some(own) if own.topology.cluster != identity.topology.cluster || own.node != identity.node => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} already belongs to cluster {:032x}", own.node, own.topology.cluster)))
+        }
+        Some(own) if !own.founding => Ok(()),
+        _ => {
+            store(&node.inner().seams, &identity)?;
+            let over = !identity.founding;
+            node.inner().identity.store(std::sync::Arc::new(Some(identity)));
+            if over {
+                node.inner().adopted.send_replace(true);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The meta leader of a new cluster writes the topology into the log, once: `SET … NX`.
+pub async fn write_first_topology(node: &Node, meta: &Group) {
+    let value = codec::bytes(&node.identity().topology);
+    let argv = Argv::from_parts(&[b"SET".as_slice(), KEY, &value, b"NX"]);
+    let Ok(found) = command::lookup(&argv) else { return };
+    let operation = Operation { command: found.command, argv, database: 0, user: 0, transaction: false, write: true };
+    meta.propose(vec![operation], None).await;
+}

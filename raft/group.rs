@@ -1,0 +1,328 @@
+//! One replica at work: Raft's handle, the way in, and the tasks that keep it healthy.
+//!
+//! Invariants: a replica whose Raft core or state machine died is reported at once and takes the process
+//! down; it never lives on in silence. Only this file decides when a snapshot is taken and the log purged.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
+use parking_lot::RwLockReadGuard;
+use quoris_engine::Engine;
+use tokio::sync::watch;
+
+use crate::link::Links;
+use crate::machine::Machine;
+use crate::network::Factory;
+use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
+use crate::read::{NotLeading, ReadRounds};
+use crate::receive::Receiving;
+use crate::replica::Replica;
+use crate::seam::Seams;
+use crate::snapshot;
+use crate::store::LogStore;
+use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
+
+/// How often a leader looks at its clock and deadlines when none is nearer.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the size of the log is looked at.
+const MAINTENANCE: Duration = Duration::from_millis(500);
+/// Entries that stay behind a snapshot for followers that are a little behind.
+const KEEP_ENTRIES: u64 = 1000;
+
+/// Timing and limits of Raft.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest wait for a leader before an election.
+    pub election_min: Duration,
+    /// Longest wait.
+    pub election_max: Duration,
+    /// A snapshot is taken when the log is longer than this and than the dataset, in bytes.
+    pub snapshot_log_bytes: u64,
+}
+
+/// What a replica is started with.
+pub struct GroupSeed {
+    /// The group.
+    pub group: GroupId,
+    /// The own replica's id.
+    pub replica: u64,
+    /// A new engine, for a replica without a snapshot.
+    pub engine: Engine,
+    /// Timing and limits.
+    pub timing: Timing,
+}
+
+/// A running replica.
+pub struct Group {
+    /// What its parts share.
+    pub replica: Arc<Replica>,
+    /// openraft's handle.
+    pub raft: Raft,
+    /// Its log.
+    pub log: LogStore,
+    /// The snapshot that is arriving.
+    pub receiving: Receiving,
+    proposer: Proposer,
+    reads: ReadRounds,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+fn raft_config(timing: &Timing) -> io::Result<Config> {
+    let ms = |d: Duration| d.as_millis() as u64;
+    let config = Config {
+        cluster_name: "quoris".into(),
+        heartbeat_interval: ms(timing.heartbeat),
+        heartbeat_min_interval: Some(ms(timing.heartbeat) / 2),
+        election_timeout_min: ms(timing.election_min),
+        election_timeout_max: ms(timing.election_max),
+        enable_pre_vote: Some(true),
+        // A restarted leader must not resume without an election: its commit mark may be old.
+        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: Some((ms(timing.election_max) * 5 / 2).max(1500)),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        max_payload_entries: 64,
+        max_append_entries: Some(512),
+        replication_lag_threshold: 32,
+        install_snapshot_timeout: 600_000,
+        api_channel_size: Some(1024),
+        state_machine_channel_size: Some(256),
+        ..Config::default()
+    };
+    config.validate().map_err(io::Error::other)
+}
+
+impl Group {
+    /// Loads the newest snapshot, opens the log, applies what is known to be committed and joins in.
+    ///
+    /// # Errors
+    /// When disk or snapshot cannot be used; the text says which.
+    pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, failed: watch::Sender<Option<String>>) -> io::Result<Arc<Group>> {
+        let GroupSeed { group, replica: id, engine, timing } = seed;
+        let disk = seams.disk.clone();
+        let loaded = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
+        let replica = match loaded {
+            None => Replica::new(group, id, engine, seams.clone()),
+            Some(loaded) => {
+                let replica = Replica::new(group, id, loaded.engine, seams.clone());
+                replica.clock.committed(replica.engine.read().clock_ms());
+                let meta = loaded.file.meta.clone();
+                replica.publish_applied(meta.last_log_id.map_or(0, |id| id.index));
+                *replica.position.lock() = (meta.last_log_id, meta.last_membership);
+                *replica.snapshot.lock() = Some(loaded.file);
+                replica
+            }
+        };
+        let replica = Arc::new(replica);
+        let log = LogStore::open(seams.disk.clone(), group, replica.applied.clone())?;
+        let factory = Factory { group, own: id, links, clock: replica.clock.clone(), disk: seams.disk.clone() };
+        let config = Arc::new(raft_config(&timing)?);
+        let raft = Raft::new(id, config, factory, log.clone(), Machine::new(replica.clone())).await;
+        let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
+        let for_vote = log.clone();
+        let proposer = Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
+        let reads = ReadRounds::start(raft.clone(), replica.clone());
+        let tasks = vec![
+            tokio::spawn(supervise(raft.clone(), replica.clone(), failed)).abort_handle(),
+            tokio::spawn(tick(raft.clone(), replica.clone(), proposer.clone())).abort_handle(),
+            tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes)).abort_handle(),
+        ];
+        Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), proposer, reads, tasks }))
+    }
+
+    /// Forms the group; once in its life, on one replica.
+    ///
+    /// # Errors
+    /// When Raft refuses.
+    pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> io::Result<()> {
+        if self.raft.is_initialized().await.map_err(io::Error::other)? {
+            return Ok(());
+        }
+        self.raft.initialize(members).await.map_err(io::Error::other)
+    }
+
+    /// A copy of Raft's metrics.
+    pub fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        // The borrow blocks Raft's core, so it lasts no longer than the copy.
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Whether this replica believes that it leads.
+    pub fn leads(&self) -> bool {
+        self.raft.as_leader().is_ok()
+    }
+
+    /// The node that leads, as far as this replica knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
+    }
+
+    /// Proposes operations, the first of which is a write.
+    pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+        self.proposer.submit(operations, stamp).await
+    }
+
+    /// Read access without a message, when this replica may give it now.
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, Engine>> {
+        if !self.replica.sole_leader.load(Ordering::SeqCst) {
+            return None;
+        }
+        let engine = self.replica.engine.read();
+        (!self.is_due(&engine)).then_some(engine)
+    }
+
+    /// Runs reads on the state of this moment or later.
+    ///
+    /// # Errors
+    /// When this replica does not lead.
+    pub async fn read(&self, operations: &[Operation]) -> Result<Vec<quoris_resp::Reply>, NotLeading> {
+        if !self.replica.sole_leader.load(Ordering::SeqCst) {
+            self.reads.confirm().await?;
+        }
+        let due = self.is_due(&self.replica.engine.read());
+        if due {
+            // Somebody may see a key whose time has come: let the clock pass it first.
+            match self.proposer.submit(Vec::new(), None).await {
+                Outcome::Applied(..) => {}
+                Outcome::NotExecuted | Outcome::Unknown(_) => return Err(NotLeading),
+            }
+        }
+        let now_ms = self.replica.clock.now_ms();
+        let engine = self.replica.engine.read();
+        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+    }
+
+    /// A deadline has passed that the applied clock does not show yet.
+    fn is_due(&self, engine: &Engine) -> bool {
+        engine.keyspace().next_deadline().is_some_and(|at| at > engine.clock_ms() && at <= self.replica.clock.now_ms())
+    }
+
+    /// Hands leadership to the voter that is furthest, and waits until it leads.
+    pub async fn hand_over(&self, timeout: Duration) {
+        let metrics = self.metrics();
+        let (Some(replication), ServerState::Leader) = (&metrics.replication, metrics.state) else { return };
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().filter(|v| *v != self.replica.id).collect();
+        let best = voters.iter().max_by_key(|v| replication.get(v).cloned().flatten().map(|id| id.index));
+        let Some(&to) = best else { return };
+        if self.raft.trigger().transfer_leader(to).await.is_err() {
+            return;
+        }
+        let wait = self.raft.wait(Some(timeout));
+        match wait.metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader").await {
+            Ok(_) => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
+            Err(_) => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
+        }
+    }
+
+    /// Writes a snapshot of everything applied by now, and waits for it.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn take_snapshot(&self) -> io::Result<()> {
+        let applied = self.replica.applied.load(Ordering::Acquire);
+        let covered = |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
+        if applied == 0 {
+            return Ok(());
+        }
+        for _ in 0..2 {
+            if covered(&self.replica) >= applied {
+                return Ok(());
+            }
+            self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
+            let wait = self.raft.wait(Some(Duration::from_secs(600)));
+            let before = covered(&self.replica);
+            let done = wait.metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
+            done.await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Stops the replica; nothing more is applied or answered.
+    pub async fn stop(&self) {
+        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        let _ = self.raft.shutdown().await;
+    }
+}
+
+/// Watches Raft's core: keeps the fast read path honest and reports death.
+async fn supervise(raft: Raft, replica: Arc<Replica>, failed: watch::Sender<Option<String>>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let now = metrics.borrow_watched().clone();
+        if let Err(e) = &now.running_state {
+            let text = format!("{} stopped: {e}", replica.group);
+            tracing::error!(group = replica.group.0, error = %e, "Raft stopped");
+            failed.send_if_modified(|f| f.is_none() && f.replace(text).is_none());
+            return;
+        }
+        let alone = now.membership_config.voter_ids().eq([replica.id]);
+        let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
+        replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);
+        if metrics.changed().await.is_err() {
+            failed.send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
+            return;
+        }
+    }
+}
+
+/// The leader's clock: steers it, and proposes a tick when a deadline is due.
+async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
+    loop {
+        let now = replica.clock.now_ms();
+        let next = replica.engine.read().keyspace().next_deadline();
+        let wait = next.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now)).min(TICK));
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        if raft.as_leader().is_err() {
+            if wait.is_zero() {
+                tokio::time::sleep(TICK).await;
+            }
+            continue;
+        }
+        replica.clock.steer();
+        let due = replica.engine.read().keyspace().next_deadline().is_some_and(|at| at <= replica.clock.now_ms());
+        if due && !matches!(proposer.submit(Vec::new(), None).await, Outcome::Applied(..)) {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// Takes snapshots and purges the log: the only place that does.
+async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log_bytes: u64) {
+    loop {
+        tokio::time::sleep(MAINTENANCE).await;
+        let limit = snapshot_log_bytes.max(replica.engine.read().keyspace().memory_bytes());
+        if log.log_bytes() <= limit {
+            continue;
+        }
+        let metrics = raft.metrics().borrow_watched().clone();
+        let snapshot = metrics.snapshot.map_or(0, |id| id.index);
+        let applied = replica.applied.load(Ordering::Acquire);
+        let purgeable = snapshot.min(applied).saturating_sub(KEEP_ENTRIES);
+        // A follower that is alive and a little behind keeps its entries; one that is far behind or
+        // gone must not keep the log for ever: it gets the snapshot.
+        let slowest = metrics.replication.iter().flat_map(|r| r.values()).map(|id| id.map_or(0, |id| id.index)).min();
+        let floor = if log.log_bytes() > limit.saturating_mul(2) { u64::MAX } else { slowest.unwrap_or(u64::MAX) };
+        let upto = purgeable.min(floor);
+        let purged = metrics.purged.map_or(0, |id| id.index);
+        if upto > purged && raft.trigger().purge_log(upto).await.is_ok() {
+            tracing::debug!(group = replica.group.0, upto, "log purged");
+            continue;
+        }
+        if applied > snapshot + KEEP_ENTRIES && raft.trigger().snapshot().await.is_ok() {
+            let wait = raft.wait(Some(Duration::from_secs(600)));
+            let _ = wait.metrics(|m| m.snapshot.is_some_and(|s| s.index > snapshot), "snapshot").await;
+        }
+    }
+}

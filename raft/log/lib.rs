@@ -1,0 +1,187 @@
+//! The log of a node: RocksDB, one writer thread, one fsync for everything that waits.
+//!
+//! Step 7. All groups of a node append to one queue. The writer takes all that waits, in order, into one
+//! batch, writes it with one fsync, and reports every operation durable. While it waits for the disk the
+//! next batch grows; there is no timer.
+//!
+//! The only crate that links RocksDB. The RocksDB write-ahead log is the append-only file of the store.
+//!
+//! Invariants:
+//! * Operations reach the disk in the order in which they were submitted.
+//! * After a failed write nothing is ever reported durable again, and the process is told to stop: what
+//!   an fsync that failed has left behind cannot be known.
+
+mod keys;
+mod snapshots;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
+use quoris_raft::types::GroupId;
+use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions};
+
+pub use writer::Fsync;
+use writer::Writer;
+
+use crate::keys::{LOG, STATE};
+
+/// Memory for entries that are not yet in a file of their own, in bytes, per column family.
+const MEMTABLE_BYTES: usize = 64 << 20;
+/// The write-ahead log is kept below this, in bytes, by flushing memory to files.
+const WAL_BYTES_MAX: u64 = 512 << 20;
+
+/// A node's data folder.
+pub struct RocksDisk {
+    db: Arc<DB>,
+    writer: Writer,
+    snapshots: PathBuf,
+}
+
+impl RocksDisk {
+    /// Opens the folder, creating it when it is not there. `failed` is called once, from the writer,
+    /// when the disk has failed: the process must stop.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, is in use by another process, or its files are damaged.
+    pub fn open(dir: &Path, fsync: Fsync, failed: impl FnOnce(String) + Send + 'static) -> io::Result<RocksDisk> {
+        let snapshots = dir.join("snapshots");
+        std::fs::create_dir_all(&snapshots)?;
+        snapshots::remove_unfinished(&snapshots)?;
+        let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let db = DB::open_cf_descriptors(&database_options(), dir.join("log"), families).map_err(|e| describe(dir, &e))?;
+        let db = Arc::new(db);
+        let writer = Writer::start(db.clone(), fsync, Box::new(failed))?;
+        Ok(RocksDisk { db, writer, snapshots })
+    }
+
+    fn state(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.db.get_cf(keys::family(&self.db, STATE), key).map_err(io::Error::other)
+    }
+
+    /// Entries of a group from an index on, as an iterator over index and bytes.
+    fn entries(&self, group: GroupId, from: u64, to: u64) -> impl Iterator<Item = io::Result<(u64, Box<[u8]>)>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::entry(group, to).to_vec());
+        let start = keys::entry(group, from);
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let iterator = self.db.iterator_cf_opt(keys::family(&self.db, LOG), options, mode);
+        iterator.map(|item| {
+            let (key, value) = item.map_err(io::Error::other)?;
+            Ok((keys::index(&key)?, value))
+        })
+    }
+}
+
+fn describe(dir: &Path, e: &rocksdb::Error) -> io::Error {
+    let text = e.to_string();
+    let hint = if text.contains("lock") {
+        "another process uses this data folder; stop it first"
+    } else {
+        "if its files are damaged, move the folder away and let the node rejoin as a new one"
+    };
+    io::Error::other(format!("the log in {} cannot be opened: {text} ({hint})", dir.display()))
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    // Files of the write-ahead log are used again, so that an fsync need not write their size as well.
+    options.set_recycle_log_file_num(4);
+    options.set_keep_log_file_num(4);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(256);
+    options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
+    options
+}
+
+fn family_options() -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(3);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options
+}
+
+impl Disk for RocksDisk {
+    fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>) {
+        self.writer.submit(group, op, done);
+    }
+
+    fn load(&self, group: GroupId) -> io::Result<GroupRecords> {
+        let mut records = GroupRecords {
+            vote: self.state(&keys::state(group, keys::VOTE))?,
+            committed: self.state(&keys::state(group, keys::COMMITTED))?,
+            purged: self.state(&keys::state(group, keys::PURGED))?,
+            ..GroupRecords::default()
+        };
+        let mut previous: Option<u64> = None;
+        for item in self.entries(group, 0, u64::MAX) {
+            let (index, bytes) = item?;
+            if let Some(gap) = previous.filter(|p| p + 1 != index) {
+                return Err(io::Error::other(format!("{group}: the log jumps from index {gap} to {index}; the folder is damaged")));
+            }
+            previous = Some(index);
+            records.bytes += bytes.len() as u64;
+            records.last = Some((index, Bytes::from(bytes.into_vec())));
+        }
+        Ok(records)
+    }
+
+    fn read(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        for item in self.entries(group, from, to) {
+            let (index, entry) = item?;
+            if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
+                return Err(io::Error::other(format!("{group}: the log jumps from index {last} to {index}; the folder is damaged")));
+            }
+            bytes += entry.len();
+            out.push((index, Bytes::from(entry.into_vec())));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn remove(&self, group: GroupId, done: Done) {
+        self.writer.remove(group, done);
+    }
+
+    fn snapshots(&self, group: GroupId) -> io::Result<Vec<String>> {
+        snapshots::list(&self.snapshots, group)
+    }
+
+    fn open_snapshot(&self, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn SnapshotSource>)> {
+        snapshots::open(&self.snapshots, group, name)
+    }
+
+    fn create_snapshot(&self, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>> {
+        snapshots::create(&self.snapshots, group, name)
+    }
+
+    fn remove_snapshot(&self, group: GroupId, name: &str) -> io::Result<()> {
+        snapshots::remove(&self.snapshots, group, name)
+    }
+
+    fn flushes(&self) -> u64 {
+        self.writer.flushes()
+    }
+
+    fn write_record(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(true);
+        let key = keys::record(name);
+        self.db.put_cf_opt(keys::family(&self.db, STATE), key, bytes, &options).map_err(io::Error::other)
+    }
+
+    fn read_record(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.state(&keys::record(name))
+    }
+}

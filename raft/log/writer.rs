@@ -1,0 +1,248 @@
+//! The one writer of a node.
+//!
+//! Invariants: a batch holds operations in the order of their arrival; a callback runs after the fsync
+//! that covers its operation; after an error every callback gets that error.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use quoris_raft::seam::{DiskOp, Done};
+use quoris_raft::types::GroupId;
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+use crate::keys::{self, LOG, STATE};
+
+/// A batch is closed at about this many bytes; one larger operation still fits.
+const BATCH_BYTES: usize = 8 << 20;
+/// How often `everysec` flushes.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// When the log is flushed, as in Redis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fsync {
+    /// Before anything is acknowledged. The default, and the only one that survives a power failure.
+    Always,
+    /// About once a second: a power failure of a majority loses up to that much of what was acknowledged.
+    EverySecond,
+    /// When the operating system likes.
+    No,
+}
+
+enum Job {
+    Op(GroupId, DiskOp, Option<Done>),
+    Remove(GroupId, Done),
+    Stop,
+}
+
+/// The handle to the writer thread.
+pub struct Writer {
+    queue: Mutex<Sender<Job>>,
+    flushes: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(db: Arc<DB>, fsync: Fsync, failed: Box<dyn FnOnce(String) + Send>) -> io::Result<Writer> {
+        let (queue, jobs) = channel();
+        let flushes = Arc::new(AtomicU64::new(0));
+        let run = Run { db, fsync, flushes: flushes.clone(), failed: Some(failed), error: None, unflushed: false, flushed_at: Instant::now() };
+        let thread = std::thread::Builder::new().name("quoris-log".into()).spawn(move || run.run(&jobs))?;
+        Ok(Writer { queue: Mutex::new(queue), flushes, thread: Some(thread) })
+    }
+
+    /// Queues an operation. The queue is bounded by what the groups have in flight.
+    pub fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>) {
+        self.send(Job::Op(group, op, done));
+    }
+
+    /// Queues the removal of a whole group.
+    pub fn remove(&self, group: GroupId, done: Done) {
+        self.send(Job::Remove(group, done));
+    }
+
+    /// The number of fsyncs so far.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, job: Job) {
+        if let Err(e) = self.queue.lock().send(job)
+            && let Job::Op(_, _, Some(done)) | Job::Remove(_, done) = e.0
+        {
+            done(Err(io::Error::other("the log writer has stopped")));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.send(Job::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Run {
+    db: Arc<DB>,
+    fsync: Fsync,
+    flushes: Arc<AtomicU64>,
+    failed: Option<Box<dyn FnOnce(String) + Send>>,
+    /// The first error; nothing is written after it.
+    error: Option<String>,
+    unflushed: bool,
+    flushed_at: Instant,
+}
+
+/// What a batch holds, beside its bytes.
+#[derive(Default)]
+struct Waiting {
+    done: Vec<Done>,
+    needs_flush: bool,
+    stop: bool,
+}
+
+impl Run {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match self.next_job(jobs) {
+                Some(job) => job,
+                None => return,
+            };
+            let mut batch = WriteBatch::default();
+            let mut waiting = Waiting::default();
+            self.add(first, &mut batch, &mut waiting);
+            while batch.size_in_bytes() < BATCH_BYTES && !waiting.stop {
+                match jobs.try_recv() {
+                    Ok(job) => self.add(job, &mut batch, &mut waiting),
+                    Err(_) => break,
+                }
+            }
+            let result = self.write(batch, waiting.needs_flush);
+            for done in waiting.done {
+                done(result.clone().map_err(io::Error::other));
+            }
+            if waiting.stop {
+                let _ = self.db.flush_wal(true);
+                return;
+            }
+        }
+    }
+
+    /// Waits for work; with `everysec` flushes what is old meanwhile. Nothing when the handle is gone.
+    fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        loop {
+            if self.fsync != Fsync::EverySecond || !self.unflushed {
+                return jobs.recv().ok();
+            }
+            let left = SECOND.saturating_sub(self.flushed_at.elapsed());
+            match jobs.recv_timeout(left) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let flushed = self.db.flush_wal(true).map_err(|e| e.to_string());
+                    self.note(flushed);
+                }
+            }
+        }
+    }
+
+    fn add(&self, job: Job, batch: &mut WriteBatch, waiting: &mut Waiting) {
+        match job {
+            Job::Stop => waiting.stop = true,
+            Job::Remove(group, done) => {
+                batch.delete_range_cf(keys::family(&self.db, LOG), keys::entry(group, 0), keys::entry(group, u64::MAX));
+                for kind in [keys::VOTE, keys::COMMITTED, keys::PURGED] {
+                    batch.delete_cf(keys::family(&self.db, STATE), keys::state(group, kind));
+                }
+                waiting.needs_flush = true;
+                waiting.done.push(done);
+            }
+            Job::Op(group, op, done) => {
+                waiting.needs_flush |= self.add_op(group, op, batch);
+                waiting.done.extend(done);
+            }
+        }
+    }
+
+    /// Puts an operation into the batch; tells whether it has to be flushed.
+    fn add_op(&self, group: GroupId, op: DiskOp, batch: &mut WriteBatch) -> bool {
+        let (log, state) = (keys::family(&self.db, LOG), keys::family(&self.db, STATE));
+        match op {
+            DiskOp::Append(entries) => {
+                let mut value = Vec::new();
+                for (index, head, payload) in entries {
+                    value.clear();
+                    value.extend_from_slice(&head);
+                    value.extend_from_slice(&payload);
+                    batch.put_cf(log, keys::entry(group, index), &value);
+                }
+                true
+            }
+            DiskOp::TruncateAfter(last) => {
+                let from = last.map_or(0, |last| last + 1);
+                batch.delete_range_cf(log, keys::entry(group, from), keys::entry(group, u64::MAX));
+                false
+            }
+            DiskOp::Purge(upto, mark) => {
+                batch.delete_range_cf(log, keys::entry(group, 0), keys::entry(group, upto + 1));
+                batch.put_cf(state, keys::state(group, keys::PURGED), mark);
+                false
+            }
+            DiskOp::Vote(vote) => {
+                batch.put_cf(state, keys::state(group, keys::VOTE), vote);
+                true
+            }
+            DiskOp::Committed(mark) => {
+                batch.put_cf(state, keys::state(group, keys::COMMITTED), mark);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, batch: WriteBatch, needs_flush: bool) -> Result<(), String> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let sync = needs_flush && self.fsync == Fsync::Always;
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        let result = self.db.write_opt(batch, &options).map_err(|e| e.to_string());
+        self.unflushed |= !sync;
+        if sync {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+        }
+        let overdue = self.fsync == Fsync::EverySecond && self.flushed_at.elapsed() >= SECOND;
+        let result = if overdue { result.and_then(|()| self.db.flush_wal(true).map_err(|e| e.to_string())) } else { result };
+        if overdue { self.note(result) } else { self.latch(result) }
+    }
+
+    /// A flush beside the batches has ended.
+    fn note(&mut self, flushed: Result<(), String>) -> Result<(), String> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.unflushed = false;
+        self.flushed_at = Instant::now();
+        self.latch(flushed)
+    }
+
+    /// Keeps the first error for ever and reports it.
+    fn latch(&mut self, result: Result<(), String>) -> Result<(), String> {
+        if let Err(e) = &result
+            && self.error.is_none()
+        {
+            let text = format!("writing the log failed: {e}; nothing is acknowledged any more");
+            tracing::error!("{text}");
+            self.error = Some(text.clone());
+            if let Some(failed) = self.failed.take() {
+                failed(text);
+            }
+        }
+        result
+    }
+}

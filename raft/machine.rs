@@ -1,0 +1,109 @@
+//! The state machine that openraft drives: step 8, on every replica.
+//!
+//! A committed entry is applied to the engine under its lock; if it was proposed here its replies are
+//! delivered at once, from here. Errors of commands are replies. The only errors returned to openraft
+//! are those that must stop the replica: an entry of an unknown version, damage, a failing disk.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use quoris_engine::entry::EntryReader;
+
+use crate::replica::{Replica, SnapshotFile};
+use crate::snapshot::{self, Builder};
+use crate::types::{Body, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// A replica's state machine.
+pub struct Machine {
+    replica: Arc<Replica>,
+}
+
+impl Machine {
+    /// Drives this replica's engine.
+    pub fn new(replica: Arc<Replica>) -> Machine {
+        Machine { replica }
+    }
+
+    fn apply_commands(&self, log_id: LogId, body: &Body) -> io::Result<()> {
+        let replica = &self.replica;
+        let header = *EntryReader::new(&body.0).map_err(io::Error::other)?.header();
+        replica.clock.committed(header.clock_ms);
+        let mut delivery = replica.pending.delivery(header.seed, log_id);
+        let now_ms = header.clock_ms;
+        let mut engine = replica.engine.write();
+        let result = engine.apply_entry(log_id.index, &body.0, &mut |_, reply, engine| {
+            if let Some(delivery) = &mut delivery {
+                delivery.reply(reply, engine, now_ms);
+            }
+        });
+        replica.position.lock().0 = Some(log_id);
+        drop(engine);
+        result.map_err(|e| io::Error::other(format!("{}, index {}: {e}", replica.group, log_id.index)))?;
+        if let Some(delivery) = delivery {
+            delivery.end();
+        }
+        Ok(())
+    }
+
+    fn apply_blank(&self, log_id: LogId) {
+        let mut engine = self.replica.engine.write();
+        engine.note_index(log_id.index);
+        self.replica.position.lock().0 = Some(log_id);
+    }
+
+    fn apply_membership(&self, log_id: LogId, membership: openraft::Membership<u64, crate::types::Member>) {
+        if membership.voter_ids().count() > 1 {
+            // From the next entry on others may be elected: no more reads without asking.
+            self.replica.sole_leader.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+        let mut engine = self.replica.engine.write();
+        engine.note_index(log_id.index);
+        *self.replica.position.lock() = (Some(log_id), StoredMembership::new(Some(log_id), membership));
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok(self.replica.position.lock().clone())
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let log_id = entry.log_id;
+            match entry.payload {
+                Payload::Blank => self.apply_blank(log_id),
+                Payload::Normal(body) => self.apply_commands(log_id, &body)?,
+                Payload::Membership(membership) => self.apply_membership(log_id, membership),
+            }
+            self.replica.pending.applied_leader((log_id.leader_id.term, log_id.leader_id.node_id));
+            self.replica.publish_applied(log_id.index);
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder::new(self.replica.clone())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<()> {
+        snapshot::install(&self.replica, meta, file).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<openraft::Snapshot<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, crate::types::Member, SnapshotFile>>> {
+        let current = self.replica.snapshot.lock().clone();
+        Ok(current.map(|file| openraft::Snapshot { meta: file.meta.clone(), snapshot: file }))
+    }
+}

@@ -1,0 +1,369 @@
+//! A node: its groups, its peers, and the way in for the server above.
+//!
+//! Invariants: everything of Raft runs on the runtime that [`Node::start`] was given, apart from the
+//! clients' work; a group that dies makes [`Node::failed`] resolve, and the process must end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLockReadGuard};
+use quoris_engine::entry::SessionId;
+use quoris_engine::{Engine, EngineSeed, codec, command};
+use quoris_resp::{Argv, Reply};
+use tokio::sync::watch;
+
+use crate::founding::{self, Identity};
+use crate::group::{Group, GroupSeed, Timing};
+use crate::link::{Lane, Links};
+use crate::propose::{Operation, run_read};
+use crate::runtime::random_u64;
+use crate::seam::Seams;
+use crate::session::{Position, Session};
+use crate::topology::Topology;
+use crate::types::{Addresses, GroupId, META, NodeId};
+use crate::wire::{self, Hello, Kind, MAGIC};
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Nodes of different names do not talk to each other.
+    pub cluster_name: String,
+    /// Where clients reach this node, `host:port`.
+    pub client_addr: String,
+    /// Where peers reach this node, `host:port`; it listens there. Empty on a node without peers.
+    pub peer_addr: String,
+    /// Peer addresses of all nodes, the own one included; empty for a single node.
+    pub peers: Vec<String>,
+    /// Data groups of a new cluster.
+    pub groups: u32,
+    /// Replicas of each data group of a new cluster.
+    pub replication_factor: u32,
+    /// Numbered databases of a new cluster.
+    pub databases: u32,
+    /// Raft's timing, and when snapshots are taken.
+    pub timing: Timing,
+    /// The largest command, in bytes.
+    pub entry_bytes_max: usize,
+    /// How long a command may wait for a leader.
+    pub request_timeout: Duration,
+}
+
+/// A handle to the node; cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: NodeConfig,
+    pub(crate) seams: Seams,
+    pub(crate) boot: u64,
+    pub(crate) identity: ArcSwap<Option<Identity>>,
+    pub(crate) adopted: watch::Sender<bool>,
+    pub(crate) groups: ArcSwap<BTreeMap<GroupId, Arc<Group>>>,
+    pub(crate) links: Links0,
+    topology: ArcSwap<Option<Arc<Routes>>>,
+    addresses: Addresses,
+    /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
+    remote: Mutex<HashMap<GroupId, Remote>>,
+    next_connection: AtomicU64,
+    failed: watch::Sender<Option<String>>,
+    /// Tasks of the node itself; they end with it.
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+/// The links are made after the inner part, because their greeting asks it.
+type Links0 = std::sync::OnceLock<Arc<Links>>;
+
+#[derive(Clone, Copy, Default)]
+struct Remote {
+    leader: Option<NodeId>,
+    clock: Option<(u64, Duration)>,
+}
+
+/// The topology, and what is looked up in it for every command.
+pub(crate) struct Routes {
+    pub(crate) topology: Topology,
+    owners: Vec<Option<GroupId>>,
+}
+
+/// The node cannot start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+impl From<io::Error> for StartError {
+    fn from(e: io::Error) -> StartError {
+        StartError(e.to_string())
+    }
+}
+
+impl Node {
+    /// Starts the node: from its data folder, or as part of a new cluster. Returns when its groups run;
+    /// they may still have no leader.
+    ///
+    /// # Errors
+    /// When the folder belongs elsewhere, was wiped, or cannot be used.
+    pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
+        let addresses: Addresses = Arc::default();
+        let identity = founding::load(&seams)?;
+        let inner = Arc::new(Inner {
+            boot: random_u64() | 1,
+            identity: ArcSwap::from_pointee(identity),
+            adopted: watch::channel(false).0,
+            groups: ArcSwap::default(),
+            links: Links0::new(),
+            topology: ArcSwap::from_pointee(None),
+            addresses: addresses.clone(),
+            remote: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+            failed: watch::channel(None).0,
+            tasks: Mutex::default(),
+            config,
+            seams: seams.clone(),
+        });
+        let node = Node(inner);
+        let for_hello = Arc::downgrade(&node.0);
+        let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
+        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello);
+        assert!(node.0.links.set(Arc::new(links)).is_ok(), "set once");
+        if !node.0.config.peer_addr.is_empty() {
+            let addr = node.0.config.peer_addr.clone();
+            let listener = seams.net.listen(addr.clone()).await;
+            let listener = listener.map_err(|e| StartError(format!("cannot listen for peers on {addr}: {e}")))?;
+            node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));
+        }
+        founding::settle(&node).await?;
+        node.start_groups().await?;
+        node.keep(tokio::spawn(follow_meta(node.clone())));
+        Ok(node)
+    }
+
+    fn keep(&self, task: tokio::task::JoinHandle<()>) {
+        self.0.tasks.lock().push(task.abort_handle());
+    }
+
+    async fn start_groups(&self) -> Result<(), StartError> {
+        let identity = self.identity();
+        self.learn_topology(identity.topology.clone());
+        let mut groups = BTreeMap::new();
+        for (&group, record) in &identity.topology.groups {
+            let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
+            let engine = Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
+            let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.failed.clone()).await?;
+            groups.insert(group, running);
+            // One by one, so that a peer's request finds what already runs.
+            self.0.groups.store(Arc::new(groups.clone()));
+        }
+        for (group, running) in &groups {
+            let record = &identity.topology.groups[group];
+            if record.founder == running.replica.id {
+                running.initialize(identity.topology.members(*group)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    pub(crate) fn config(&self) -> &NodeConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        self.0.links.get().expect("set in start")
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.0.identity.load().as_ref().clone().expect("settled in start")
+    }
+
+    /// This node's id; 0 until it belongs to a cluster.
+    pub fn id(&self) -> NodeId {
+        self.0.identity.load().as_ref().as_ref().map_or(NodeId(0), |i| i.node)
+    }
+
+    pub(crate) fn hello(&self) -> Hello {
+        let cluster = self.0.identity.load().as_ref().as_ref().map_or(0, |i| i.topology.cluster);
+        Hello {
+            magic: MAGIC,
+            cluster,
+            name: self.0.config.cluster_name.clone(),
+            node: self.id(),
+            boot: self.0.boot,
+            client_addr: self.0.config.client_addr.clone(),
+        }
+    }
+
+    pub(crate) fn learn_topology(&self, topology: Topology) {
+        let addresses = topology.nodes.iter().map(|(id, n)| (*id, n.peer_addr.clone())).collect();
+        self.0.addresses.store(Arc::new(addresses));
+        let owners = topology.slot_owners();
+        self.0.topology.store(Arc::new(Some(Arc::new(Routes { topology, owners }))));
+    }
+
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.0.topology.load().as_ref().clone().expect("learned in start")
+    }
+
+    /// A session for a new client connection.
+    pub fn session(&self) -> Session {
+        let connection = self.0.next_connection.fetch_add(1, Ordering::Relaxed);
+        Session::new(self.clone(), SessionId { origin: self.0.boot, connection })
+    }
+
+    /// The group that owns a slot.
+    pub fn group_of(&self, slot: u16) -> Option<GroupId> {
+        let routes = self.0.topology.load();
+        routes.as_ref().as_ref()?.owners.get(usize::from(slot)).copied().flatten()
+    }
+
+    /// Every data group, in order of id.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.routes().topology.groups.keys().copied().filter(|g| *g != META).collect()
+    }
+
+    /// This node's replica of a group.
+    pub fn group(&self, group: GroupId) -> Option<Arc<Group>> {
+        self.0.groups.load().get(&group).cloned()
+    }
+
+    /// The node that leads a group, as far as is known; for a group without a replica here, one that
+    /// holds a replica and can tell.
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        if let Some(local) = self.group(group) {
+            return local.leader();
+        }
+        if let Some(leader) = self.0.remote.lock().get(&group).and_then(|r| r.leader) {
+            return Some(leader);
+        }
+        let routes = self.routes();
+        let holders: Vec<NodeId> = routes.topology.groups.get(&group)?.replicas.values().copied().collect();
+        holders.get(random_u64() as usize % holders.len().max(1)).copied()
+    }
+
+    pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {
+        if self.group(group).is_none() {
+            let clock = Some((clock_ms, self.0.seams.clock.monotonic()));
+            self.0.remote.lock().insert(group, Remote { leader: Some(leader), clock });
+        }
+    }
+
+    pub(crate) fn forget_leader(&self, group: GroupId, leader: NodeId) {
+        if let Some(remote) = self.0.remote.lock().get_mut(&group)
+            && remote.leader == Some(leader)
+        {
+            remote.leader = None;
+        }
+    }
+
+    /// Runs `look` on a group's engine if this node may read it now without asking anybody.
+    pub fn try_read<T>(&self, group: GroupId, look: impl FnOnce(&RwLockReadGuard<'_, Engine>) -> T) -> Option<T> {
+        let groups = self.0.groups.load();
+        let local = groups.get(&group)?;
+        local.try_read().map(|guard| look(&guard))
+    }
+
+    /// The present estimate of a group's clock, in Unix milliseconds.
+    pub fn clock_ms(&self, group: GroupId) -> u64 {
+        if let Some(local) = self.0.groups.load().get(&group) {
+            return local.replica.clock.now_ms();
+        }
+        let clock = &self.0.seams.clock;
+        match self.0.remote.lock().get(&group).and_then(|r| r.clock) {
+            Some((value, at)) => value + clock.monotonic().saturating_sub(at).as_millis() as u64,
+            None => clock.wall_ms(),
+        }
+    }
+
+    /// How many replicas beside the leader's have the position in their durable log. Asks the leader.
+    pub async fn replicas_covering(&self, position: &Position) -> usize {
+        if let Some(local) = self.group(position.group).filter(|g| g.leads()) {
+            return covering(&local, position.index);
+        }
+        let Some(leader) = self.leader_of(position.group) else { return 0 };
+        let Ok(connection) = self.links().connection(leader, Lane::Control).await else { return 0 };
+        let question = vec![wire::part(&(position.group, position.index))];
+        let answer = connection.call(Kind::Progress, question).await;
+        answer.ok().and_then(|a| wire::message::<u64>(&a).ok()).unwrap_or(0) as usize
+    }
+
+    /// Writes a snapshot of every local group; returns when they are durable.
+    ///
+    /// # Errors
+    /// When one could not be written.
+    pub async fn save(&self) -> io::Result<()> {
+        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
+        for group in groups {
+            group.take_snapshot().await?;
+        }
+        Ok(())
+    }
+
+    /// Hands leadership over and stops every group.
+    pub async fn shutdown(&self) {
+        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
+        let timeout = Duration::from_secs(2);
+        futures_util::future::join_all(groups.iter().map(|g| g.hand_over(timeout))).await;
+        futures_util::future::join_all(groups.iter().map(|g| g.stop())).await;
+        self.0.groups.store(Arc::default());
+        self.0.tasks.lock().drain(..).for_each(|t| t.abort());
+    }
+
+    /// Resolves with a message when a group has died: the process must end.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.0.failed.subscribe();
+        match failed.wait_for(Option::is_some).await {
+            Ok(text) => text.clone().unwrap_or_default(),
+            Err(_) => "the node is gone".to_string(),
+        }
+    }
+}
+
+fn no_hello() -> Hello {
+    Hello { magic: MAGIC, cluster: 0, name: String::new(), node: NodeId(0), boot: 0, client_addr: String::new() }
+}
+
+/// Replicas beside the leader's whose log is durable up to an index.
+pub(crate) fn covering(group: &Group, index: u64) -> usize {
+    let replication = group.metrics().replication.unwrap_or_default();
+    let matched = replication.iter().filter(|(id, _)| **id != group.replica.id).filter_map(|(_, at)| *at);
+    matched.filter(|at| at.index >= index).count()
+}
+
+/// Takes over every change of the topology that the meta group applies; its leader writes the first one.
+async fn follow_meta(node: Node) {
+    let Some(meta) = node.group(META) else { return };
+    let mut applied = meta.replica.applied_watch.subscribe();
+    let mut epoch = node.routes().topology.epoch;
+    loop {
+        let stored = stored_topology(&meta);
+        match stored {
+            Some(topology) if topology.epoch > epoch => {
+                epoch = topology.epoch;
+                node.learn_topology(topology.clone());
+                let identity = Identity { topology, ..node.identity() };
+                if let Err(e) = founding::store(&node.inner().seams, &identity) {
+                    tracing::error!(error = %e, "the topology could not be stored");
+                }
+            }
+            None if meta.leads() => founding::write_first_topology(&node, &meta).await,
+            Some(_) | None => {}
+        }
+        // An election changes who must write the first topology without an entry being applied.
+        let _ = tokio::time::timeout(Duration::from_millis(500), applied.changed()).await;
+    }
+}
+
+fn stored_topology(meta: &Group) -> Option<Topology> {
+    let argv = Argv::from_parts(&[b"GET".as_slice(), crate::topology::KEY]);
+    let command = command::lookup(&argv).ok()?.command;
+    let get = Operation { command, argv, database: 0, user: 0, transaction: false, write: false };
+    let Reply::Bulk(value) = run_read(&meta.replica.engine.read(), &get, 0) else { return None };
+    codec::read(&value, "topology").ok().map(|(topology, _)| topology)
+}

@@ -1,0 +1,351 @@
+//! Proposals: what waits becomes one entry, and every caller learns what became of its commands.
+//!
+//! Step 6. One task per group packs all waiting submissions into an entry, stamps it with the group's
+//! clock and a seed, and hands it to Raft; a few entries are in flight. There is no timer: when the
+//! pipe is idle the first submission leaves at once, and while it is full the next entry grows.
+//!
+//! What happened to an entry is learned from this node's own log, by the entry's seed:
+//! * applied here, as leader or later as follower: the replies are delivered;
+//! * refused before it was appended, or cut off and then overtaken by an applied entry of the leader
+//!   that cut it off: certainly not executed. (Leaders never decrease along a log, so a cut-off entry
+//!   cannot come back behind an entry of a later one. Cut off alone is not enough: Raft, figure 8.)
+//! * covered by an installed snapshot, or lost with the Raft core: unknown.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use openraft::raft::responder::Responder;
+use parking_lot::Mutex;
+use quoris_engine::command::{Command, ReadContext};
+use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp};
+use quoris_engine::{Engine, Rng};
+use quoris_resp::{Argv, Reply};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::clock::GroupClock;
+use crate::runtime::random_u64;
+use crate::types::{Body, LogId, Raft, TypeConfig};
+
+/// Entries in flight per group: one on its way to disk, one being filled and one being applied.
+const IN_FLIGHT_MAX: usize = 3;
+/// An entry is closed when it has passed this many bytes; one larger command still fits.
+const ENTRY_BYTES: usize = 1 << 20;
+/// Submissions that wait; a connection has one at a time, so this bounds busy connections per group.
+const WAITING_MAX: usize = 16_384;
+
+/// One command on its way to a group.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// The row; for a transaction the row of EXEC.
+    pub command: &'static Command,
+    /// The arguments; for a transaction its encoding.
+    pub argv: Argv,
+    /// The selected database.
+    pub database: u32,
+    /// Number of the user, 0 for the default user.
+    pub user: u32,
+    /// Whether `argv` is an encoded transaction.
+    pub transaction: bool,
+    /// False for a read; behind a write of the same submission it runs right after that write.
+    pub write: bool,
+}
+
+/// The identity of a submission whose replies must be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The session.
+    pub session: SessionId,
+    /// The number of the first operation; the others follow.
+    pub first_sequence: u64,
+    /// Replies below this number have arrived.
+    pub acknowledged_below: u64,
+    /// When it was sent first, in the group's clock.
+    pub first_sent_ms: u64,
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Applied; the replies in order, and where.
+    Applied(Vec<Reply>, LogId),
+    /// Certainly not executed: this replica does not lead.
+    NotExecuted,
+    /// May have been executed.
+    Unknown(&'static str),
+}
+
+/// Operations that go into one entry together, the first of them a write.
+pub struct Submission {
+    /// In order. May be empty: a tick, which only advances the clock.
+    pub operations: Vec<Operation>,
+    /// Set when the replies must be kept.
+    pub stamp: Option<Stamp>,
+    /// Where the outcome goes.
+    pub done: oneshot::Sender<Outcome>,
+}
+
+/// Term and replica id of a leader; they never decrease along a log.
+pub type Leader = (u64, u64);
+
+/// An entry whose outcome is not known yet.
+struct InFlight {
+    submissions: Vec<Submission>,
+    /// Who wrote it.
+    leader: Leader,
+    /// The leader that cut the entry off, once one did.
+    cut_off_by: Option<Leader>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Entries that this node has proposed to one group, by seed.
+#[derive(Default)]
+pub struct Pending {
+    entries: Mutex<HashMap<u64, InFlight>>,
+    count: AtomicUsize,
+    cut_off: AtomicUsize,
+}
+
+impl Pending {
+    fn insert(&self, seed: u64, entry: InFlight) {
+        self.entries.lock().insert(seed, entry);
+        self.count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn take(&self, seed: u64) -> Option<InFlight> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let entry = self.entries.lock().remove(&seed)?;
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        if entry.cut_off_by.is_some() {
+            self.cut_off.fetch_sub(1, Ordering::AcqRel);
+        }
+        Some(entry)
+    }
+
+    /// The replies of the entry with this seed go to whoever waits here.
+    pub fn delivery(&self, seed: u64, log_id: LogId) -> Option<Delivery> {
+        let entry = self.take(seed)?;
+        Some(Delivery { submissions: entry.submissions.into_iter(), current: None, replies: Vec::new(), at: 0, log_id })
+    }
+
+    fn finish(&self, seed: u64, outcome: fn() -> Outcome) {
+        if let Some(entry) = self.take(seed) {
+            for submission in entry.submissions {
+                let _ = submission.done.send(outcome());
+            }
+        }
+    }
+
+    fn mark_cut_off(&self, seed: u64, by: Leader) {
+        if let Some(entry) = self.entries.lock().get_mut(&seed) {
+            // Only a later leader cuts off; should `by` be out of date, the next one is waited for.
+            let later = by.max((entry.leader.0, entry.leader.1 + 1));
+            if entry.cut_off_by.replace(later).is_none() {
+                self.cut_off.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// An entry of this leader was applied: what it or an earlier one cut off stays cut off.
+    pub fn applied_leader(&self, leader: Leader) {
+        if self.cut_off.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let seeds: Vec<u64> =
+            self.entries.lock().iter().filter(|(_, e)| e.cut_off_by.is_some_and(|by| by <= leader)).map(|(seed, _)| *seed).collect();
+        for seed in seeds {
+            self.finish(seed, || Outcome::NotExecuted);
+        }
+    }
+
+    /// A snapshot replaced the state: what was in flight may be part of it.
+    pub fn snapshot_installed(&self) {
+        let seeds: Vec<u64> = self.entries.lock().keys().copied().collect();
+        for seed in seeds {
+            self.finish(seed, || Outcome::Unknown("a snapshot replaced the log of this replica"));
+        }
+    }
+}
+
+/// Hands the replies of one entry to the submissions in it, and runs their reads in between.
+pub struct Delivery {
+    submissions: std::vec::IntoIter<Submission>,
+    current: Option<Submission>,
+    replies: Vec<Reply>,
+    at: usize,
+    log_id: LogId,
+}
+
+impl Delivery {
+    /// The next write of the entry was applied, with this reply.
+    pub fn reply(&mut self, reply: Reply, engine: &Engine, now_ms: u64) {
+        if self.current.is_none() {
+            self.advance();
+        }
+        let Some(submission) = &self.current else { return };
+        self.replies.push(reply);
+        self.at += 1;
+        while let Some(operation) = submission.operations.get(self.at).filter(|o| !o.write) {
+            self.replies.push(run_read(engine, operation, now_ms));
+            self.at += 1;
+        }
+        if self.at == submission.operations.len() {
+            self.complete();
+        }
+    }
+
+    /// The entry is applied; ticks, which have no command, end here.
+    pub fn end(mut self) {
+        while self.current.is_some() || self.submissions.len() > 0 {
+            self.advance();
+            self.complete();
+        }
+    }
+
+    fn advance(&mut self) {
+        while self.current.is_none() {
+            let Some(next) = self.submissions.next() else { return };
+            if next.operations.is_empty() {
+                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id));
+                continue;
+            }
+            self.replies = Vec::with_capacity(next.operations.len());
+            self.at = 0;
+            self.current = Some(next);
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(submission) = self.current.take() {
+            let replies = std::mem::take(&mut self.replies);
+            let _ = submission.done.send(Outcome::Applied(replies, self.log_id));
+        }
+    }
+}
+
+/// Runs one read on the applied state.
+pub fn run_read(engine: &Engine, operation: &Operation, now_ms: u64) -> Reply {
+    let rng = std::cell::RefCell::new(Rng::new(random_u64()));
+    let context = ReadContext { database: operation.database, now_ms, rng };
+    engine.read(operation.command, &context, &operation.argv)
+}
+
+/// Tells the proposer what openraft did with an entry; a dropped notice means that its core is gone.
+pub struct Notice<T> {
+    on_end: Option<Box<dyn FnOnce(Option<T>) + Send>>,
+}
+
+impl<T: openraft::OptionalSend + 'static> Responder<TypeConfig, T> for Notice<T> {
+    fn on_complete(mut self, result: T) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(Some(result));
+        }
+    }
+}
+
+impl<T> Drop for Notice<T> {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(None);
+        }
+    }
+}
+
+/// The way into a group's log.
+#[derive(Clone)]
+pub struct Proposer {
+    waiting: mpsc::Sender<Submission>,
+}
+
+impl Proposer {
+    /// Starts the group's task.
+    pub fn start(raft: Raft, pending: Arc<Pending>, clock: Arc<GroupClock>, vote: impl Fn() -> Leader + Send + Sync + 'static) -> Proposer {
+        let (waiting, queue) = mpsc::channel(WAITING_MAX);
+        let task = Task { raft, pending, clock, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
+        tokio::spawn(task.run(queue));
+        Proposer { waiting }
+    }
+
+    /// Proposes and waits for the outcome. When this future is dropped the commands may still execute.
+    pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        if self.waiting.send(Submission { operations, stamp, done }).await.is_err() {
+            return Outcome::NotExecuted;
+        }
+        outcome.await.unwrap_or(Outcome::Unknown("the group stopped"))
+    }
+}
+
+struct Task {
+    raft: Raft,
+    pending: Arc<Pending>,
+    clock: Arc<GroupClock>,
+    /// Whom this replica follows now.
+    vote: Arc<dyn Fn() -> Leader + Send + Sync>,
+    last_clock_ms: AtomicU64,
+}
+
+impl Task {
+    async fn run(self, mut queue: mpsc::Receiver<Submission>) {
+        let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        loop {
+            let Ok(permit) = slots.clone().acquire_owned().await else { return };
+            let Some(first) = queue.recv().await else { return };
+            let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) else {
+                let _ = first.done.send(Outcome::NotExecuted);
+                continue;
+            };
+            let (body, seed, submissions) = self.pack(first, &mut queue);
+            let by = (leader.term, leader.node_id);
+            self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
+            let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
+            if write.await.is_err() {
+                self.pending.finish(seed, || Outcome::Unknown("the group's Raft core stopped"));
+            }
+        }
+    }
+
+    fn pack(&self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> (bytes::Bytes, u64, Vec<Submission>) {
+        let mut builder = EntryBuilder::default();
+        let mut submissions = Vec::new();
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            push(&mut builder, &submission);
+            submissions.push(submission);
+            next = if builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
+        }
+        let seed = random_u64();
+        let clock_ms = self.clock.now_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
+        self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
+        (builder.finish(clock_ms, seed), seed, submissions)
+    }
+
+    fn notice(&self, seed: u64) -> Notice<ClientWriteResult<TypeConfig>> {
+        let (pending, vote) = (self.pending.clone(), self.vote.clone());
+        let on_end = move |result: Option<ClientWriteResult<TypeConfig>>| match result {
+            // Applied: the state machine has delivered the replies.
+            Some(Ok(_)) => {}
+            Some(Err(ClientWriteError::LogEntryDiscarded(_))) => pending.mark_cut_off(seed, vote()),
+            Some(Err(_)) => pending.finish(seed, || Outcome::NotExecuted),
+            None => pending.finish(seed, || Outcome::Unknown("the group's Raft core stopped")),
+        };
+        Notice { on_end: Some(Box::new(on_end)) }
+    }
+}
+
+fn push(builder: &mut EntryBuilder, submission: &Submission) {
+    for (i, operation) in submission.operations.iter().enumerate().filter(|(_, o)| o.write) {
+        let session = submission.stamp.map(|s| SessionStamp {
+            session: s.session,
+            sequence: s.first_sequence + i as u64,
+            acknowledged_below: s.acknowledged_below,
+            first_sent_ms: s.first_sent_ms,
+        });
+        let meta = CommandMeta { database: operation.database, user: operation.user, transaction: operation.transaction, session };
+        builder.push(&meta, &operation.argv);
+    }
+}

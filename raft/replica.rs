@@ -1,0 +1,95 @@
+//! What the parts of one replica share: the engine behind its lock, the applied mark, the pending
+//! entries, the clock and the disk.
+//!
+//! Invariant: the engine's lock is never held across an await, and a write lock only for one entry or
+//! one step of a snapshot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use quoris_engine::Engine;
+use tokio::sync::watch;
+
+use crate::clock::GroupClock;
+use crate::propose::Pending;
+use crate::seam::Seams;
+use crate::types::{GroupId, LogId, SnapshotMeta, StoredMembership};
+
+/// One replica's shared state.
+pub struct Replica {
+    /// The group.
+    pub group: GroupId,
+    /// This replica's id, openraft's node id.
+    pub id: u64,
+    /// The keys.
+    pub engine: RwLock<Engine>,
+    /// The last applied index; the log store reads it.
+    pub applied: Arc<AtomicU64>,
+    /// The same, to wait for.
+    pub applied_watch: watch::Sender<u64>,
+    /// Log id and membership that the engine stands at.
+    pub position: Mutex<(Option<LogId>, StoredMembership)>,
+    /// Entries of this node whose outcome is open.
+    pub pending: Arc<Pending>,
+    /// The group's clock as this node knows it.
+    pub clock: Arc<GroupClock>,
+    /// The world.
+    pub seams: Seams,
+    /// The newest snapshot file.
+    pub snapshot: Mutex<Option<SnapshotFile>>,
+    /// This node leads and is the group's only voter: it can read without asking anybody.
+    pub sole_leader: AtomicBool,
+    /// Counts installed snapshots; one that is being built belongs to the state before.
+    pub installs: AtomicU64,
+    /// When the last snapshot was finished.
+    pub last_save_unix_s: AtomicU64,
+}
+
+/// A finished snapshot on disk.
+#[derive(Clone, Debug)]
+pub struct SnapshotFile {
+    /// Its log id and membership.
+    pub meta: SnapshotMeta,
+    /// Its name on the node's disk.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl Replica {
+    /// A replica that stands at nothing yet.
+    pub fn new(group: GroupId, id: u64, engine: Engine, seams: Seams) -> Replica {
+        Replica {
+            group,
+            id,
+            engine: RwLock::new(engine),
+            applied: Arc::default(),
+            applied_watch: watch::channel(0).0,
+            position: Mutex::default(),
+            pending: Arc::default(),
+            clock: Arc::new(GroupClock::new(seams.clock.clone())),
+            seams,
+            snapshot: Mutex::default(),
+            sole_leader: AtomicBool::new(false),
+            installs: AtomicU64::new(0),
+            last_save_unix_s: AtomicU64::new(0),
+        }
+    }
+
+    /// Everything up to `index` is applied.
+    pub fn publish_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::Release);
+        self.applied_watch.send_replace(index);
+    }
+
+    /// Waits until `index` is applied here.
+    pub async fn wait_applied(&self, index: u64) {
+        if self.applied.load(Ordering::Acquire) >= index {
+            return;
+        }
+        let mut watch = self.applied_watch.subscribe();
+        // The sender lives as long as the replica, so the wait cannot fail.
+        let _ = watch.wait_for(|applied| *applied >= index).await;
+    }
+}

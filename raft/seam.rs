@@ -1,0 +1,243 @@
+//! Everything that reaches the world goes through here, so that a simulation can stand in for it:
+//! disk, network, clocks, blocking work. Randomness is in [`crate::runtime`].
+//!
+//! Invariants: production and simulation run the same code above these traits; nothing above them opens
+//! a file or a socket, reads a clock or starts a thread.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::types::GroupId;
+
+/// A boxed future.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// Called once when an operation is durable, or has failed.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// One change of a group's log.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Stores entries: index, head, payload.
+    Append(Vec<(u64, Vec<u8>, Bytes)>),
+    /// Deletes all entries behind the index.
+    TruncateAfter(Option<u64>),
+    /// Deletes all entries up to the index, and keeps the record of what was purged.
+    Purge(u64, Vec<u8>),
+    /// Stores the vote.
+    Vote(Vec<u8>),
+    /// Stores the committed log id; needs no flush of its own.
+    Committed(Vec<u8>),
+}
+
+/// What a group has on disk at start.
+#[derive(Debug, Default)]
+pub struct GroupRecords {
+    /// As given to [`DiskOp::Vote`].
+    pub vote: Option<Vec<u8>>,
+    /// As given to [`DiskOp::Committed`].
+    pub committed: Option<Vec<u8>>,
+    /// As given to [`DiskOp::Purge`].
+    pub purged: Option<Vec<u8>>,
+    /// The last entry: index and bytes.
+    pub last: Option<(u64, Bytes)>,
+    /// Bytes of all entries.
+    pub bytes: u64,
+}
+
+/// The logs of all groups of a node, and their snapshot files.
+pub trait Disk: Send + Sync + 'static {
+    /// Puts an operation into the one queue of the node; never blocks. Operations become durable in
+    /// the order of the calls, and `done` runs after the flush that covers its operation. After an
+    /// error nothing is ever reported durable again.
+    fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>);
+
+    /// Reads what a group has; called once, before its first `submit`.
+    ///
+    /// # Errors
+    /// When the disk fails or its records are damaged.
+    fn load(&self, group: GroupId) -> io::Result<GroupRecords>;
+
+    /// Entries from `from` up to, not including, `to`: consecutive, at least one if there is one, and
+    /// no further one once `bytes_max` is passed.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn read(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>>;
+
+    /// Removes everything of a group.
+    fn remove(&self, group: GroupId, done: Done);
+
+    /// Finished snapshot files of a group, by name.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn snapshots(&self, group: GroupId) -> io::Result<Vec<String>>;
+
+    /// Opens a finished snapshot: its length in bytes, and a reader.
+    ///
+    /// # Errors
+    /// When it is not there or the disk fails.
+    fn open_snapshot(&self, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn SnapshotSource>)>;
+
+    /// Begins a snapshot file; it exists under its name only once it is finished.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn create_snapshot(&self, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>>;
+
+    /// Deletes a snapshot file.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn remove_snapshot(&self, group: GroupId, name: &str) -> io::Result<()>;
+
+    /// The number of flushes so far.
+    fn flushes(&self) -> u64;
+
+    /// Small records of the node itself (identity), replaced atomically and durable on return.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn write_record(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When the disk fails; an absent record is not an error.
+    fn read_record(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// A snapshot file that is being read.
+pub trait SnapshotSource: io::Read + io::Seek + Send {}
+impl<T: io::Read + io::Seek + Send> SnapshotSource for T {}
+
+/// A snapshot file that is being written.
+pub trait SnapshotSink: Send {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Flushes the file, gives it its name and flushes the folder.
+    ///
+    /// # Errors
+    /// When the disk fails; the file does not exist then.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// A byte stream to a peer.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Accepts peers.
+pub trait Listener: Send {
+    /// The next connection.
+    fn accept(&mut self) -> BoxFutureRef<'_, io::Result<Box<dyn Stream>>>;
+}
+
+/// A boxed future that borrows.
+pub type BoxFutureRef<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Connections between nodes.
+pub trait Net: Send + Sync + 'static {
+    /// Connects to a peer address.
+    fn connect(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Stream>>>;
+    /// Listens on the own peer address.
+    fn listen(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Listener>>>;
+}
+
+/// The clocks of this machine.
+pub trait Clock: Send + Sync + 'static {
+    /// Time since some fixed moment; never jumps.
+    fn monotonic(&self) -> Duration;
+    /// Unix time in milliseconds, as the machine believes it to be.
+    fn wall_ms(&self) -> u64;
+}
+
+/// All of it together.
+#[derive(Clone)]
+pub struct Seams {
+    /// Logs and snapshots.
+    pub disk: Arc<dyn Disk>,
+    /// Connections.
+    pub net: Arc<dyn Net>,
+    /// Clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Runs work that blocks, away from the tasks.
+    pub blocking: fn(Box<dyn FnOnce() + Send>),
+}
+
+impl Seams {
+    /// Runs `work` where blocking is allowed.
+    ///
+    /// # Errors
+    /// When the process is going down.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        (self.blocking)(Box::new(move || {
+            let _ = tx.send(work());
+        }));
+        rx.await.map_err(|_| io::Error::other("shutting down"))
+    }
+}
+
+/// TCP.
+#[derive(Debug, Default)]
+pub struct TcpNet;
+
+impl Net for TcpNet {
+    fn connect(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+
+    fn listen(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { Ok(Box::new(TcpPeers(tokio::net::TcpListener::bind(addr).await?)) as Box<dyn Listener>) })
+    }
+}
+
+struct TcpPeers(tokio::net::TcpListener);
+
+impl Listener for TcpPeers {
+    fn accept(&mut self) -> BoxFutureRef<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let (stream, _) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+/// The machine's own clocks.
+#[derive(Debug)]
+pub struct SystemClock(std::time::Instant);
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock(std::time::Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    }
+}
+
+/// Work that blocks, on tokio's threads for it.
+pub fn blocking_threads(work: Box<dyn FnOnce() + Send>) {
+    tokio::task::spawn_blocking(work);
+}

@@ -1,0 +1,107 @@
+//! The other end of [`crate::link`]: accepts peers and answers their requests.
+//!
+//! Every request runs in a task of its own, except entries: those of one stream go to the group in
+//! their order, and their replies return in it.
+//!
+//! Invariant: a peer can only slow down itself; its queues are bounded.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use crate::link::{shake_hands, write_frames};
+use crate::seam::{BoxFuture, Listener, Stream};
+use crate::wire::{Frame, Hello, Kind, read_frame};
+
+/// Appends of one stream that wait for the group.
+const STREAM_FRAMES_MAX: usize = 256;
+/// Replies that wait for the writer.
+const REPLIES_MAX: usize = 1024;
+
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// What this node says of itself.
+    fn hello(&self) -> Hello;
+    /// Answers one request.
+    fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>>;
+    /// Takes the appends of one stream in order and sends a reply for each, in order. Ends when `input`
+    /// ends or the group cannot go on.
+    fn append_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
+}
+
+/// Accepts peers until the process ends.
+pub async fn accept(mut listener: Box<dyn Listener>, service: Arc<dyn Service>) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    if let Err(e) = serve(stream, service).await {
+                        tracing::debug!(error = %e, "a peer connection ended");
+                    }
+                });
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "a peer could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    let own = service.hello();
+    let peer = shake_hands(&mut stream, &mut buffer, &own).await?;
+    let (mut reader, writer) = tokio::io::split(stream);
+    let (replies, queue) = mpsc::channel(REPLIES_MAX);
+    let write = tokio::spawn(write_frames(queue, writer));
+    let mut streams: HashMap<u64, mpsc::Sender<Bytes>> = HashMap::new();
+    let result = async {
+        while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
+            let body = frame.body.pop().unwrap_or_default();
+            match frame.kind {
+                Kind::Append => append(&mut streams, frame.id, body, &service, &replies).await,
+                Kind::CloseStream => drop(streams.remove(&frame.id)),
+                kind => answer(service.clone(), peer.clone(), kind, frame.id, body, replies.clone()),
+            }
+        }
+        Ok(())
+    };
+    let result = result.await;
+    write.abort();
+    result
+}
+
+async fn append(streams: &mut HashMap<u64, mpsc::Sender<Bytes>>, id: u64, body: Bytes, service: &Arc<dyn Service>, replies: &mpsc::Sender<Frame>) {
+    streams.retain(|_, s| !s.is_closed());
+    let stream = streams.entry(id).or_insert_with(|| {
+        let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);
+        let (output, mut results) = mpsc::channel::<Vec<Bytes>>(STREAM_FRAMES_MAX);
+        tokio::spawn(service.clone().append_stream(input, output));
+        let replies = replies.clone();
+        tokio::spawn(async move {
+            while let Some(body) = results.recv().await {
+                if replies.send(Frame { kind: Kind::Reply, id, body }).await.is_err() {
+                    return;
+                }
+            }
+            let _ = replies.send(Frame { kind: Kind::Error, id, body: Vec::new() }).await;
+        });
+        tx
+    });
+    let _ = stream.send(body).await;
+}
+
+fn answer(service: Arc<dyn Service>, peer: Hello, kind: Kind, id: u64, body: Bytes, replies: mpsc::Sender<Frame>) {
+    tokio::spawn(async move {
+        let frame = match service.call(peer, kind, body).await {
+            Ok(body) => Frame { kind: Kind::Reply, id, body },
+            Err(e) => Frame { kind: Kind::Error, id, body: vec![Bytes::from(e.to_string())] },
+        };
+        let _ = replies.send(frame).await;
+    });
+}

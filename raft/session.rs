@@ -1,0 +1,215 @@
+//! A connection's way to the groups: finds the leader, forwards, waits over elections, repeats.
+//!
+//! Step 5. A batch that this node's own replica leads is proposed here and needs no session: what became
+//! of it is read from the own log. A batch for another node carries the session's stamp, and from the
+//! first time it was sent on it carries the same stamp, wherever it is tried again: that is what makes
+//! trying again safe.
+//!
+//! Invariants: a write is tried again only when it certainly did not execute, or under its stamp; an
+//! error that says "no" is given only when nothing was ever sent, or everything sent certainly failed.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quoris_engine::entry::SessionId;
+use quoris_resp::Reply;
+
+use crate::forward::{self, Forwarded, Local, run_local};
+use crate::link::Lane;
+use crate::node::Node;
+use crate::propose::{Operation, Stamp};
+use crate::types::{GroupId, NodeId};
+use crate::wire::Kind;
+
+/// How long between two attempts when nobody leads.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Bytes of a batch that are proposed together; a larger pipeline goes in pieces.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Where a connection's last write stands in its group's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The group.
+    pub group: GroupId,
+    /// The term of the entry.
+    pub term: u64,
+    /// The index of the entry.
+    pub index: u64,
+}
+
+/// Replies, and where the last write stands.
+#[derive(Debug)]
+pub struct Executed {
+    /// One for each operation, in order.
+    pub replies: Vec<Reply>,
+    /// Nothing when there was no write.
+    pub position: Option<Position>,
+}
+
+/// Why a batch has no replies.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Certainly not executed: another node leads the group.
+    #[error("the group is led by another node")]
+    NotLeader {
+        /// Which one, if known.
+        leader: Option<NodeId>,
+    },
+    /// Certainly not executed.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Certainly not executed; the text has an error code of its own.
+    #[error("{0}")]
+    Refused(String),
+    /// May have been executed, or may still be.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// The exactly-once identity of one client connection.
+pub struct Session {
+    node: Node,
+    id: SessionId,
+    next_sequence: AtomicU64,
+    /// First sequence numbers of the batches that are in flight.
+    in_flight: Mutex<BTreeSet<u64>>,
+}
+
+impl Session {
+    pub(crate) fn new(node: Node, id: SessionId) -> Session {
+        Session { node, id, next_sequence: AtomicU64::new(1), in_flight: Mutex::default() }
+    }
+
+    /// Runs a batch in order on a group. Batches for different groups may be in flight at once; for one
+    /// group the caller waits for one before it sends the next.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`] only when `forward` is off. Every other error is given only after the
+    /// node's request timeout has passed, except that a command too large for an entry is refused.
+    pub async fn execute(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
+        let limit = self.node.config().entry_bytes_max;
+        if let Some(large) = operations.iter().map(|o| o.argv.frame().len()).find(|n| *n > limit) {
+            return Err(Error::Refused(format!("ERR command of {large} bytes is larger than entry-bytes-max ({limit})")));
+        }
+        let total: usize = operations.iter().map(|o| o.argv.frame().len()).sum();
+        if total <= BATCH_BYTES {
+            return self.run(group, operations, forward).await;
+        }
+        let mut executed = Executed { replies: Vec::with_capacity(operations.len()), position: None };
+        let mut operations = operations.into_iter().peekable();
+        while operations.peek().is_some() {
+            let mut bytes = 0;
+            let mut piece = Vec::new();
+            while let Some(next) = operations.next_if(|o| piece.is_empty() || bytes + o.argv.frame().len() <= BATCH_BYTES) {
+                bytes += next.argv.frame().len();
+                piece.push(next);
+            }
+            let count = piece.len() + operations.len();
+            match self.run(group, piece, forward).await {
+                Ok(done) => {
+                    executed.replies.extend(done.replies);
+                    executed.position = done.position.or(executed.position);
+                }
+                // What ran has its replies; the rest of the batch has none.
+                Err(e) if !executed.replies.is_empty() => {
+                    executed.replies.extend(std::iter::repeat_n(error_reply(&e), count));
+                    return Ok(executed);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(executed)
+    }
+
+    async fn run(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
+        let first_sequence = self.next_sequence.fetch_add(operations.len() as u64, Ordering::Relaxed);
+        self.in_flight.lock().insert(first_sequence);
+        let result = self.attempts(group, operations, forward, first_sequence).await;
+        self.in_flight.lock().remove(&first_sequence);
+        result
+    }
+
+    fn stamp(&self, group: GroupId, first_sequence: u64) -> Stamp {
+        let acknowledged_below = self.in_flight.lock().first().copied().unwrap_or(first_sequence);
+        Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms: self.node.clock_ms(group) }
+    }
+
+    async fn attempts(&self, group: GroupId, operations: Vec<Operation>, forward: bool, first_sequence: u64) -> Result<Executed, Error> {
+        let deadline = tokio::time::Instant::now() + self.node.config().request_timeout;
+        let mut stamp = None;
+        let mut sent = false;
+        let mut hint = None;
+        let mut operations = Some(operations);
+        let writes = operations.iter().flatten().any(|o| o.write);
+        loop {
+            if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
+                // The last attempt may take the operations; every other needs them again.
+                let batch = operations.clone().unwrap_or_default();
+                let run = run_local(&local, batch, stamp.filter(|_| writes));
+                match tokio::time::timeout_at(deadline, run).await {
+                    Ok(Local::Done(replies, log_id)) => {
+                        let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
+                        return Ok(Executed { replies, position });
+                    }
+                    Ok(Local::NotLeader) => {}
+                    Ok(Local::Unknown(text)) if stamp.is_none() && writes => return Err(Error::Unknown(text.to_string())),
+                    Ok(Local::Unknown(_)) => {}
+                    Err(_) if writes => return Err(Error::Unknown(no_majority(group))),
+                    Err(_) => return Err(Error::Unavailable(no_majority(group))),
+                }
+            } else if !forward {
+                let leader = self.node.leader_of(group);
+                if leader.is_some() || tokio::time::Instant::now() >= deadline {
+                    return Err(Error::NotLeader { leader });
+                }
+            } else if let Some(leader) = hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id()) {
+                let stamp = *stamp.get_or_insert_with(|| self.stamp(group, first_sequence));
+                let batch = operations.as_deref().unwrap_or_default();
+                let call = self.forward(leader, group, batch, writes.then_some(stamp), &mut sent);
+                match tokio::time::timeout_at(deadline, call).await {
+                    Ok(Some(Forwarded::Done(replies, log_id, clock_ms))) => {
+                        self.node.learn(group, leader, clock_ms);
+                        let position = log_id.map(|id| Position { group, term: id.term, index: id.index });
+                        return Ok(Executed { replies, position });
+                    }
+                    Ok(Some(Forwarded::NotLeader(better))) => {
+                        self.node.forget_leader(group, leader);
+                        hint = better.filter(|b| *b != leader);
+                    }
+                    Ok(Some(Forwarded::Unknown) | None) => self.node.forget_leader(group, leader),
+                    Err(_) => {}
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                operations.take();
+                return Err(if sent && writes { Error::Unknown(no_majority(group)) } else { Error::Unavailable(no_majority(group)) });
+            }
+            if hint.is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Sends the batch to a node; nothing when its answer was lost or it could not be reached.
+    async fn forward(&self, leader: NodeId, group: GroupId, operations: &[Operation], stamp: Option<Stamp>, sent: &mut bool) -> Option<Forwarded> {
+        let connection = self.node.links().connection(leader, Lane::Forward).await.ok()?;
+        *sent = true;
+        let answer = connection.call(Kind::Forward, forward::request(group, operations, stamp)).await.ok()?;
+        forward::read_answer(&answer).ok()
+    }
+}
+
+fn no_majority(group: GroupId) -> String {
+    format!("{group} has no leader that a majority follows")
+}
+
+/// An error as the reply that a client sees.
+pub fn error_reply(error: &Error) -> Reply {
+    match error {
+        Error::NotLeader { .. } | Error::Unavailable(_) => Reply::error(format!("CLUSTERDOWN {error}")),
+        Error::Refused(text) => Reply::error(text.clone()),
+        Error::Unknown(text) => Reply::error(format!("TIMEOUT {text}; the command may have been executed")),
+    }
+}

@@ -1,0 +1,174 @@
+//! What a node and its groups look like from outside: for INFO, CLUSTER, `quoris admin status`.
+
+use std::sync::atomic::Ordering;
+
+use openraft::ServerState;
+
+use crate::node::Node;
+use crate::types::{GroupId, NodeId};
+
+/// A node of the cluster.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its id.
+    pub id: NodeId,
+    /// Where clients reach it.
+    pub client_addr: String,
+    /// Where peers reach it.
+    pub peer_addr: String,
+    /// Whether this node has a connection to it; true for itself.
+    pub connected: bool,
+}
+
+/// A replica of a group.
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    /// Its id.
+    pub replica: u64,
+    /// The node that holds it.
+    pub node: NodeId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The last index that is durable there; known to the leader only.
+    pub matched: Option<u64>,
+}
+
+/// A group.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// Its id.
+    pub id: GroupId,
+    /// Whether a replica runs on this node; if not, only id, slots, replicas and leader are known.
+    pub local: bool,
+    /// leader, follower, learner, candidate or none.
+    pub role: &'static str,
+    /// The term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<NodeId>,
+    /// The last index known to be committed.
+    pub commit: u64,
+    /// The last applied index.
+    pub applied: u64,
+    /// The last index of the log.
+    pub last_log: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// The index that the newest snapshot covers.
+    pub snapshot_index: u64,
+    /// The last index that is purged.
+    pub purged: u64,
+    /// Owned slots as inclusive ranges.
+    pub slots: Vec<(u16, u16)>,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+    /// The estimate of its clock, Unix milliseconds.
+    pub clock_ms: u64,
+    /// When the newest snapshot was finished, Unix seconds; 0 when none was since the start.
+    pub last_save_unix_s: u64,
+}
+
+/// A node and everything on it.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The cluster's id, 32 hex digits.
+    pub cluster_id: String,
+    /// Its name from the configuration.
+    pub cluster_name: String,
+    /// This node.
+    pub node: NodeId,
+    /// New with every start.
+    pub boot_id: u64,
+    /// All nodes, in order of id.
+    pub nodes: Vec<NodeInfo>,
+    /// All groups, the meta group first.
+    pub groups: Vec<GroupStatus>,
+    /// The topology's epoch.
+    pub epoch: u64,
+    /// Flushes of the log since the start.
+    pub fsyncs: u64,
+    /// Every local group has a leader and is caught up with it as far as it knows.
+    pub ready: bool,
+}
+
+fn role(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Leader => "leader",
+        ServerState::Follower => "follower",
+        ServerState::Learner => "learner",
+        ServerState::Candidate => "candidate",
+        ServerState::Shutdown => "none",
+    }
+}
+
+impl Node {
+    /// The state of this node and of what it knows of the others.
+    pub fn status(&self) -> NodeStatus {
+        let routes = self.routes();
+        let topology = &routes.topology;
+        let own = self.id();
+        let nodes = topology.nodes.iter().map(|(id, n)| NodeInfo {
+            id: *id,
+            client_addr: n.client_addr.clone(),
+            peer_addr: n.peer_addr.clone(),
+            connected: *id == own || self.links().is_connected(*id),
+        });
+        let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(*g)).collect();
+        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && g.applied >= g.commit);
+        NodeStatus {
+            cluster_id: format!("{:032x}", topology.cluster),
+            cluster_name: self.config().cluster_name.clone(),
+            node: own,
+            boot_id: self.inner().boot,
+            nodes: nodes.collect(),
+            groups,
+            epoch: topology.epoch,
+            fsyncs: self.inner().seams.disk.flushes(),
+            ready,
+        }
+    }
+
+    /// The state of one group, as far as this node knows it.
+    pub fn group_status(&self, id: GroupId) -> GroupStatus {
+        let routes = self.routes();
+        let record = routes.topology.groups.get(&id);
+        let mut status = GroupStatus {
+            id,
+            local: false,
+            role: "none",
+            term: 0,
+            leader: self.leader_of(id),
+            commit: 0,
+            applied: 0,
+            last_log: 0,
+            log_bytes: 0,
+            snapshot_index: 0,
+            purged: 0,
+            slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
+            replicas: Vec::new(),
+            clock_ms: self.clock_ms(id),
+            last_save_unix_s: 0,
+        };
+        let replicas = record.into_iter().flat_map(|r| &r.replicas);
+        status.replicas = replicas.map(|(id, node)| ReplicaStatus { replica: *id, node: *node, voter: true, matched: None }).collect();
+        let Some(group) = self.group(id) else { return status };
+        let metrics = group.metrics();
+        let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);
+        status.local = true;
+        status.role = role(metrics.state);
+        status.term = metrics.current_term;
+        status.commit = index(metrics.cluster_committed);
+        status.applied = group.replica.applied.load(Ordering::Acquire);
+        status.last_log = metrics.last_log_index.unwrap_or(0);
+        status.log_bytes = group.log.log_bytes();
+        status.snapshot_index = index(metrics.snapshot);
+        status.purged = index(metrics.purged);
+        status.last_save_unix_s = group.replica.last_save_unix_s.load(Ordering::Relaxed);
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        for replica in &mut status.replicas {
+            replica.voter = voters.contains(&replica.replica);
+            replica.matched = metrics.replication.as_ref().and_then(|r| r.get(&replica.replica)).map(|id| index(*id));
+        }
+        status
+    }
+}

@@ -1,0 +1,274 @@
+//! The state of one group, and what a log entry does to it.
+//!
+//! Step 8 of a command's way. [`Engine::apply_entry`] is a pure function of the state and the entry, and
+//! it is total: whatever a client sent becomes a reply. It fails only when the entry itself is of an
+//! unknown format or damaged; then the group must stop.
+//!
+//! An entry first advances the clock, then a bounded number of due keys is removed, then its commands
+//! run in order. A command with a session's mark is looked up first and recorded afterwards.
+//!
+//! Invariants:
+//! * Nothing of an entry takes effect unless all of it can be read.
+//! * Two engines that were given the same entries have equal digests and byte-equal snapshots, also when
+//!   one of them was restored from a snapshot in between.
+
+use bytes::Bytes;
+use quoris_resp::{Argv, Reply};
+
+use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
+use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
+use crate::session::{self, Homes, Known, Sessions};
+use crate::snapshot::Snapshot;
+use crate::{Error, Garbage, Keyspace, Rng, number, slot};
+
+/// Due keys that one entry removes at most, so that no command pays for a million deadlines.
+pub const REMOVALS_MAX: usize = 256;
+/// Keys that one entry frees at most of what FLUSHALL left.
+const GARBAGE_MAX: usize = 1024;
+
+/// What a group is made from. All replicas must be given the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSeed {
+    /// Keys the hash function of the keyspace; random, so that clients cannot make keys collide.
+    pub hash_seed: [u64; 2],
+    /// The number of databases (SELECT).
+    pub databases: u32,
+}
+
+/// Counts for INFO and the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys in all databases, due ones that are not removed yet included.
+    pub keys: u64,
+    /// Keys with a deadline.
+    pub expires: u64,
+    /// Bytes of keys and values by our own count, the same on every replica.
+    pub memory_bytes: u64,
+    /// Keys that were removed because they were due, since the group exists.
+    pub expired: u64,
+    /// Session windows, one for each slot that a session used.
+    pub sessions: u64,
+    /// Bytes of the session windows.
+    pub session_bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) sessions: Sessions,
+    pub(crate) applied_index: u64,
+    pub(crate) snapshot: Option<Snapshot>,
+}
+
+/// A command of an entry, wholly read.
+enum Work {
+    One(Argv),
+    Transaction(Transaction),
+}
+
+impl Engine {
+    /// An empty state.
+    pub fn new(seed: EngineSeed) -> Engine {
+        let keyspace = Keyspace::new(seed.hash_seed, seed.databases);
+        Engine { keyspace, sessions: Sessions::default(), applied_index: 0, snapshot: None }
+    }
+
+    /// Applies the body of one log entry. `on_reply` gets each command's place in the entry and its reply,
+    /// and sees the state right behind the command.
+    ///
+    /// # Errors
+    /// When the format is unknown or the bytes are damaged; nothing has taken effect, and the group must
+    /// stop.
+    ///
+    /// # Panics
+    /// When `index` is not above the applied index: entries are applied once and in order.
+    pub fn apply_entry(
+        &mut self,
+        index: u64,
+        body: &Bytes,
+        on_reply: &mut dyn FnMut(usize, Reply, &Engine),
+    ) -> Result<(), EntryError> {
+        assert!(index > self.applied_index, "entry {index} behind {}", self.applied_index);
+        let mut reader = EntryReader::new(body)?;
+        let header = *reader.header();
+        let mut commands = Vec::new();
+        while let Some(LoggedCommand { meta, argv }) = reader.next_command()? {
+            let work = if meta.transaction { Work::Transaction(Transaction::from_argv(&argv)?) } else { Work::One(argv) };
+            commands.push((meta, work));
+        }
+        self.applied_index = index;
+        self.keyspace.advance(header.clock_ms);
+        self.keyspace.remove_due(REMOVALS_MAX);
+        self.keyspace.collect_garbage(GARBAGE_MAX);
+        let now_ms = self.keyspace.now_ms();
+        self.sessions.sweep(now_ms);
+        for (place, (meta, work)) in commands.iter().enumerate() {
+            let rng = Rng::new(Rng::new(header.seed.wrapping_add(place as u64)).next_u64());
+            let mut context = ApplyContext { database: meta.database, index, now_ms, rng };
+            let reply = match &meta.session {
+                Some(stamp) => self.run_once(&mut context, stamp, work),
+                None => self.run(&mut context, work),
+            };
+            on_reply(place, reply, self);
+        }
+        Ok(())
+    }
+
+    /// Notes an entry that holds nothing for the engine: a membership change, a leader's blank entry.
+    ///
+    /// # Panics
+    /// When `index` is not above the applied index. A group's first entry, its membership, has index 0.
+    pub fn note_index(&mut self, index: u64) {
+        assert!(index > self.applied_index || index == 0, "entry {index} behind {}", self.applied_index);
+        self.applied_index = index;
+    }
+
+    /// Runs a command unless it was executed before.
+    fn run_once(&mut self, context: &mut ApplyContext, stamp: &SessionStamp, work: &Work) -> Reply {
+        let homes = homes(work);
+        match self.sessions.look(&homes, stamp, context.now_ms) {
+            Known::Answer(reply) => {
+                self.sessions.touch(&homes, stamp, context.now_ms);
+                reply
+            }
+            Known::New => {
+                let reply = self.run(context, work);
+                self.sessions.record(&homes, stamp, context.now_ms, &reply);
+                reply
+            }
+        }
+    }
+
+    fn run(&mut self, context: &mut ApplyContext, work: &Work) -> Reply {
+        if context.database >= self.keyspace.databases() {
+            return Error::text("ERR DB index is out of range").into();
+        }
+        match work {
+            Work::One(argv) => self.execute(context, argv),
+            Work::Transaction(transaction) => self.run_transaction(context, transaction),
+        }
+    }
+
+    /// EXEC: nothing when a watched key has changed, else every command in turn. An error of one command
+    /// does not stop the others, as in Redis.
+    fn run_transaction(&mut self, context: &mut ApplyContext, transaction: &Transaction) -> Reply {
+        let databases = self.keyspace.databases();
+        let changed = transaction.watches.iter().any(|watch| {
+            watch.database >= databases || self.keyspace.version(watch.database, &watch.key) != watch.version
+        });
+        if changed {
+            return Reply::NullArray;
+        }
+        let run = |argv: &Argv| match argv[0].to_ascii_lowercase().as_slice() {
+            b"select" => self.select(context, argv).unwrap_or_else(Reply::from),
+            b"ping" => pong(argv).unwrap_or_else(Reply::from),
+            _ => self.execute(context, argv),
+        };
+        Reply::Array(transaction.commands.iter().map(run).collect())
+    }
+
+    /// SELECT inside a transaction.
+    fn select(&self, context: &mut ApplyContext, argv: &Argv) -> Result<Reply, Error> {
+        if argv.len() != 2 {
+            return Err(Error::Arity("select".into()));
+        }
+        let number = number::integer(&argv[1]).ok_or(Error::NotAnInteger)?;
+        let known = u32::try_from(number).ok().filter(|n| *n < self.keyspace.databases());
+        context.database = known.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
+        Ok(Reply::Ok)
+    }
+
+    fn execute(&mut self, context: &mut ApplyContext, argv: &Argv) -> Reply {
+        let command = match command::lookup(argv) {
+            Ok(found) => found.command,
+            Err(error) => return error.into(),
+        };
+        let result = match command.handler {
+            Handler::Write(write) => write(&mut self.keyspace, context, argv),
+            Handler::Read(read) => {
+                let rng = Rng::new(context.rng.next_u64());
+                let context = ReadContext { database: context.database, now_ms: context.now_ms, rng: rng.into() };
+                read(&self.keyspace, &context, argv)
+            }
+            Handler::Server | Handler::Container => {
+                let name = String::from_utf8_lossy(&argv[0]).to_lowercase();
+                Err(Error::text(format!("ERR '{name}' cannot run in the log or inside a transaction")))
+            }
+        };
+        result.unwrap_or_else(Reply::from)
+    }
+
+    /// Runs a read command outside the log. The arity must have been checked, the database must exist.
+    pub fn read(&self, command: &'static Command, context: &ReadContext, argv: &Argv) -> Reply {
+        match command.handler {
+            Handler::Read(read) => read(&self.keyspace, context, argv).unwrap_or_else(Reply::from),
+            Handler::Write(_) | Handler::Server | Handler::Container => Reply::error("ERR not a read command"),
+        }
+    }
+
+    /// The keys.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// Index of the last entry that was applied or noted.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// The applied clock, Unix milliseconds.
+    pub fn clock_ms(&self) -> u64 {
+        self.keyspace.now_ms()
+    }
+
+    /// A hash of all that apply can see. Equal on replicas at the same index.
+    pub fn digest(&mut self) -> u64 {
+        let (keys, sessions) = (self.keyspace.digest(), self.sessions.digest());
+        xxhash_rust::xxh3::xxh3_64_with_seed(&keys.to_le_bytes(), sessions)
+    }
+
+    /// Counts for INFO and the metrics.
+    pub fn stats(&self) -> Stats {
+        let databases = 0..self.keyspace.databases();
+        Stats {
+            keys: databases.clone().map(|d| self.keyspace.len(d)).sum(),
+            expires: databases.map(|d| self.keyspace.expires_len(d)).sum(),
+            memory_bytes: self.keyspace.memory_bytes(),
+            expired: self.keyspace.expired(),
+            sessions: self.sessions.len() as u64,
+            session_bytes: self.sessions.bytes(),
+        }
+    }
+
+    /// Hands over what FLUSHALL left, to be dropped on another thread; without this the next entries free
+    /// it bit by bit.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        self.keyspace.take_garbage()
+    }
+}
+
+/// PING inside a transaction.
+fn pong(argv: &Argv) -> Result<Reply, Error> {
+    match argv.len() {
+        1 => Ok(Reply::status("PONG")),
+        2 => Ok(Reply::bulk(&argv[1])),
+        _ => Err(Error::Arity("ping".into())),
+    }
+}
+
+/// The slots that a command is recorded in.
+fn homes(work: &Work) -> Homes {
+    let one = std::slice::from_ref;
+    let commands = match work {
+        Work::One(argv) => one(argv),
+        Work::Transaction(transaction) => &transaction.commands,
+    };
+    session::homes(commands.iter().flat_map(|argv| {
+        let positions = command::lookup(argv).and_then(|found| found.command.keys(argv)).unwrap_or_default();
+        positions.into_iter().filter_map(|at| argv.get(at)).map(slot).collect::<Homes>()
+    }))
+}
+
+#[cfg(test)]
+mod tests;

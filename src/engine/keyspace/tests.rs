@@ -1,0 +1,393 @@
+//! The keyspace beside a naive twin, and what order, picks and cuts promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::testing::for_seeds;
+use crate::{Rng, payload};
+
+fn text(len: usize) -> Value {
+    payload::from_bytes(vec![b'v'; len])
+}
+
+fn scan_all(keys: &Keyspace, database: u32, count: usize) -> Vec<Vec<u8>> {
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        cursor = keys.scan(database, cursor, count, &mut |key, _| seen.push(key.to_vec()));
+        assert!(cursor < 1 << 63, "a cursor is a positive number for all clients");
+        if cursor == 0 {
+            return seen;
+        }
+    }
+}
+
+/// The same keyspace, from its entries alone.
+fn rebuilt(keys: &Keyspace) -> Keyspace {
+    let mut other = Keyspace::new(keys.seed, keys.databases());
+    other.advance(keys.now_ms);
+    other.set_expired(keys.expired);
+    for slot in 0..SLOTS {
+        let (counter, removed) = keys.slot_versions(slot);
+        other.set_slot_versions(slot, counter, removed);
+    }
+    for (number, database) in keys.databases.iter().enumerate() {
+        other.set_exchanges(number as u32, keys.exchanges()[number]);
+        let mut entries = Vec::new();
+        database.for_each(&mut |e| entries.push((e.key.clone(), e.value.clone(), e.deadline(), e.version)));
+        for (key, value, deadline, version) in entries.into_iter().rev() {
+            assert!(other.restore(number as u32, key.bytes(), value, deadline, version));
+        }
+    }
+    other
+}
+
+/// What every reader would say of a key: its value and deadline when it is alive.
+type Twin = Vec<BTreeMap<Vec<u8>, (Value, Option<u64>)>>;
+
+fn step(rng: &mut Rng, keys: &mut Keyspace, twin: &mut Twin) {
+    let database = rng.below(2) as u32;
+    let key = format!("{}{}", if rng.below(2) == 0 { "{t}" } else { "k" }, rng.below(400)).into_bytes();
+    let now = keys.now_ms();
+    let twin_database = &mut twin[database as usize];
+    twin_database.retain(|_, (_, deadline)| deadline.is_none_or(|at| at > now));
+    let deadline = (rng.below(3) == 0).then(|| now + 1 + rng.below(200));
+    let value = text(if rng.below(20) == 0 { 4090 + rng.below(20) as usize } else { rng.below(100) as usize });
+    match rng.below(22) {
+        0..8 => {
+            keys.set(database, &key, value.clone(), deadline);
+            twin_database.insert(key, (value, deadline));
+        }
+        8..12 => assert_eq!(keys.remove(database, &key), twin_database.remove(&key)),
+        12 => assert_eq!(keys.delete(database, &key), twin_database.remove(&key).is_some()),
+        13..15 => {
+            let known = twin_database.get_mut(&key);
+            assert_eq!(keys.set_expire(database, &key, deadline), known.is_some());
+            known.into_iter().for_each(|(_, at)| *at = deadline);
+        }
+        15..18 => {
+            let (edit, known) = (keys.edit(database, &key), twin_database.get_mut(&key));
+            assert_eq!(edit.as_deref(), known.as_ref().map(|(v, _)| v));
+            if let (Some(mut edit), Some(known)) = (edit, known) {
+                *edit = value.clone();
+                known.0 = value;
+            }
+        }
+        18 => keys.advance(now + rng.below(60)),
+        19 => {
+            let limit = rng.below(30) as usize;
+            assert!(keys.remove_due(limit) <= limit);
+        }
+        20 if rng.below(30) == 0 => {
+            keys.clear(database);
+            twin_database.clear();
+        }
+        20 if rng.below(10) == 0 => {
+            keys.swap(0, 1);
+            twin.swap(0, 1);
+        }
+        20 => keys.collect_garbage(50),
+        _ => assert_eq!(keys.value(database, &key), twin_database.get(&key).map(|(v, _)| v)),
+    }
+}
+
+fn compare(keys: &mut Keyspace, twin: &Twin) {
+    let now = keys.now_ms();
+    for (number, twin) in twin.iter().enumerate() {
+        let database = number as u32;
+        let alive: BTreeSet<_> = twin.iter().filter(|(_, (_, at))| at.is_none_or(|at| at > now)).map(|(k, _)| k.clone()).collect();
+        let mut seen = scan_all(keys, database, 7);
+        let order = seen.clone();
+        seen.sort_unstable();
+        assert_eq!(seen, alive.iter().cloned().collect::<Vec<_>>(), "each live key is visited once");
+        for (key, (value, deadline)) in twin.iter().filter(|(key, _)| alive.contains(*key)) {
+            let entry = keys.entry(database, key).expect("the twin has it");
+            assert_eq!((entry.value, entry.expire_at_ms), (value, *deadline));
+        }
+        assert!(keys.len(database) >= alive.len() as u64);
+        assert_eq!(order, scan_all(&rebuilt(keys), database, 3), "the order is a function of the keys");
+    }
+    assert_eq!(keys.digest(), keys.digest_from_scratch());
+    let mut other = rebuilt(keys);
+    assert_eq!(other.digest(), keys.digest(), "the digest is a function of the state");
+    assert_eq!(other.memory_bytes(), keys.memory_bytes());
+    assert_eq!(other.next_deadline(), keys.next_deadline());
+    let picks = |keys: &Keyspace| (0..20).map(|seed| keys.random(0, &mut Rng::new(seed)).map(<[u8]>::to_vec)).collect::<Vec<_>>();
+    assert_eq!(picks(&other), picks(keys), "a pick is a function of the keys");
+    // What is removed next, and in which order, does not depend on the history.
+    other.advance(now + 50);
+    let mut mine = rebuilt(keys);
+    mine.advance(now + 50);
+    for _ in 0..5 {
+        assert_eq!(mine.remove_due(3), other.remove_due(3));
+        assert_eq!(mine.digest(), other.digest());
+    }
+}
+
+#[test]
+fn random_operations_match_a_naive_twin() {
+    for_seeds(20, |rng| {
+        let (mut keys, mut twin) = (Keyspace::new([3, 4], 2), vec![BTreeMap::new(); 2]);
+        for round in 0..2000 {
+            step(rng, &mut keys, &mut twin);
+            if round % 250 == 0 {
+                compare(&mut keys, &twin);
+            }
+        }
+        compare(&mut keys, &twin);
+    });
+}
+
+#[test]
+fn removing_all_leaves_nothing_behind() {
+    for_seeds(4, |rng| {
+        let mut keys = Keyspace::new([5, 6], 1);
+        for i in 0..3000 {
+            keys.set(0, format!("{{x}}{i}").as_bytes(), text(5), (rng.below(2) == 0).then_some(1000 + i));
+        }
+        for i in 0..3000 {
+            assert!(keys.delete(0, format!("{{x}}{i}").as_bytes()), "{i}");
+        }
+        assert_eq!((keys.len(0), keys.expires_len(0), keys.memory_bytes(), keys.next_deadline()), (0, 0, 0, None));
+    });
+}
+
+#[test]
+fn a_scan_sees_what_is_there_throughout_over_growth_shrink_and_restore() {
+    for_seeds(12, |rng| {
+        let mut keys = Keyspace::new([7, 8], 1);
+        let name = |i: u64| format!("{}{i}", if i.is_multiple_of(3) { "{same}" } else { "" }).into_bytes();
+        let stays: BTreeSet<_> = (0..150).map(name).collect();
+        stays.iter().for_each(|key| keys.set(0, key, text(3), None));
+        let (mut cursor, mut seen) = (0, BTreeSet::new());
+        loop {
+            let count = 1 + rng.below(15) as usize;
+            cursor = keys.scan(0, cursor, count, &mut |key, _| {
+                seen.insert(key.to_vec());
+            });
+            if cursor == 0 {
+                break;
+            }
+            let (from, change) = (200 + rng.below(2000), rng.below(3));
+            for i in from..from + rng.below(1000) {
+                if change == 0 { keys.set(0, &name(i), text(1), None) } else { drop(keys.remove(0, &name(i))) }
+            }
+            if rng.below(4) == 0 {
+                keys = rebuilt(&keys);
+            }
+        }
+        assert!(stays.is_subset(&seen));
+    });
+}
+
+#[test]
+fn a_scan_of_few_keys_takes_few_calls() {
+    let mut keys = Keyspace::new([7, 8], 2);
+    (0..20).for_each(|i| keys.set(1, format!("k{i}").as_bytes(), text(1), None));
+    assert_eq!(keys.scan(0, 0, 10, &mut |_, _| panic!("no keys")), 0);
+    let next = keys.scan(1, 0, 10, &mut |_, _| {});
+    assert_ne!(next, 0);
+    let mut left = 0;
+    let next = keys.scan(1, next, 100, &mut |_, _| left += 1);
+    assert_eq!((left, next), (10, 0));
+    // Any number may come from a client.
+    for cursor in [u64::MAX, 1 << 62, u64::from(SLOTS) << 32] {
+        assert_eq!(keys.scan(1, cursor, 1, &mut |_, _| panic!("behind the end")), 0);
+    }
+}
+
+#[test]
+fn a_slot_with_a_whole_dataset_splits_and_merges() {
+    let mut keys = Keyspace::new([7, 8], 1);
+    let name = |i: u64| format!("{{tag}}{i}").into_bytes();
+    (0..100_000).for_each(|i| keys.set(0, &name(i), text(1), i.is_multiple_of(9).then_some(500 + i)));
+    let order = scan_all(&keys, 0, 1000);
+    assert_eq!(order.len(), 100_000);
+    assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 100_000);
+    assert!(order.is_sorted_by_key(|key| keys.place(key)), "across all leaves");
+    assert_eq!(scan_all(&rebuilt(&keys), 0, 77), order);
+    assert_eq!(keys.digest(), keys.digest_from_scratch());
+    (0..99_900).for_each(|i| assert!(keys.delete(0, &name(i)), "{i}"));
+    let left: Vec<_> = order.into_iter().filter(|key| keys.entry(0, key).is_some()).collect();
+    assert_eq!((left.len(), scan_all(&keys, 0, 7)), (100, left));
+    (0..100_000).for_each(|i| keys.set(0, &name(i), text(1), None));
+    keys.clear(0);
+    let mut turns = 0;
+    while !keys.garbage.is_empty() {
+        keys.collect_garbage(10_000);
+        turns += 1;
+    }
+    assert!((8..60).contains(&turns), "{turns} turns");
+}
+
+#[test]
+fn picks_are_uniform() {
+    let mut keys = Keyspace::new([9, 9], 1);
+    // One large slot beside many small ones.
+    let names: Vec<_> = (0..400).map(|i| format!("{}{i}", if i < 150 { "{big}" } else { "" })).collect();
+    names.iter().for_each(|key| keys.set(0, key.as_bytes(), text(1), None));
+    let mut rng = Rng::new(1);
+    let mut counts = BTreeMap::new();
+    let picks = 80_000;
+    for _ in 0..picks {
+        *counts.entry(keys.random(0, &mut rng).expect("not empty").to_vec()).or_insert(0u32) += 1;
+    }
+    let expected = f64::from(picks) / 400.0;
+    let chi_square: f64 = names.iter().map(|k| (f64::from(counts[k.as_bytes()]) - expected).powi(2) / expected).sum();
+    // 399 degrees of freedom: mean 399, standard deviation 28.
+    assert!(chi_square < 399.0 + 5.0 * 28.3, "chi square {chi_square}");
+}
+
+#[test]
+fn a_pick_among_due_keys_finds_the_live_one() {
+    let mut keys = Keyspace::new([9, 9], 1);
+    (0..1000).for_each(|i| keys.set(0, format!("k{i}").as_bytes(), text(1), Some(10)));
+    keys.set(0, b"alive", text(1), None);
+    keys.advance(10);
+    for seed in 0..20 {
+        assert_eq!(keys.random(0, &mut Rng::new(seed)), Some(&b"alive"[..]));
+    }
+    keys.delete(0, b"alive");
+    assert_eq!(keys.random(0, &mut Rng::new(1)), None);
+}
+
+#[test]
+fn a_due_key_is_gone_for_readers_at_once_and_removed_before_a_write() {
+    let mut keys = Keyspace::new([1, 1], 1);
+    keys.set(0, b"k", text(3), Some(100));
+    let alive = keys.version(0, b"k");
+    keys.advance(100);
+    assert!(keys.entry(0, b"k").is_none() && keys.memory_of(0, b"k").is_none());
+    assert_eq!((keys.len(0), keys.next_deadline(), keys.expired()), (1, Some(100), 0));
+    let due = keys.version(0, b"k");
+    assert_ne!(alive, due);
+    assert!(keys.edit(0, b"k").is_none(), "a write finds it absent");
+    assert_eq!((keys.len(0), keys.next_deadline(), keys.expired()), (0, None, 1));
+    assert_ne!(keys.version(0, b"k"), alive);
+}
+
+#[test]
+fn moving_a_deadline_does_not_grow_the_index() {
+    let mut keys = Keyspace::new([1, 1], 1);
+    (0..1000).for_each(|i| keys.set(0, b"k", text(3), Some(1000 + i)));
+    keys.advance(1500);
+    assert_eq!(keys.remove_due(10), 0, "nothing stale is left");
+    assert_eq!(keys.next_deadline(), Some(1999));
+    keys.set(0, b"k", text(3), None);
+    assert_eq!((keys.next_deadline(), keys.expires_len(0)), (None, 0));
+}
+
+#[test]
+fn due_keys_go_in_order_a_bounded_number_at_a_time() {
+    let mut keys = Keyspace::new([1, 1], 2);
+    for i in 0..1000u64 {
+        keys.set((i % 2) as u32, format!("k{i}").as_bytes(), text(1), Some(100 + i % 3));
+    }
+    keys.advance(102);
+    assert_eq!(keys.next_deadline(), Some(100));
+    assert_eq!(keys.remove_due(256), 256);
+    assert_eq!(keys.len(0) + keys.len(1), 744);
+    assert_eq!(keys.remove_due(10_000), 744);
+    assert_eq!((keys.next_deadline(), keys.expired()), (None, 1000));
+}
+
+#[test]
+fn due_keys_go_by_deadline_database_slot_hash_and_key() {
+    let mut keys = Keyspace::new([1, 1], 3);
+    let mut expected = Vec::new();
+    for i in 0..600u64 {
+        let (database, deadline) = ((i % 3) as u32, 100 + i % 7);
+        let key = format!("{}{i}", if i % 2 == 0 { "{t}" } else { "" }).into_bytes();
+        keys.set(database, &key, text(1), Some(deadline));
+        expected.push((deadline, database, keys.place(&key), key));
+    }
+    expected.sort();
+    keys.advance(104);
+    let due = expected.partition_point(|(deadline, ..)| *deadline <= 104);
+    for (removed, (_, database, place, key)) in expected[..due].iter().enumerate() {
+        assert!(keys.databases[*database as usize].find(*place, key).is_some(), "key {removed} is next");
+        assert_eq!(keys.remove_due(1), 1);
+        assert!(keys.databases[*database as usize].find(*place, key).is_none(), "key {removed} went");
+    }
+    assert_eq!((keys.remove_due(1), keys.next_deadline()), (0, Some(105)));
+}
+
+#[test]
+fn keys_with_the_same_hash_stay_together_and_in_order() {
+    // Two keys of one slot whose hashes agree, made by hand: real ones are too rare to find.
+    let mut keys = Keyspace::new([1, 1], 1);
+    let entry = |key: &[u8], expire_at_ms| Entry { key: Key::new(key), value: text(1), expire_at_ms, version: 1, hash: 77, next: 0 };
+    for (key, deadline) in [(&b"b"[..], 50), (b"c", 50), (b"a", 50), (b"d", 60), (b"e", NEVER)] {
+        keys.databases[0].insert(9, entry(key, deadline));
+    }
+    let mut seen = Vec::new();
+    assert_eq!(keys.scan(0, 0, 2, &mut |key, _| seen.push(key.to_vec())), (9 << 32) + 78);
+    assert_eq!(seen, [b"a", b"b", b"c", b"d", b"e"], "never split");
+    keys.advance(55);
+    let left = |keys: &Keyspace| {
+        let mut left = Vec::new();
+        keys.databases[0].for_each(&mut |e| left.extend_from_slice(e.key.bytes()));
+        left.sort_unstable();
+        left
+    };
+    assert_eq!((keys.remove_due(1), left(&keys)), (1, b"bcde".to_vec()));
+    assert_eq!((keys.remove_due(9), left(&keys)), (2, b"de".to_vec()));
+    assert_eq!(keys.next_deadline(), Some(60));
+}
+
+#[test]
+fn watched_versions_never_miss_a_change() {
+    let mut keys = Keyspace::new([1, 1], 2);
+    let absent = keys.version(0, b"k");
+    keys.set(0, b"k", text(1), None);
+    let one = keys.version(0, b"k");
+    keys.set(0, b"k", text(1), None);
+    let two = keys.version(0, b"k");
+    keys.delete(0, b"k");
+    let gone = keys.version(0, b"k");
+    keys.set(0, b"k", text(1), None);
+    let again = keys.version(0, b"k");
+    keys.swap(0, 1);
+    let swapped = keys.version(0, b"k");
+    keys.swap(0, 1);
+    let back = keys.version(0, b"k");
+    keys.clear(0);
+    let cleared = keys.version(0, b"k");
+    let all = [absent, one, two, gone, again, swapped, back, cleared];
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{all:?}");
+    assert_eq!(keys.version(0, b"elsewhere"), keys.version(0, b"elsewhere"));
+}
+
+#[test]
+fn memory_is_counted_by_length_and_follows_every_change() {
+    let mut keys = Keyspace::new([1, 1], 1);
+    keys.set(0, b"k", text(100), None);
+    let plain = keys.memory_of(0, b"k").expect("there");
+    assert_eq!(keys.memory_bytes(), plain);
+    keys.set_expire(0, b"k", Some(5));
+    assert!(keys.memory_bytes() > plain);
+    *keys.edit(0, b"k").expect("there") = text(1000);
+    assert!(keys.memory_bytes() > plain + 850);
+    keys.clear(0);
+    assert_eq!(keys.memory_bytes(), 0);
+}
+
+#[test]
+fn an_empty_database_takes_no_memory_worth_mentioning() {
+    assert!(size_of::<Database>() < 400);
+}
+
+#[test]
+fn what_a_flush_leaves_is_freed_bit_by_bit() {
+    let mut keys = Keyspace::new([1, 1], 1);
+    (0..5000).for_each(|i| keys.set(0, format!("k{i}").as_bytes(), text(1), Some(9)));
+    assert_eq!(keys.clear(0), 5000);
+    let mut turns = 0;
+    while !keys.garbage.is_empty() {
+        keys.collect_garbage(1000);
+        turns += 1;
+    }
+    assert!((5..60).contains(&turns), "{turns} turns");
+    keys.set(0, b"k", text(1), None);
+    keys.clear(0);
+    assert!(keys.take_garbage().is_some() && keys.take_garbage().is_none());
+}

@@ -1,0 +1,116 @@
+//! Names of the value types of all RDB versions, and passing over values that cannot be held.
+//!
+//! Every loop here consumes input with each turn, so a huge announced count ends at the end of the data.
+
+use super::RdbError;
+use super::source::Source;
+
+/// What a type byte stands for, in words; nothing for an unknown one.
+pub(super) fn kind_name(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        0 => "string",
+        1 | 10 | 14 | 18 => "list",
+        2 | 11 | 20 => "set",
+        3 | 5 | 12 | 17 => "sorted set",
+        4 | 9 | 13 | 16 => "hash",
+        22..=25 => "hash with expiring fields",
+        6 | 7 => "module value",
+        15 | 19 | 21 => "stream",
+        _ => return None,
+    })
+}
+
+/// Passes over the value behind a type byte.
+pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
+    match kind {
+        // One string holds all: plain strings and the packed encodings.
+        0 | 9..=13 | 16 | 17 | 20 | 23 => source.pass_string(),
+        1 | 2 | 14 => many(source, |source| source.pass_string()),
+        3 => many(source, |source| {
+            source.pass_string()?;
+            match source.byte()? {
+                253..=255 => Ok(()),
+                len => source.pass(u64::from(len)),
+            }
+        }),
+        4 => many(source, pair),
+        5 => many(source, |source| {
+            source.pass_string()?;
+            source.pass(8)
+        }),
+        7 => {
+            source.length()?;
+            module(source)
+        }
+        15 | 19 | 21 => stream(source, kind),
+        18 => many(source, |source| {
+            source.length()?;
+            source.pass_string()
+        }),
+        22 => many(source, expiring_field),
+        24 => {
+            source.pass(8)?;
+            many(source, expiring_field)
+        }
+        25 => {
+            source.pass(8)?;
+            source.pass_string()
+        }
+        _ => Err(source.malformed(format!("value type {kind} cannot be passed over"))),
+    }
+}
+
+fn many(source: &mut Source<'_>, mut one: impl FnMut(&mut Source<'_>) -> Result<(), RdbError>) -> Result<(), RdbError> {
+    for _ in 0..source.length()? {
+        one(source)?;
+    }
+    Ok(())
+}
+
+fn lengths(source: &mut Source<'_>, count: usize) -> Result<(), RdbError> {
+    (0..count).try_for_each(|_| source.length().map(drop))
+}
+
+fn pair(source: &mut Source<'_>) -> Result<(), RdbError> {
+    source.pass_string()?;
+    source.pass_string()
+}
+
+fn expiring_field(source: &mut Source<'_>) -> Result<(), RdbError> {
+    source.length()?;
+    pair(source)
+}
+
+/// A module's data: marked items up to an end mark.
+pub(super) fn module(source: &mut Source<'_>) -> Result<(), RdbError> {
+    loop {
+        match source.length()? {
+            0 => return Ok(()),
+            1 | 2 => source.length().map(drop)?,
+            3 => source.pass(4)?,
+            4 => source.pass(8)?,
+            5 => source.pass_string()?,
+            other => return Err(source.malformed(format!("module item {other}"))),
+        }
+    }
+}
+
+/// A stream: packed entries, counters, then consumer groups with what is pending.
+fn stream(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
+    let (second, third) = (kind >= 19, kind >= 21);
+    many(source, pair)?;
+    lengths(source, if second { 8 } else { 3 })?;
+    many(source, |source| {
+        source.pass_string()?;
+        lengths(source, if second { 3 } else { 2 })?;
+        many(source, |source| {
+            source.pass(16 + 8)?;
+            source.length().map(drop)
+        })?;
+        many(source, |source| {
+            source.pass_string()?;
+            source.pass(if third { 16 } else { 8 })?;
+            many(source, |source| source.pass(16))
+        })
+    })
+}

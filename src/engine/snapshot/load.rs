@@ -1,0 +1,176 @@
+//! Restoring a snapshot of our own.
+//!
+//! Invariants:
+//! * The engine is given out only after the checksum was right and every field was there.
+//! * A restored engine has the digest of the one that was saved, and writes the same file again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+
+use super::{FORMAT, field, numbers};
+use crate::rdb::{Item, Parser, RdbError, Strictness};
+use crate::session::Sessions;
+use crate::{Engine, EngineSeed, Keyspace, SLOTS, Value, payload};
+
+/// Progress is told each time this many bytes were read.
+const PROGRESS_BYTES: u64 = 1 << 20;
+/// More databases than this are not believed.
+const DATABASES_MAX: u32 = 1 << 16;
+
+/// A restored snapshot.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The state.
+    pub engine: Engine,
+    /// The fields that are not the engine's own. The parts of a field that came several times are joined.
+    pub aux: BTreeMap<String, Vec<u8>>,
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Loading {
+    own: BTreeMap<String, Vec<u8>>,
+    aux: BTreeMap<String, Vec<u8>>,
+    engine: Option<Engine>,
+    versions: VecDeque<u64>,
+    sessions: Sessions,
+}
+
+impl Engine {
+    /// Restores a snapshot. `progress` gets the number of bytes that were read, now and then and at the
+    /// end. May read beyond the end of the snapshot.
+    ///
+    /// # Errors
+    /// When the file is damaged, incomplete, or not a snapshot of ours.
+    pub fn load(reader: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> Result<Loaded, RdbError> {
+        let mut parser = Parser::new(reader, Strictness { skip_unsupported: false, checksum_required: true })?;
+        let mut loading = Loading::default();
+        let mut told = 0;
+        loop {
+            let item = parser.next()?;
+            if parser.offset() - told >= PROGRESS_BYTES {
+                told = parser.offset();
+                progress(told);
+            }
+            if matches!(item, Item::End) {
+                break;
+            }
+            loading.take(item).map_err(|why| parser.malformed(why))?;
+        }
+        progress(parser.offset());
+        loading.finish().map_err(|why| parser.malformed(why))
+    }
+}
+
+impl Loading {
+    fn take(&mut self, item: Item) -> Result<(), String> {
+        match item {
+            Item::Aux(name, value) => self.take_aux(name, value),
+            Item::Function => Err("a function library".into()),
+            Item::Skipped { kind } => Err(format!("a {kind}")),
+            Item::Entry { database, key, value, expire_at_ms } => self.take_entry(database, &key, value, expire_at_ms),
+            Item::End => Ok(()),
+        }
+    }
+
+    fn take_aux(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), String> {
+        let name = String::from_utf8(name).map_err(|_| "the name of a field is not text")?;
+        match name.as_str() {
+            field::KEYS => self.take_versions(&value),
+            field::SESSIONS => self.sessions.restore(&value),
+            field::FORMAT | field::INDEX | field::CLOCK | field::SEED | field::DATABASES | field::EXCHANGES
+            | field::EXPIRED | field::SLOTS => {
+                let twice = self.own.insert(name, value).is_some();
+                if twice { Err("a field of our own twice".into()) } else { Ok(()) }
+            }
+            _ => {
+                self.aux.entry(name).or_default().extend_from_slice(&value);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_versions(&mut self, mut text: &[u8]) -> Result<(), String> {
+        if !self.versions.is_empty() {
+            return Err("versions of keys that did not come".into());
+        }
+        while !text.is_empty() {
+            self.versions.push_back(numbers::take(&mut text).ok_or("the versions of keys are damaged")?);
+        }
+        Ok(())
+    }
+
+    fn take_entry(&mut self, database: u64, key: &[u8], value: Value, expire_at_ms: Option<u64>) -> Result<(), String> {
+        if self.engine.is_none() {
+            self.engine = Some(self.new_engine()?);
+        }
+        let keys = &mut self.engine.as_mut().expect("just made").keyspace;
+        let version = self.versions.pop_front().ok_or("a key without a version: this is not a snapshot of Quoris")?;
+        let database = u32::try_from(database).ok().filter(|n| *n < keys.databases()).ok_or("a database out of range")?;
+        let (version, origin) = (version >> 2, (version & 3) as u8);
+        if version > keys.slot_versions(crate::slot(key)).0 {
+            return Err("a key is younger than its slot".into());
+        }
+        let value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
+        if keys.restore(database, key, value, expire_at_ms, version) { Ok(()) } else { Err("a key twice".into()) }
+    }
+
+    fn finish(mut self) -> Result<Loaded, String> {
+        if !self.versions.is_empty() {
+            return Err("versions of keys that did not come".into());
+        }
+        let mut engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => self.new_engine()?,
+        };
+        engine.sessions = self.sessions;
+        Ok(Loaded { engine, aux: self.aux })
+    }
+
+    /// An engine without keys, from the fields in front of them.
+    fn new_engine(&self) -> Result<Engine, String> {
+        let format = self.number(field::FORMAT)?;
+        if format != FORMAT {
+            return Err(format!("snapshot of format {format}; this program reads {FORMAT}"));
+        }
+        let databases = u32::try_from(self.number(field::DATABASES)?).ok().filter(|n| (1..=DATABASES_MAX).contains(n));
+        let databases = databases.ok_or("the number of databases is out of range")?;
+        let seed = self.text(field::SEED)?;
+        let half = |range| seed.get(range).and_then(|hex| u64::from_str_radix(hex, 16).ok()).ok_or("the seed is damaged");
+        let hash_seed = [half(0..16)?, half(16..32)?];
+        let mut engine = Engine::new(EngineSeed { hash_seed, databases });
+        engine.applied_index = self.number(field::INDEX)?;
+        let keys = &mut engine.keyspace;
+        keys.advance(self.number(field::CLOCK)?);
+        keys.set_expired(self.number(field::EXPIRED)?);
+        let mut exchanges = &self.own.get(field::EXCHANGES).ok_or("no field of exchanges")?[..];
+        for database in 0..databases {
+            let count = numbers::take(&mut exchanges).and_then(|n| u16::try_from(n).ok());
+            keys.set_exchanges(database, count.ok_or("the exchanges are damaged")?);
+        }
+        restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
+        Ok(engine)
+    }
+
+    fn text(&self, name: &str) -> Result<&str, String> {
+        let value = self.own.get(name).ok_or_else(|| format!("no field {name}: this is not a snapshot of Quoris"))?;
+        std::str::from_utf8(value).map_err(|_| format!("field {name} is not text"))
+    }
+
+    fn number(&self, name: &str) -> Result<u64, String> {
+        self.text(name)?.parse().map_err(|_| format!("field {name} is not a number"))
+    }
+}
+
+fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {
+    let mut expected = 0u64;
+    while !text.is_empty() {
+        let mut next = || numbers::take(&mut text).ok_or("the slots are damaged");
+        let (passed, counter, behind) = (next()?, next()?, next()?);
+        let slot = expected.checked_add(passed).and_then(|slot| u16::try_from(slot).ok()).filter(|slot| *slot < SLOTS);
+        let slot = slot.ok_or("a slot out of range")?;
+        keys.set_slot_versions(slot, counter, counter.checked_sub(behind).ok_or("the slots are damaged")?);
+        expected = u64::from(slot) + 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What the tests of this crate share: seeds, entries, and engines that are given random ones.
+
+use bytes::Bytes;
+use quoris_resp::{Argv, Reply};
+
+use crate::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp, Transaction, Watch};
+use crate::{Engine, EngineSeed, Rng};
+
+/// Runs a test for several seeds, or for the one in `QUORIS_TEST_SEED`. A failure prints its seed.
+pub(crate) fn for_seeds(count: u64, test: impl Fn(&mut Rng)) {
+    struct Told(u64);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("failed with QUORIS_TEST_SEED={}", self.0);
+            }
+        }
+    }
+    let given = std::env::var("QUORIS_TEST_SEED").ok().map(|seed| seed.parse().expect("QUORIS_TEST_SEED is a number"));
+    for seed in given.map_or(0..count, |seed: u64| seed..seed + 1) {
+        let told = Told(seed);
+        test(&mut Rng::new(seed));
+        drop(told);
+    }
+}
+
+/// The seed that test engines share.
+pub(crate) const SEED: EngineSeed = EngineSeed { hash_seed: [1, 2], databases: 4 };
+
+/// The body of an entry.
+pub(crate) fn body(clock_ms: u64, commands: &[(CommandMeta, Argv)]) -> Bytes {
+    let mut builder = EntryBuilder::default();
+    commands.iter().for_each(|(meta, argv)| builder.push(meta, argv));
+    builder.finish(clock_ms, clock_ms.wrapping_mul(77))
+}
+
+/// A command from words.
+pub(crate) fn command(words: &str) -> (CommandMeta, Argv) {
+    (CommandMeta::default(), Argv::from_parts(&words.split(' ').collect::<Vec<_>>()))
+}
+
+/// A command with a session's mark.
+pub(crate) fn stamped(connection: u64, sequence: u64, first_sent_ms: u64, words: &str) -> (CommandMeta, Argv) {
+    let session = SessionId { origin: 1, connection };
+    let stamp = SessionStamp { session, sequence, acknowledged_below: 0, first_sent_ms };
+    (CommandMeta { session: Some(stamp), ..CommandMeta::default() }, command(words).1)
+}
+
+/// A transaction.
+pub(crate) fn exec(watches: Vec<Watch>, commands: &[&str]) -> (CommandMeta, Argv) {
+    let transaction = Transaction { watches, commands: commands.iter().map(|words| command(words).1).collect() };
+    (CommandMeta { transaction: true, ..CommandMeta::default() }, transaction.to_argv())
+}
+
+/// Applies an entry and gives the replies.
+pub(crate) fn apply(engine: &mut Engine, clock_ms: u64, commands: &[(CommandMeta, Argv)]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    let index = engine.applied_index() + 1;
+    engine.apply_entry(index, &body(clock_ms, commands), &mut |_, reply, _| replies.push(reply)).expect("own format");
+    replies
+}
+
+/// Applies one command of words.
+pub(crate) fn run(engine: &mut Engine, clock_ms: u64, words: &str) -> Reply {
+    apply(engine, clock_ms, &[command(words)]).pop().expect("one reply")
+}
+
+/// A random entry over few keys, so that they meet: all kinds of writes, deadlines, flushes, exchanges,
+/// transactions and sessions.
+pub(crate) fn random_entry(rng: &mut Rng, clock_ms: &mut u64, sequence: &mut u64) -> Bytes {
+    *clock_ms += rng.below(20);
+    let commands: Vec<_> = (0..rng.below(6)).map(|_| random_command(rng, *clock_ms, sequence)).collect();
+    body(*clock_ms, &commands)
+}
+
+fn random_command(rng: &mut Rng, clock_ms: u64, sequence: &mut u64) -> (CommandMeta, Argv) {
+    let words = random_words(rng, clock_ms);
+    let (mut meta, argv) = match rng.below(8) {
+        0 => exec(vec![], &[&words, "SELECT 1", &random_words(rng, clock_ms)]),
+        _ => command(&words),
+    };
+    meta.database = rng.below(3) as u32;
+    if rng.below(3) == 0 {
+        *sequence += 1;
+        let connection = rng.below(5);
+        // Some are sent again, some long ago, some with what was acknowledged.
+        let again = rng.below(10) == 0;
+        let session = SessionId { origin: 9, connection };
+        let sequence = if again { sequence.saturating_sub(rng.below(9)) } else { *sequence };
+        let acknowledged_below = sequence.saturating_sub(rng.below(50));
+        let first_sent_ms = clock_ms.saturating_sub(rng.below(3) * 400_000);
+        meta.session = Some(SessionStamp { session, sequence, acknowledged_below, first_sent_ms });
+    }
+    (meta, argv)
+}
+
+fn random_words(rng: &mut Rng, clock_ms: u64) -> String {
+    let key = match rng.below(4) {
+        0 => format!("{{tag}}{}", rng.below(200)),
+        1 => format!("a-longer-key-that-does-not-fit-inline:{}", rng.below(60)),
+        _ => format!("k{}", rng.below(300)),
+    };
+    match rng.below(40) {
+        0..16 => format!("SET {key} {}", "v".repeat(rng.below(60) as usize)),
+        16..18 => format!("SET {key} {}", "L".repeat(4000 + rng.below(300) as usize)),
+        18..24 => format!("SET {key} {} PX {}", rng.below(1000), rng.below(300) + 1),
+        24..28 => format!("APPEND {key} {}", rng.next_u64() % 1000),
+        28..30 => format!("INCR {key}"),
+        30..36 => format!("DEL {key}"),
+        36..38 => format!("PEXPIREAT {key} {}", clock_ms + rng.below(100)),
+        38 if rng.below(8) == 0 => "FLUSHALL".into(),
+        38 if rng.below(2) == 0 => format!("SWAPDB {} {}", rng.below(3), rng.below(3)),
+        38 => format!("NOSUCH {key}"),
+        _ => format!("GET {key}"),
+    }
+}

@@ -1,0 +1,80 @@
+//! Random commands on the engine and on a redis-server, where one is installed: equal replies.
+//!
+//! Left out is what may differ: random picks, the order of SCAN, times that pass on one side only.
+
+mod common;
+
+use std::cell::RefCell;
+
+use common::InProcess;
+use common::generate::command;
+use common::script::remote::{Connection, RedisServer};
+use common::script::{self, Case, Target};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use quoris_engine::command::{Found, Handler};
+use quoris_engine::number;
+use quoris_resp::{Argv, Reply};
+
+/// Rows that both sides run and that have one right answer.
+fn comparable(found: &Found) -> bool {
+    let own = matches!(found.command.handler, Handler::Read(_) | Handler::Write(_));
+    let since: Vec<u32> = found.command.since.split('.').filter_map(|n| n.parse().ok()).collect();
+    let unlike = ["randomkey", "scan", "dump", "object|help", "object|refcount", "object|idletime"];
+    own && since[..2] <= [7, 0][..] && !unlike.contains(&found.full_name().as_str())
+}
+
+/// Whether a deadline could come while the commands run, or the command uses what came after 7.0.
+fn depends_on_time_or_version(argv: &Argv) -> bool {
+    let name = argv[0].to_ascii_uppercase();
+    let soon = |unit: i64| {
+        argv.iter().skip(2).filter_map(number::integer).any(|n| (1..=60_000).contains(&(n.saturating_mul(unit))))
+    };
+    let has = |word: &[u8]| argv.iter().skip(2).any(|a| a.eq_ignore_ascii_case(word));
+    let newer = [&b"IFEQ"[..], b"IFNE", b"IFDEQ", b"IFDNE"].iter().any(|word| has(word));
+    newer
+        || match &name[..] {
+            b"PEXPIRE" | b"PSETEX" | b"RESTORE" => soon(1),
+            b"EXPIRE" | b"SETEX" => soon(1000),
+            b"SET" | b"GETEX" => has(b"PX") && soon(1) || has(b"EX") && soon(1000),
+            _ => false,
+        }
+}
+
+/// The reply without what the clock decides.
+fn settled(argv: &Argv, reply: Reply) -> Reply {
+    let clock =
+        [&b"PTTL"[..], b"EXPIRETIME", b"PEXPIRETIME", b"TTL"].iter().any(|name| argv[0].eq_ignore_ascii_case(name));
+    match reply {
+        Reply::Int(n) if clock && n > 0 => Reply::Int(1),
+        Reply::Array(mut items) if argv[0].eq_ignore_ascii_case(b"KEYS") => {
+            items.sort_by_cached_key(script::show);
+            Reply::Array(items)
+        }
+        // Our errors are text; Redis quotes whatever bytes it was given.
+        Reply::Error(text) => Reply::error(String::from_utf8_lossy(&text)),
+        reply => reply,
+    }
+}
+
+#[test]
+fn random_commands_answer_as_a_redis_server_does() {
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
+    let theirs = RefCell::new(Connection::open(&server.address, Some(server.version)).expect("it listens"));
+    let ours = RefCell::new(InProcess::new());
+    let commands = proptest::collection::vec(command(comparable), 1..80);
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&commands, |commands| {
+        let (mut theirs, mut ours) = (theirs.borrow_mut(), ours.borrow_mut());
+        theirs.reset(&Case::default());
+        ours.reset(&Case::default());
+        for argv in commands.iter().filter(|argv| !depends_on_time_or_version(argv)) {
+            let (theirs, ours) = (theirs.call(argv), ours.call(argv));
+            prop_assert_eq!(settled(argv, ours), settled(argv, theirs), "ours, Redis's; {:?}", argv);
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}

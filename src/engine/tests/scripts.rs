@@ -1,0 +1,126 @@
+//! The scripts of `tests/scripts`, in process and against a redis-server where one is installed.
+
+mod common;
+
+use common::InProcess;
+use common::script::remote::{Connection, RedisServer};
+use common::script::{self, Step, Target, cases, run};
+use quoris_engine::command::{Handler, lookup, walk};
+use quoris_resp::{Argv, Reply};
+
+/// The families that the engine runs by itself.
+const FAMILIES: &[&str] = &["string", "generic", "command"];
+
+#[test]
+fn the_engine_answers_as_the_scripts_say() {
+    run(&mut InProcess::new(), &cases(FAMILIES));
+}
+
+#[test]
+fn a_redis_server_answers_as_the_scripts_say() {
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
+    let mut connection = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    run(&mut connection, &cases(FAMILIES));
+}
+
+#[test]
+fn every_command_has_a_script() {
+    let mut called = vec![false; quoris_engine::command::count()];
+    for step in cases(FAMILIES).iter().flat_map(|case| &case.steps) {
+        if let Step::Call { argv, .. } = step
+            && let Ok(found) = lookup(&Argv::from_parts(argv))
+        {
+            called[found.id as usize] = true;
+        }
+    }
+    let server = |handler| matches!(handler, Handler::Server | Handler::Container);
+    let missing = walk().filter(|found| !server(found.command.handler) && !called[found.id as usize]);
+    let missing: Vec<String> = missing.map(|found| found.full_name()).collect();
+    assert!(missing.is_empty(), "no script calls {missing:?}");
+}
+
+/// Rows that newer versions of Redis changed since 7.0, by what differs there: the table follows the newer.
+const CHANGED_SINCE_7_0: &[(&str, &str)] = &[
+    ("msetnx", "tips"),
+    ("scan", "flags"),
+    ("scan", "tips"),
+    ("randomkey", "flags"),
+    ("randomkey", "tips"),
+    ("command|getkeys", "arity"),
+    ("command|getkeysandflags", "arity"),
+    ("config|resetstat", "tips"),
+    ("config|rewrite", "tips"),
+    ("wait", "flags"),
+    ("wait", "categories"),
+    ("acl|deluser", "tips"),
+    ("acl|setuser", "tips"),
+    ("cluster|info", "flags"),
+    ("cluster|keyslot", "flags"),
+    ("cluster|links", "flags"),
+    ("cluster|myid", "flags"),
+    ("cluster|nodes", "flags"),
+    ("cluster|replicas", "flags"),
+    ("cluster|shards", "flags"),
+    ("cluster|slaves", "flags"),
+    ("cluster|slots", "flags"),
+];
+
+/// The fields of a COMMAND INFO reply behind the name, as text, subcommands and free-text notes left out.
+fn fields(reply: &Reply) -> Vec<(&'static str, String)> {
+    let Reply::Array(items) = reply else { return vec![("known", script::show(reply))] };
+    let set = |reply: &Reply| match reply {
+        Reply::Array(items) | Reply::Set(items) => {
+            let mut items: Vec<String> = items.iter().map(script::show).collect();
+            items.sort();
+            items.join(" ")
+        }
+        other => script::show(other),
+    };
+    let spec = |reply: &Reply| match reply {
+        Reply::Array(items) if items.first() == Some(&Reply::bulk("notes")) => {
+            script::show(&Reply::Array(items[2..].to_vec()))
+        }
+        other => script::show(other),
+    };
+    let specs = match &items[8] {
+        Reply::Array(specs) => specs.iter().map(spec).collect(),
+        other => script::show(other),
+    };
+    let range = items[3..6].iter().map(script::show).collect::<Vec<_>>().join(" ");
+    vec![
+        ("arity", script::show(&items[1])),
+        ("flags", set(&items[2])),
+        ("range", range),
+        ("categories", set(&items[6])),
+        ("tips", set(&items[7])),
+        ("key specs", specs),
+    ]
+}
+
+#[test]
+fn rows_agree_with_a_redis_server() {
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
+    let mut theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    let mut ours = InProcess::new();
+    let mut wrong = String::new();
+    for found in walk() {
+        let name = found.full_name();
+        let question = Argv::from_parts(&["COMMAND", "INFO", &name]);
+        let (Reply::Array(theirs), Reply::Array(ours)) = (theirs.call(&question), ours.call(&question)) else {
+            panic!("{name}: no list")
+        };
+        if theirs[0] == Reply::Null || theirs[0] == Reply::NullArray {
+            continue;
+        }
+        for ((field, theirs), (_, ours)) in fields(&theirs[0]).into_iter().zip(fields(&ours[0])) {
+            if server.version == (7, 0) && theirs != ours && !CHANGED_SINCE_7_0.contains(&(name.as_str(), field)) {
+                wrong += &format!("{name} {field}\n  Redis {theirs}\n  ours  {ours}\n");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
