@@ -1,7 +1,7 @@
 //! `quoris server`: one node in the foreground.
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -75,7 +75,7 @@ fn init_log(file: &str) -> anyhow::Result<()> {
         if own { log::is_enabled(metadata.level()) } else { *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level()) }
     })
     .with_max_level_hint(LevelFilter::DEBUG);
-    let layer = tracing_subscriber::fmt::layer().with_target(false);
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(io::stdout().is_terminal());
     let registry = tracing_subscriber::registry();
     if file.is_empty() {
         return registry.with(layer.with_filter(filter)).try_init().context("the log is set up already");
