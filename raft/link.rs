@@ -156,6 +156,8 @@ pub struct Links {
     addresses: Addresses,
     hello: Arc<dyn Fn() -> Hello + Send + Sync>,
     lanes: Mutex<BTreeMap<(NodeId, Lane), Arc<tokio::sync::Mutex<Slot>>>>,
+    /// Raft's own runtime: a client's task may ask for a connection, but must not own it.
+    runtime: tokio::runtime::Handle,
 }
 
 #[derive(Default)]
@@ -166,8 +168,8 @@ struct Slot {
 
 impl Links {
     /// Connects to the peers of `addresses`; `hello` is what this node says of itself.
-    pub fn new(net: Arc<dyn Net>, clock: Arc<dyn Clock>, addresses: Addresses, hello: Arc<dyn Fn() -> Hello + Send + Sync>) -> Links {
-        Links { net, clock, addresses, hello, lanes: Mutex::default() }
+    pub fn new(net: Arc<dyn Net>, clock: Arc<dyn Clock>, addresses: Addresses, hello: Arc<dyn Fn() -> Hello + Send + Sync>, runtime: tokio::runtime::Handle) -> Links {
+        Links { net, clock, addresses, hello, lanes: Mutex::default(), runtime }
     }
 
     /// The lane's connection, made when there is none.
@@ -216,14 +218,17 @@ impl Links {
     pub async fn dial(&self, addr: String) -> io::Result<Connection> {
         let timeout = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
         let own = (self.hello)();
-        let connect = async {
-            let mut stream = self.net.connect(addr.clone()).await?;
+        let (net, to) = (self.net.clone(), addr.clone());
+        let connect = self.runtime.spawn(async move {
+            let mut stream = net.connect(to).await?;
             let mut buffer = BytesMut::new();
             let peer = shake_hands(&mut stream, &mut buffer, &own).await?;
-            Ok::<_, io::Error>((stream, buffer, peer))
-        };
-        let (stream, buffer, peer) = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(timeout)??;
-        Ok(start(stream, buffer, peer))
+            Ok::<_, io::Error>(start(stream, buffer, peer))
+        });
+        let end = connect.abort_handle();
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        end.abort();
+        connected.map_err(timeout)?.map_err(io::Error::other)?
     }
 }
 

@@ -77,6 +77,12 @@ pub struct Session {
     in_flight: Mutex<BTreeSet<u64>>,
 }
 
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:x}.{})", self.id.origin, self.id.connection)
+    }
+}
+
 impl Session {
     pub(crate) fn new(node: Node, id: SessionId) -> Session {
         Session { node, id, next_sequence: AtomicU64::new(1), in_flight: Mutex::default() }

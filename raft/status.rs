@@ -87,6 +87,8 @@ pub struct NodeStatus {
     pub epoch: u64,
     /// Flushes of the log since the start.
     pub fsyncs: u64,
+    /// Terms that began since the start, over all groups; a cluster at rest adds none.
+    pub elections: u64,
     /// Every local group has a leader and is caught up with it as far as it knows.
     pub ready: bool,
 }
@@ -123,6 +125,7 @@ impl Node {
             nodes: nodes.collect(),
             groups,
             epoch: topology.epoch,
+            elections: self.inner().health.elections.load(Ordering::Relaxed),
             fsyncs: self.inner().seams.disk.flushes(),
             ready,
         }

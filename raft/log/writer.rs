@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -147,7 +147,8 @@ impl Run {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
                     let flushed = self.db.flush_wal(true).map_err(|e| e.to_string());
-                    self.note(flushed);
+                    // A failure is latched; every later callback gets it.
+                    let _ = self.note(flushed);
                 }
             }
         }

@@ -202,8 +202,9 @@ fn inline(buffer: &mut BytesMut) -> Result<Inline, ProtocolError> {
     Ok(if parts.is_empty() { Inline::Empty } else { Inline::Command(Argv::from_parts(&parts)) })
 }
 
-/// Splits a line at blanks, with the quotes and escapes of Redis's command line.
-pub(crate) fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// Splits a line at blanks, with the quotes and escapes of Redis's command line and configuration files;
+/// nothing when a quote is not closed.
+pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut parts = Vec::new();
     let mut at = 0;
     loop {

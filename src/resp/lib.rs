@@ -14,6 +14,6 @@ mod encode;
 mod reply;
 
 pub use argv::{Argv, ArgvError};
-pub use decode::{Decoder, Limits, ProtocolError};
+pub use decode::{Decoder, Limits, ProtocolError, split_quoted};
 pub use encode::{Protocol, encode};
 pub use reply::{Reply, ReplyDecoder};

@@ -68,7 +68,8 @@ async fn one_node_keeps_its_keys_over_a_restart() {
         assert_eq!(run(&session, &node, &["INCR", "n"]).await, Reply::Int(round + 1));
         assert_eq!(run(&session, &node, &["GET", "n"]).await, Reply::bulk((round + 1).to_string()));
         if round == 1 {
-            node.save().await.expect("a snapshot");
+            let files = node.save().await.expect("snapshots");
+            assert_eq!(files.len(), 2, "one file for each data group");
         }
         node.shutdown().await;
         drop(session);

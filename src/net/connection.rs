@@ -1,0 +1,285 @@
+//! The loop of one connection: read, decode, handle, write.
+//!
+//! It is written for few system calls and no allocation per command: one read takes what has arrived,
+//! the decoder slices it, the handler appends to one output buffer, one write sends it, and both
+//! buffers are used again. Nothing is spawned and nothing is woken on the way of a command that the
+//! handler answers at once.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
+};
+
+use bytes::{Buf, BufMut, BytesMut};
+use quoris_resp::{Decoder, Limits, ProtocolError};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{Batch, Handler, Link, Next, Settings, Traffic};
+
+/// Room for one read, in bytes; Redis reads as much at a time.
+const READ_BYTES: usize = 16 * 1024;
+/// The most commands that are handed over at once: bounds the work between two writes.
+const BATCH_COMMANDS_MAX: usize = 1024;
+/// A buffer above this goes back to the allocator once it is empty, in bytes.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a connection ends. Only for the log: the client sees a closed socket.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("closed by the client")]
+    Client,
+    #[error("closed from outside")]
+    Closed,
+    #[error("closed by a command")]
+    Command,
+    #[error("query buffer above its limit")]
+    QueryLimit,
+    #[error("output above its limit")]
+    OutputLimit,
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<H: Handler>(stream: TcpStream, link: Arc<Link>, settings: Arc<Settings>, traffic: Arc<Traffic>, handler: H) {
+    let mut connection = Connection {
+        stream,
+        link,
+        settings,
+        traffic,
+        decoder: Decoder::default(),
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        batch: Batch::new(),
+        ended: None,
+        failed: None,
+    };
+    let Err(end) = connection.run(handler).await;
+    match &end {
+        End::QueryLimit => connection.traffic.query_limit_closed.fetch_add(1, Relaxed),
+        End::OutputLimit => connection.traffic.output_limit_closed.fetch_add(1, Relaxed),
+        _ => 0,
+    };
+    tracing::debug!(id = connection.link.id, peer = %connection.link.peer, %end, "connection ended");
+}
+
+struct Connection {
+    stream: TcpStream,
+    link: Arc<Link>,
+    settings: Arc<Settings>,
+    traffic: Arc<Traffic>,
+    decoder: Decoder,
+    input: BytesMut,
+    output: BytesMut,
+    batch: Batch,
+    /// The client sends no more; what it sent before is still answered.
+    ended: Option<io::Error>,
+    /// Behind the commands of the batch came bytes that are none.
+    failed: Option<ProtocolError>,
+}
+
+/// What woke a connection that waits for its client.
+enum Woken {
+    Read(io::Result<usize>),
+    Written(io::Result<usize>),
+    Signal,
+}
+
+impl Connection {
+    async fn run<H: Handler>(&mut self, mut handler: H) -> Result<Infallible, End> {
+        loop {
+            self.read().await?;
+            // A full batch leaves commands in the buffer: go on before reading.
+            while self.decode(&handler.limits()).await? {
+                self.handle(&mut handler).await?;
+            }
+            self.settle();
+        }
+    }
+
+    /// Waits for bytes from the client; serves signals meanwhile.
+    async fn read(&mut self) -> Result<(), End> {
+        let buffered = self.input.len();
+        loop {
+            if self.input.len() > buffered {
+                return Ok(());
+            }
+            match self.ended.take() {
+                Some(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(End::Client),
+                Some(e) => return Err(e.into()),
+                None => {}
+            }
+            self.reserve();
+            let (stream, input, link) = (&mut self.stream, &mut self.input, &self.link);
+            let woken = poll_fn(|cx| {
+                if link.is_signalled() {
+                    return Poll::Ready(Woken::Signal);
+                }
+                if let Poll::Ready(result) = pin!(stream.read_buf(input)).poll(cx) {
+                    return Poll::Ready(Woken::Read(result));
+                }
+                link.register(cx);
+                if link.is_signalled() { Poll::Ready(Woken::Signal) } else { Poll::Pending }
+            })
+            .await;
+            match woken {
+                Woken::Read(result) => self.received(result)?,
+                Woken::Written(_) | Woken::Signal => self.signalled().await?,
+            }
+        }
+    }
+
+    /// A large argument gets its room by doubling: nothing is allocated for an announcement alone.
+    fn reserve(&mut self) {
+        let missing = self.decoder.missing(self.input.len()).min(self.input.len());
+        self.input.reserve(missing.max(READ_BYTES));
+    }
+
+    fn received(&mut self, result: io::Result<usize>) -> Result<(), End> {
+        let bytes = match result {
+            Ok(bytes) if bytes > 0 => bytes,
+            end => {
+                self.ended = Some(end.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+                return Ok(());
+            }
+        };
+        self.link.touch();
+        self.link.bytes_in.fetch_add(bytes as u64, Relaxed);
+        self.traffic.bytes_in.fetch_add(bytes as u64, Relaxed);
+        self.traffic.reads.fetch_add(1, Relaxed);
+        self.link.query_bytes.store(self.input.len(), Relaxed);
+        self.link.query_free.store(self.input.capacity() - self.input.len(), Relaxed);
+        let too_long = self.input.len() as u64 > self.settings.query_bytes_max.load(Relaxed);
+        if too_long { Err(End::QueryLimit) } else { Ok(()) }
+    }
+
+    async fn signalled(&mut self) -> Result<(), End> {
+        if self.link.is_closing() {
+            return Err(End::Closed);
+        }
+        if self.link.take_shrink() && self.input.is_empty() {
+            (self.input, self.output) = (BytesMut::new(), BytesMut::new());
+            self.batch.shrink_to_fit();
+        }
+        self.link.take_messages(&mut self.output);
+        self.flush().await
+    }
+
+    /// Takes complete commands from the buffer; false when there is none.
+    async fn decode(&mut self, limits: &Limits) -> Result<bool, End> {
+        if let Some(error) = self.failed.take() {
+            self.output.put_slice(format!("-ERR {error}\r\n").as_bytes());
+            self.flush().await?;
+            return Err(error.into());
+        }
+        // Before authentication every command may change what the next one may be.
+        let most = if limits.authenticated { BATCH_COMMANDS_MAX } else { 1 };
+        while self.batch.len() < most {
+            match self.decoder.decode(&mut self.input, limits) {
+                Ok(Some(argv)) => self.batch.push_back(argv),
+                Ok(None) => break,
+                Err(error) => {
+                    // The commands in front of the mistake are answered first.
+                    self.failed = Some(error);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(!self.batch.is_empty())
+    }
+
+    /// Runs the batch to its end, writing whenever the handler asks for it.
+    async fn handle<H: Handler>(&mut self, handler: &mut H) -> Result<(), End> {
+        loop {
+            let next = {
+                let (batch, output, link) = (&mut self.batch, &mut self.output, &self.link);
+                let mut work = pin!(handler.run(batch, output));
+                poll_fn(|cx| {
+                    if let Poll::Ready(next) = work.as_mut().poll(cx) {
+                        return Poll::Ready(Ok(next));
+                    }
+                    link.register(cx);
+                    if link.is_closing() { Poll::Ready(Err(End::Closed)) } else { Poll::Pending }
+                })
+                .await?
+            };
+            self.link.take_messages(&mut self.output);
+            if self.link.passes(self.output.len(), &self.settings) {
+                return Err(End::OutputLimit);
+            }
+            self.flush().await?;
+            match next {
+                Next::Flush => {}
+                Next::Read => return Ok(()),
+                Next::Close => {
+                    self.stream.shutdown().await?;
+                    return Err(End::Command);
+                }
+            }
+        }
+    }
+
+    /// Writes all output. While the client does not take it, what it sends is read into the buffer:
+    /// a client that sends a long pipeline before it reads anything must not wait for us for ever.
+    async fn flush(&mut self) -> Result<(), End> {
+        while !self.output.is_empty() {
+            match self.write_or_read().await {
+                Woken::Signal => return Err(End::Closed),
+                Woken::Read(result) => self.received(result)?,
+                Woken::Written(Err(e)) => return Err(e.into()),
+                Woken::Written(Ok(0)) => return Err(End::Client),
+                Woken::Written(Ok(n)) => {
+                    self.link.bytes_out.fetch_add(n as u64, Relaxed);
+                    self.traffic.bytes_out.fetch_add(n as u64, Relaxed);
+                    self.traffic.writes.fetch_add(1, Relaxed);
+                    // All at once is the rule; clearing keeps the room, advancing would shorten it.
+                    if n == self.output.len() { self.output.clear() } else { self.output.advance(n) }
+                }
+            }
+        }
+        self.link.output_bytes.store(0, Relaxed);
+        if self.output.capacity() > KEPT_BYTES_MAX {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    async fn write_or_read(&mut self) -> Woken {
+        let (stream, input, output, link, ended) = (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = pin!(stream.write(output)).poll(cx) {
+                return Poll::Ready(Woken::Written(result));
+            }
+            link.output_bytes.store(output.len(), Relaxed);
+            link.register(cx);
+            if link.is_closing() {
+                return Poll::Ready(Woken::Signal);
+            }
+            if ended.is_some() {
+                return Poll::Pending;
+            }
+            input.reserve(READ_BYTES);
+            pin!(stream.read_buf(input)).poll(cx).map(Woken::Read)
+        })
+        .await
+    }
+
+    /// Gives large buffers back; what is left of a next command moves to a small one.
+    fn settle(&mut self) {
+        self.link.query_bytes.store(self.input.len(), Relaxed);
+        if self.input.capacity() > KEPT_BYTES_MAX && self.input.len() < READ_BYTES {
+            let mut small = BytesMut::with_capacity(READ_BYTES.max(self.input.len()));
+            small.extend_from_slice(&self.input);
+            self.input = small;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `quoris server`: one node in the foreground.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use quoris_server::{
+    Running,
+    config::{
+        Config,
+        file::{Directive, parse_arguments},
+    },
+    log, version,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    filter::{LevelFilter, filter_fn},
+    prelude::*,
+};
+
+/// Descriptors that are needed beside those of clients: data files, peers, listeners.
+const SPARE_FILES: u64 = 512;
+
+/// Runs a node until it is told to stop.
+pub(super) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    if matches!(arguments.first().map(String::as_str), Some("-h" | "--help")) {
+        println!("usage: quoris server [FILE | --config FILE] [--name value …]\n\n{}", super::SERVER_HELP);
+        return Ok(());
+    }
+    let (file, directives) = split_arguments(arguments)?;
+    let config = Config::load(file.as_deref(), &directives)?;
+    log::set_level(&config.text("loglevel"));
+    init_log(&config.text("logfile"))?;
+    abort_on_panic();
+    let clients: u64 = config.count("maxclients");
+    raise_file_limit(clients)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-client").build()?;
+    let result = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
+/// The file, if there is one, and the settings behind it.
+fn split_arguments(arguments: &[String]) -> anyhow::Result<(Option<PathBuf>, Vec<Directive>)> {
+    let (mut file, mut rest) = (None, arguments);
+    if let [first, more @ ..] = rest
+        && !first.starts_with("--")
+    {
+        (file, rest) = (Some(PathBuf::from(first)), more);
+    }
+    let mut directives = parse_arguments(rest).map_err(anyhow::Error::msg)?;
+    if let Some(at) = directives.iter().position(|directive| directive.name == "config") {
+        let directive = directives.remove(at);
+        match (directive.words.as_slice(), &file) {
+            ([path], None) => file = Some(PathBuf::from(path)),
+            ([_], Some(_)) => bail!("two configuration files"),
+            _ => bail!("--config needs one file"),
+        }
+    }
+    Ok((file, directives))
+}
+
+fn init_log(file: &str) -> anyhow::Result<()> {
+    // Settings decide how much of our own is logged; other crates only warn.
+    let filter = filter_fn(|metadata| {
+        let own = metadata.target().starts_with("quoris");
+        if own { log::is_enabled(metadata.level()) } else { *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level()) }
+    })
+    .with_max_level_hint(LevelFilter::DEBUG);
+    let layer = tracing_subscriber::fmt::layer().with_target(false);
+    let registry = tracing_subscriber::registry();
+    if file.is_empty() {
+        return registry.with(layer.with_filter(filter)).try_init().context("the log is set up already");
+    }
+    let out = std::fs::OpenOptions::new().create(true).append(true).open(file).with_context(|| format!("logfile {file}"))?;
+    registry.with(layer.with_ansi(false).with_writer(std::sync::Mutex::new(out)).with_filter(filter)).try_init().context("the log is set up already")
+}
+
+/// A panic anywhere is a defect after which nothing can be promised: the process ends, others take over.
+fn abort_on_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hook(info);
+        tracing::error!("panic: {info}");
+        std::process::abort();
+    }));
+}
+
+/// Each client takes a descriptor.
+fn raise_file_limit(clients: u64) -> anyhow::Result<()> {
+    let wanted = clients + SPARE_FILES;
+    let got = rlimit::increase_nofile_limit(wanted).context("the limit on open files")?;
+    if got < wanted {
+        tracing::warn!(wanted, got, "fewer files may be open than maxclients asks for; raise the limit with ulimit -n");
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Starting may wait for peers, and must be interruptible.
+    let running = tokio::select! {
+        running = quoris_server::start(config) => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    banner(&running);
+    let end = tokio::select! {
+        end = running.wait() => end,
+        _ = terminate.recv() => Ok(tracing::info!("SIGTERM: stopping")),
+        _ = interrupt.recv() => Ok(tracing::info!("SIGINT: stopping")),
+    };
+    match end {
+        Ok(()) => {
+            // A second signal ends the wait.
+            tokio::select! {
+                () = running.stop() => tracing::info!("stopped"),
+                _ = terminate.recv() => tracing::warn!("stopped at once"),
+                _ = interrupt.recv() => tracing::warn!("stopped at once"),
+            }
+            Ok(())
+        }
+        Err(why) => bail!("this node cannot go on: {why}"),
+    }
+}
+
+fn banner(running: &Running) {
+    let (config, status) = (&running.server.config, running.server.node.status());
+    let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+    let dir = std::path::absolute(Path::new(&config.text("dir"))).unwrap_or_default();
+    tracing::info!("Quoris {} (speaks Redis {}), process {}", version::QUORIS, version::REDIS, std::process::id());
+    tracing::info!("cluster {} ({}), node {} of {}, {} data groups", status.cluster_name, status.cluster_id, status.node.0, status.nodes.len(), status.groups.len());
+    tracing::info!("data in {}, appendfsync {}", dir.display(), config.text("appendfsync"));
+    if !config.ignored().is_empty() {
+        tracing::info!("settings without effect here: {}", config.ignored().join(", "));
+    }
+    let admin = config.text("admin-port");
+    if admin != "0" {
+        tracing::info!("admin HTTP on 127.0.0.1:{admin}");
+    }
+    tracing::info!("ready for clients on {}", addresses.join(" "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(words: &[&str]) -> anyhow::Result<(Option<PathBuf>, Vec<Directive>)> {
+        split_arguments(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_file_comes_first_or_as_config() {
+        let (file, settings) = split(&["a.conf", "--port", "1"]).expect("valid");
+        assert_eq!((file, settings.len()), (Some("a.conf".into()), 1));
+        let (file, settings) = split(&["--port", "1", "--config", "b.toml"]).expect("valid");
+        assert_eq!((file, settings.len()), (Some("b.toml".into()), 1));
+        assert!(split(&["a", "--config", "b"]).is_err());
+        assert!(split(&["a", "b"]).is_err());
+    }
+}

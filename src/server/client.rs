@@ -1,0 +1,192 @@
+//! One connection's state: who it is, what it selected, what it queued.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use bytes::BytesMut;
+use quoris_engine::entry::Watch;
+use quoris_net::{Batch, Handler, Link, Next};
+use quoris_raft::{Position, Session};
+use quoris_resp::{Limits, Protocol, Reply};
+
+use crate::{
+    clients::{ClientInfo, flag},
+    gather::{self, Gather},
+    multi::Queue,
+    server::Server,
+    stats::Tally,
+};
+
+/// What CLIENT REPLY asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replies {
+    On,
+    Off,
+    /// Not for the next command.
+    SkipNext,
+}
+
+/// The server's side of a connection.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) server: Arc<Server>,
+    pub(crate) info: Arc<ClientInfo>,
+    pub(crate) session: Session,
+    pub(crate) protocol: Protocol,
+    pub(crate) database: u32,
+    pub(crate) authenticated: bool,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) watches: Vec<Watch>,
+    pub(crate) replies: Replies,
+    /// Whether the command that runs now is answered with nothing.
+    pub(crate) silent: bool,
+    /// The connection ends behind the reply of the command that runs now.
+    pub(crate) closing: bool,
+    /// Where its last write of each group stands; for WAIT.
+    pub(crate) positions: Vec<Position>,
+    pub(crate) gather: Gather,
+    pub(crate) tally: Tally,
+}
+
+impl Client {
+    pub(crate) fn new(server: Arc<Server>, link: Arc<Link>) -> Client {
+        let info = Arc::new(ClientInfo::new(link));
+        let authenticated = server.users.is_open();
+        info.names.lock().authenticated = authenticated;
+        server.clients.add(info.clone());
+        Client {
+            session: server.node.session(),
+            server,
+            info,
+            protocol: Protocol::Resp2,
+            database: 0,
+            authenticated,
+            queue: None,
+            watches: Vec::new(),
+            replies: Replies::On,
+            silent: false,
+            closing: false,
+            positions: Vec::new(),
+            gather: Gather::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Whether a command cannot simply run.
+    pub(crate) fn is_special(&self) -> bool {
+        !self.authenticated || self.queue.is_some() || self.replies != Replies::On
+    }
+
+    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.info.names.lock().authenticated = authenticated;
+    }
+
+    pub(crate) fn set_database(&mut self, database: u32) {
+        self.database = database;
+        self.info.database.store(database, Relaxed);
+    }
+
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.info.set_protocol(protocol);
+    }
+
+    /// Leaves MULTI and forgets the watched keys.
+    pub(crate) fn end_transaction(&mut self) {
+        self.queue = None;
+        self.watches.clear();
+        self.show_transaction();
+        self.info.set(flag::DIRTY, false);
+    }
+
+    pub(crate) fn show_transaction(&self) {
+        let (queued, bytes) = self.queue.as_ref().map_or((-1, 0), |queue| (queue.commands.len() as i32, queue.bytes));
+        self.info.multi.store(queued, Relaxed);
+        self.info.multi_bytes.store(bytes, Relaxed);
+        self.info.watches.store(self.watches.len() as u32, Relaxed);
+    }
+
+    /// Counts a reply's error and appends the reply, or puts it behind those that wait.
+    pub(crate) fn emit(&mut self, reply: Reply, id: u16, output: &mut BytesMut) {
+        self.count_error(&reply);
+        let silent = std::mem::take(&mut self.silent);
+        if self.gather.is_empty() {
+            gather::put(&reply, silent, self.protocol, output);
+        } else if !silent {
+            self.gather.push_reply(reply, id);
+        }
+    }
+
+    pub(crate) fn count_error(&self, reply: &Reply) {
+        if let Reply::Error(text) = reply {
+            self.server.stats.error(text);
+        }
+    }
+
+    /// Sends what is gathered and answers in order.
+    pub(crate) async fn send_gathered(&mut self, output: &mut BytesMut) {
+        if self.gather.is_empty() {
+            return;
+        }
+        let started = std::time::Instant::now();
+        let server = self.server.clone();
+        let forward = !server.tunables.redirects.load(Relaxed);
+        let mut answers = self.gather.send(&self.session, forward).await;
+        let took = started.elapsed();
+        let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
+        for slot in std::mem::take(&mut answers.slots) {
+            let lanes = &mut answers.lanes;
+            let reply = match slot.what {
+                gather::Waits::Nothing(reply) => {
+                    gather::put(&reply, slot.silent, self.protocol, output);
+                    continue;
+                }
+                gather::Waits::One(lane) => lanes[lane as usize].next(slot.slot, &server.node),
+                gather::Waits::Many(join, parts) => {
+                    let replies = parts.into_iter().map(|lane| lanes[lane as usize].next(slot.slot, &server.node));
+                    join.join(replies.collect())
+                }
+            };
+            self.count_error(&reply);
+            self.tally.add(&server.stats, slot.id, share, reply.is_error());
+            gather::put(&reply, slot.silent, self.protocol, output);
+        }
+        for lane in &answers.lanes {
+            if let gather::Answered::Done { executed: Some(position), .. } = lane {
+                self.remember(*position);
+            }
+        }
+        self.gather.recycle(answers);
+    }
+
+    fn remember(&mut self, position: Position) {
+        match self.positions.iter_mut().find(|known| known.group == position.group) {
+            Some(known) => *known = position,
+            None => self.positions.push(position),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.server.clients.remove(self.info.link.id);
+        if self.info.has(flag::MONITOR) {
+            self.server.monitors.remove(self.info.link.id);
+            self.server.refresh_watched();
+        }
+        self.tally.flush(&self.server.stats);
+    }
+}
+
+impl Handler for Client {
+    fn limits(&self) -> Limits {
+        let bulk_bytes_max = self.server.settings.bulk_bytes_max.load(Relaxed);
+        Limits { bulk_bytes_max, authenticated: self.authenticated, ..Limits::default() }
+    }
+
+    async fn run(&mut self, batch: &mut Batch, output: &mut BytesMut) -> Next {
+        let next = self.dispatch(batch, output).await;
+        self.tally.flush(&self.server.stats);
+        next
+    }
+}

@@ -1,0 +1,132 @@
+//! The commands that the server runs itself, by name.
+//!
+//! Their rows stand in the engine's table like all others; here is what they do.
+
+mod acl;
+mod admin;
+mod client;
+mod cluster;
+mod config;
+mod connection;
+mod debug;
+mod info;
+mod introspection;
+pub(crate) mod memory;
+mod replication;
+
+use bytes::BytesMut;
+use quoris_engine::command::{self, Found};
+use quoris_resp::{Argv, Reply};
+
+use crate::{client::Client, latency, slowlog};
+
+pub(crate) use info::Snapshot;
+
+/// What a command of the server answers.
+#[derive(Debug)]
+pub(crate) enum Served {
+    /// This.
+    Reply(Reply),
+    /// Nothing: it has written itself, or the connection ends without a word.
+    Nothing,
+}
+
+impl Served {
+    /// An error from its whole text.
+    pub fn error(text: impl Into<String>) -> Served {
+        Served::Reply(Reply::error(text))
+    }
+
+    /// A row without an implementation here: as good as an unknown subcommand.
+    pub fn unknown(argv: &Argv) -> Served {
+        let container = String::from_utf8_lossy(&argv[0]).to_ascii_uppercase();
+        let sub = String::from_utf8_lossy(argv.get(1).unwrap_or_default());
+        Served::error(format!("ERR unknown subcommand '{sub}'. Try {container} HELP."))
+    }
+}
+
+impl From<Reply> for Served {
+    fn from(reply: Reply) -> Served {
+        Served::Reply(reply)
+    }
+}
+
+/// An argument as text; what is not UTF-8 cannot name an option.
+pub(crate) fn word(argv: &Argv, at: usize) -> String {
+    argv.get(at).map_or_else(String::new, |text| String::from_utf8_lossy(text).to_ascii_lowercase())
+}
+
+/// An argument as an integer, or Redis's error.
+pub(crate) fn integer(argv: &Argv, at: usize) -> Result<i64, Reply> {
+    argv.get(at).and_then(quoris_engine::number::integer).ok_or_else(|| quoris_engine::Error::NotAnInteger.into())
+}
+
+/// Commands that touch nothing but the connection: they may run while others of the batch wait.
+pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<Reply> {
+    if found.container.is_some() {
+        return None;
+    }
+    Some(match found.command.name {
+        "ping" => connection::ping(argv),
+        "echo" => Reply::Bulk(argv.slice(1).unwrap_or_default()),
+        "select" => connection::select(client, argv),
+        "multi" => client.multi(),
+        "discard" => client.discard(),
+        "unwatch" => {
+            client.watches.clear();
+            client.show_transaction();
+            Reply::Ok
+        }
+        _ => return None,
+    })
+}
+
+/// Runs any command of the server.
+pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output: &mut BytesMut) -> Served {
+    if let Some(reply) = light(client, &found, argv) {
+        return Served::Reply(reply);
+    }
+    let name = found.command.name;
+    if let Some(container) = found.container {
+        if name == "help" {
+            return Served::Reply(command::introspect::help(container));
+        }
+        return match container.name {
+            "client" => client::run(client, name, argv),
+            "config" => config::run(client, name, argv),
+            "command" => introspection::command(argv),
+            "slowlog" => slowlog::run(client, name, argv),
+            "latency" => latency::run(client, name, argv),
+            "memory" => memory::run(client, name, argv),
+            "cluster" => cluster::run(client, name, argv),
+            "acl" => acl::run(client, name, argv),
+            "module" => Served::Reply(Reply::Array(Vec::new())),
+            _ => Served::unknown(argv),
+        };
+    }
+    match name {
+        "exec" => Box::pin(client.exec_mixed(output)).await,
+        "watch" => client.watch(found, argv).await,
+        "hello" => connection::hello(client, argv),
+        "auth" => connection::auth(client, argv),
+        "quit" => connection::quit(client),
+        "reset" => connection::reset(client),
+        "readonly" | "readwrite" | "asking" => cluster::mode(client, name),
+        "info" => info::run(client, argv),
+        "command" => introspection::command(argv),
+        "time" => admin::time(client),
+        "lolwut" => introspection::lolwut(),
+        "monitor" => admin::monitor(client),
+        "save" => admin::save(client).await,
+        "bgsave" => admin::background_save(client, argv),
+        "lastsave" => admin::last_save(client),
+        "bgrewriteaof" => Served::Reply(Reply::status("Background append only file rewriting started")),
+        "shutdown" => admin::shutdown(client, argv).await,
+        "debug" => debug::run(client, argv).await,
+        "role" => replication::role(client),
+        "wait" => replication::wait(client, argv).await,
+        "waitaof" => replication::wait_aof(client, argv).await,
+        "replicaof" | "slaveof" | "failover" | "sync" | "psync" => replication::refused(name),
+        _ => Served::error(format!("ERR '{name}' is not served yet")),
+    }
+}

@@ -1,0 +1,121 @@
+//! DEBUG, as far as tests need it, and only where `enable-debug-command` allows it.
+
+use std::time::Duration;
+
+use quoris_engine::number;
+use quoris_resp::{Argv, Reply};
+
+use super::{Served, word};
+use crate::{client::Client, server::Server};
+
+/// A nap of DEBUG SLEEP is at most this long, in seconds.
+const SLEEP_SECONDS_MAX: f64 = 3600.0;
+
+fn is_allowed(client: &Client) -> bool {
+    match client.server.config.text("enable-debug-command").as_str() {
+        "yes" => true,
+        "local" => client.info.link.peer.ip().to_canonical().is_loopback(),
+        _ => false,
+    }
+}
+
+pub(super) async fn run(client: &Client, argv: &Argv) -> Served {
+    if !is_allowed(client) {
+        return Served::error(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        );
+    }
+    let server = &client.server;
+    match (word(argv, 1).as_str(), argv.len()) {
+        ("sleep", 3) => sleep(argv).await,
+        ("log", 3) => {
+            tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(&argv[2]));
+            Reply::Ok.into()
+        }
+        ("object", 3) => object(client, &argv[2]),
+        ("digest", 2) => Reply::Status(format!("{:040x}", digest(server)).into()).into(),
+        ("digest-value", _) => digest_values(client, argv),
+        ("stringmatch-len", 4) => {
+            // The pattern of this many stars must not take for ever; the answer is what counts.
+            let stars = number::integer(&argv[2]).and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(1 << 20);
+            let pattern = "*".repeat(stars) + "b";
+            Reply::Int(i64::from(quoris_engine::glob::matches(pattern.as_bytes(), &argv[3]))).into()
+        }
+        ("change-repl-id" | "jmap" | "flushall" | "set-disable-deny-scripts" | "pause-cron" | "replybuffer", _) => Reply::Ok.into(),
+        ("set-active-expire" | "quicklist-packed-threshold" | "listpack" | "dict-resizing" | "replicate", _) => Reply::Ok.into(),
+        ("reload" | "loadaof", _) => reload(server).await,
+        ("protocol", 3) => protocol(&word(argv, 2)),
+        ("error", 3) => Served::error(String::from_utf8_lossy(&argv[2]).into_owned()),
+        ("populate", 3..=5) => Served::error("ERR DEBUG POPULATE is not served: use redis-benchmark"),
+        _ => Served::error(format!("ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.", word(argv, 1))),
+    }
+}
+
+/// Redis's whole process sleeps; here only this connection does, as nothing waits for it.
+async fn sleep(argv: &Argv) -> Served {
+    let seconds = std::str::from_utf8(&argv[2]).ok().and_then(|text| text.parse::<f64>().ok()).filter(|s| s.is_finite() && *s >= 0.0);
+    tokio::time::sleep(Duration::from_secs_f64(seconds.unwrap_or(0.0).min(SLEEP_SECONDS_MAX))).await;
+    Reply::Ok.into()
+}
+
+/// A restart would bring the same state back; what can be checked here is that it can be written.
+async fn reload(server: &Server) -> Served {
+    if server.saves.claim() {
+        return match server.save_claimed().await {
+            Ok(()) => Reply::Ok.into(),
+            Err(error) => Served::error(format!("ERR Error trying to load the RDB dump: {error}")),
+        };
+    }
+    Served::error("ERR a save is in progress")
+}
+
+fn object(client: &Client, key: &[u8]) -> Served {
+    let server = &client.server;
+    let group = server.node.group_of(quoris_engine::slot(key));
+    let engine = group.and_then(|group| server.node.try_read(group));
+    let Some(engine) = engine else { return Served::error("ERR the key's group is led by another node") };
+    let keyspace = engine.keyspace();
+    let Some(entry) = keyspace.entry(client.database, key) else { return Served::Reply(quoris_engine::Error::NoSuchKey.into()) };
+    let bytes = keyspace.memory_of(client.database, key).unwrap_or(0);
+    let encoding = entry.value.encoding();
+    let text = format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0");
+    Reply::Status(text.into()).into()
+}
+
+/// The digests of the groups that live here, together.
+fn digest(server: &Server) -> u64 {
+    let digests = server.node.groups().into_iter().filter_map(|group| server.node.digest(group));
+    digests.fold(0, |all, (_, digest)| all ^ digest)
+}
+
+fn digest_values(client: &Client, argv: &Argv) -> Served {
+    use sha2::{Digest, Sha256};
+    let server = &client.server;
+    let digests = argv.iter().skip(2).map(|key| {
+        let group = server.node.group_of(quoris_engine::slot(key));
+        let engine = group.and_then(|group| server.node.try_read(group));
+        let shown = engine.and_then(|engine| engine.keyspace().value(client.database, key).map(|value| format!("{value:?}")));
+        let digits = shown.map_or_else(|| "0".repeat(40), |text| Sha256::digest(text.as_bytes()).iter().take(20).map(|b| format!("{b:02x}")).collect());
+        Reply::bulk(digits)
+    });
+    Reply::Array(digests.collect()).into()
+}
+
+/// DEBUG PROTOCOL: one reply of each kind, for tests of clients.
+fn protocol(kind: &str) -> Served {
+    let ints = || (0..3).map(Reply::Int).collect::<Vec<_>>();
+    Served::Reply(match kind {
+        "string" => Reply::bulk("Hello World"),
+        "integer" => Reply::Int(12345),
+        "double" => Reply::Double(3.25),
+        "null" => Reply::Null,
+        "array" => Reply::Array(ints()),
+        "set" => Reply::Set(ints()),
+        "map" => Reply::Map((0..3).map(|n| (Reply::Int(n), Reply::Bool(n == 1))).collect()),
+        "bignum" => Reply::BigNumber("1234567999999999999999999999999999999".into()),
+        "true" => Reply::Bool(true),
+        "false" => Reply::Bool(false),
+        "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),
+        _ => return Served::error("ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false"),
+    })
+}

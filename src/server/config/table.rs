@@ -1,0 +1,200 @@
+//! Every setting: the one table.
+//!
+//! The sample file, CONFIG GET and SET, the command line and both file formats derive from it. Names
+//! are Redis's wherever Redis has the setting. Settings that Redis has and that mean nothing here are in
+//! `remembered.rs`: they are accepted, kept and read back.
+
+use super::kind::Kind;
+pub use super::remembered::REMEMBERED;
+
+/// When a setting takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// At once.
+    Live,
+    /// When the program starts; it cannot be changed afterwards.
+    Start,
+    /// Never: it is only kept.
+    None,
+}
+
+/// Whose a setting is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each node has its own.
+    Node,
+    /// Part of the group's state: the file only seeds it when the cluster is created.
+    Replicated,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names that Redis has or had for it.
+    pub aliases: &'static [&'static str],
+    /// What it may be.
+    pub kind: Kind,
+    /// What it is when nobody says anything.
+    pub default: &'static str,
+    /// When it takes effect.
+    pub effect: Effect,
+    /// Whose it is.
+    pub scope: Scope,
+    /// What is counted; empty where nothing is.
+    pub unit: &'static str,
+    /// The version that brought it.
+    pub since: &'static str,
+    /// What it does, in one or two sentences.
+    pub meaning: &'static str,
+}
+
+const fn live(name: &'static str, kind: Kind, default: &'static str, unit: &'static str, meaning: &'static str) -> Key {
+    Key { name, aliases: &[], kind, default, effect: Effect::Live, scope: Scope::Node, unit, since: "0.1.0", meaning }
+}
+
+const fn start(name: &'static str, kind: Kind, default: &'static str, unit: &'static str, meaning: &'static str) -> Key {
+    Key { effect: Effect::Start, ..live(name, kind, default, unit, meaning) }
+}
+
+const fn replicated(name: &'static str, kind: Kind, default: &'static str, unit: &'static str, meaning: &'static str) -> Key {
+    Key { scope: Scope::Replicated, ..live(name, kind, default, unit, meaning) }
+}
+
+const fn also(key: Key, aliases: &'static [&'static str]) -> Key {
+    Key { aliases, ..key }
+}
+
+const PORT: Kind = Kind::Number { min: 0, max: 65535 };
+const COUNT: Kind = Kind::Number { min: 0, max: i32::MAX as i64 };
+const LONG: Kind = Kind::Number { min: 0, max: i64::MAX };
+const ANY: Kind = Kind::Number { min: i32::MIN as i64, max: i32::MAX as i64 };
+const MEMORY: Kind = Kind::Bytes { min: 0, max: i64::MAX };
+const LOCAL_YES_NO: Kind = Kind::Choice(&["no", "yes", "local"]);
+
+/// Settings that do something here.
+pub const KEYS: &[Key] = &[
+    // Where clients come in.
+    start("bind", Kind::Words, "127.0.0.1 -::1", "addresses", "Addresses to listen on. A leading - marks one that may be missing; * means every address."),
+    start("port", PORT, "6379", "port", "Where clients connect. 0 listens for no client."),
+    start("tcp-backlog", COUNT, "511", "connections", "Connections that may wait to be accepted; the kernel's somaxconn bounds it as well."),
+    live("tcp-keepalive", COUNT, "300", "seconds", "Idle time after which a connection is probed; 0 never probes."),
+    live("timeout", COUNT, "0", "seconds", "Idle time after which a client is disconnected; 0 never disconnects."),
+    live("maxclients", Kind::Number { min: 1, max: u32::MAX as i64 }, "10000", "connections", "The most clients at a time. At start the limit on open files is raised to fit."),
+    live("protected-mode", Kind::Flag, "yes", "", "Refuses clients from other machines while no password is set."),
+    live("requirepass", Kind::Text, "", "", "The default user's password; empty lets everybody in."),
+    live("proto-max-bulk-len", Kind::Bytes { min: 1024 * 1024, max: i64::MAX }, "536870912", "bytes", "The longest argument that a client may send."),
+    live("client-query-buffer-limit", Kind::Bytes { min: 1024 * 1024, max: i64::MAX }, "1073741824", "bytes", "The most that may wait unprocessed for one client."),
+    live("client-output-buffer-limit", Kind::OutputLimits, "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", "bytes, bytes, seconds",
+        "How much may wait to be read by a client of a class before it is disconnected: at once, and for some seconds."),
+    // Who this node is.
+    start("dir", Kind::Text, ".", "path", "The data folder. It belongs to one node of one cluster, and refuses to be another's."),
+    start("cluster-name", Kind::Text, "quoris", "", "The cluster's name. Nodes of different names never join."),
+    start("client-address", Kind::Text, "", "host:port", "The address that other nodes and clients are told; by default the first of bind, with port."),
+    start("peer-address", Kind::Text, "", "host:port", "Where the other nodes reach this one; by default the client address with 10000 added to its port."),
+    start("peers", Kind::Words, "", "host:port …", "Every node's peer address, this one's included. Empty is a cluster of one node."),
+    start("groups", Kind::Number { min: 1, max: 1024 }, "1", "groups", "Raft groups that share the slots, decided when the cluster is created. One keeps every command atomic over any keys."),
+    start("replication-factor", Kind::Number { min: 1, max: 9 }, "3", "nodes", "Copies of each group; no more than there are nodes."),
+    start("databases", Kind::Number { min: 1, max: 16384 }, "16", "databases", "Numbered databases for SELECT, decided when the cluster is created."),
+    live("cluster-redirects", Kind::Flag, "no", "", "Answers MOVED, as Redis Cluster does, instead of forwarding a command to the node that leads its group."),
+    // The log.
+    start("appendfsync", Kind::Choice(&["always", "everysec", "no"]), "always", "",
+        "When the log is made durable. always: before a write is acknowledged. everysec: a power failure of a majority loses up to a second. no: whenever the system writes."),
+    start("heartbeat-ms", Kind::Number { min: 10, max: 60_000 }, "100", "milliseconds", "How often a leader tells its followers that it is there."),
+    start("election-ms-min", Kind::Number { min: 50, max: 600_000 }, "400", "milliseconds", "The shortest silence after which a follower wants to lead."),
+    start("election-ms-max", Kind::Number { min: 50, max: 600_000 }, "600", "milliseconds", "The longest silence after which a follower wants to lead."),
+    start("entry-bytes-max", Kind::Bytes { min: 1024 * 1024, max: 1 << 30 }, "67108864", "bytes", "The largest log entry, and so the largest write."),
+    start("snapshot-log-bytes", Kind::Bytes { min: 1024 * 1024, max: i64::MAX }, "67108864", "bytes", "The log is cut by a snapshot when it is larger than this and than the data."),
+    start("dbfilename", Kind::Text, "dump.rdb", "file", "The name, within dir, of the file that SAVE and BGSAVE write."),
+    // Operation.
+    start("admin-port", PORT, "0", "port", "Where /health, /ready and /metrics are served over HTTP, on loopback only; 0 is off."),
+    live("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning", "nothing"]), "notice", "", "How much is logged."),
+    start("logfile", Kind::Text, "", "path", "Where the log goes; empty is standard output."),
+    live("slowlog-log-slower-than", Kind::Number { min: -1, max: i64::MAX }, "10000", "microseconds", "Commands that take longer are kept in the slow log; -1 keeps none."),
+    live("slowlog-max-len", LONG, "128", "entries", "The length of the slow log."),
+    live("latency-monitor-threshold", LONG, "0", "milliseconds", "Events that take longer are kept for LATENCY; 0 keeps none."),
+    live("latency-tracking", Kind::Flag, "yes", "", "Keeps a histogram of latencies per command."),
+    live("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9", "percent", "What INFO latencystats shows."),
+    live("maxmemory", MEMORY, "0", "bytes", "Writes that need memory are refused above it; 0 is no limit. The leader decides before it proposes."),
+    start("enable-debug-command", LOCAL_YES_NO, "no", "", "Who may use DEBUG: nobody, everybody, or connections from this machine."),
+    start("enable-protected-configs", LOCAL_YES_NO, "no", "", "Who may change protected settings at run time."),
+    // What apply can observe.
+    also(replicated("hash-max-listpack-entries", LONG, "512", "fields", "Hashes up to this size are packed."), &["hash-max-ziplist-entries"]),
+    also(replicated("hash-max-listpack-value", LONG, "64", "bytes", "Hashes with longer values are not packed."), &["hash-max-ziplist-value"]),
+    also(replicated("list-max-listpack-size", ANY, "-2", "", "The size of a list's nodes: elements, or -1 to -5 for 4 to 64 KiB."), &["list-max-ziplist-size"]),
+    replicated("list-compress-depth", COUNT, "0", "nodes", "List nodes at each end that stay uncompressed; 0 compresses none."),
+    replicated("set-max-intset-entries", LONG, "512", "members", "Sets of numbers up to this size are packed."),
+    replicated("set-max-listpack-entries", LONG, "128", "members", "Sets up to this size are packed."),
+    replicated("set-max-listpack-value", LONG, "64", "bytes", "Sets with longer members are not packed."),
+    also(replicated("zset-max-listpack-entries", LONG, "128", "members", "Sorted sets up to this size are packed."), &["zset-max-ziplist-entries"]),
+    also(replicated("zset-max-listpack-value", LONG, "64", "bytes", "Sorted sets with longer members are not packed."), &["zset-max-ziplist-value"]),
+    replicated("hll-sparse-max-bytes", MEMORY, "3000", "bytes", "A HyperLogLog above this size becomes dense."),
+    replicated("stream-node-max-bytes", MEMORY, "4096", "bytes", "The size of a stream's nodes."),
+    replicated("stream-node-max-entries", LONG, "100", "entries", "Entries in a stream's node."),
+    replicated("notify-keyspace-events", Kind::Events, "", "", "Classes of keyspace notifications that are published, as Redis's letters."),
+    also(replicated("busy-reply-threshold", LONG, "5000", "milliseconds", "How long a script may run before others are told that it is busy."), &["lua-time-limit"]),
+    replicated("maxmemory-policy", Kind::Choice(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]),
+        "noeviction", "", "What gives way when memory is short."),
+];
+
+/// All settings, those that do something first.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(REMEMBERED)
+}
+
+/// The position of a setting in [`all`], by its name or an alias, in any case.
+pub fn position(name: &str) -> Option<usize> {
+    all().position(|key| key.name.eq_ignore_ascii_case(name) || key.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name)))
+}
+
+/// The sample configuration file: every setting of [`KEYS`] with its meaning and default.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# Every setting of a Quoris node, with its default. Lines may be left out.\n\
+         # The same names work on the command line (--port 7000) and, for live settings, with CONFIG SET.\n\
+         # Memory values take the units k, kb, m, mb, g and gb.\n",
+    );
+    for key in KEYS {
+        let effect = match key.effect {
+            Effect::Live => "changes at once",
+            Effect::Start => "read at start",
+            Effect::None => "kept only",
+        };
+        let scope = match key.scope {
+            Scope::Node => "of this node",
+            Scope::Replicated => "of the whole cluster, this file only seeds it",
+        };
+        let unit = if key.unit.is_empty() { String::new() } else { format!("in {}; ", key.unit) };
+        text += &format!("\n# {}\n# {unit}{effect}; {scope}; since {}.\n", key.meaning, key.since);
+        text += &format!("{} = {}\n", key.name, super::file::toml_value(key, key.default));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_defaults_valid() {
+        let mut names = HashSet::new();
+        for key in all() {
+            for name in std::iter::once(&key.name).chain(key.aliases) {
+                assert!(names.insert(*name), "{name} twice");
+            }
+            assert_eq!(key.kind.normalise(key.default, "").as_deref(), Ok(key.default), "default of {}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_sample_file_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/quoris.toml");
+        if std::env::var_os("QUORIS_WRITE_SAMPLE").is_some() {
+            std::fs::write(path, sample()).expect("the sample can be written");
+        }
+        let file = std::fs::read_to_string(path).expect("the sample exists");
+        assert!(file == sample(), "config/quoris.toml differs from the table: run this test with QUORIS_WRITE_SAMPLE=1");
+    }
+}

@@ -1,0 +1,161 @@
+//! Commands of one batch that go through Raft, and the order of all replies.
+//!
+//! Operations are gathered per group and run over the groups at the same time; replies go back in the
+//! order of the commands, local answers in between included.
+//!
+//! Invariant: a lane's operations are in the order of the slots that wait for them, so replies are
+//! handed out by taking the next one of the lane.
+
+use std::vec;
+
+use bytes::BytesMut;
+use quoris_raft::{Error, Executed, GroupId, Operation, Session};
+use quoris_resp::Reply;
+use smallvec::SmallVec;
+
+use crate::split::Join;
+
+/// Commands and replies of a batch that wait for Raft.
+#[derive(Debug, Default)]
+pub(crate) struct Gather {
+    slots: Vec<Slot>,
+    lanes: SmallVec<[Lane; 1]>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Lane {
+    group: GroupId,
+    operations: Vec<Operation>,
+}
+
+/// A place in the order of replies.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub what: Waits,
+    /// The row, for counters.
+    pub id: u16,
+    /// The hash slot to name in a redirection.
+    pub slot: u16,
+    /// CLIENT REPLY OFF or SKIP.
+    pub silent: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Waits {
+    /// For nothing.
+    Nothing(Reply),
+    /// For the next reply of a lane.
+    One(u16),
+    /// For the next reply of each of these lanes.
+    Many(Join, Vec<u16>),
+}
+
+/// Operations that are gathered before they are sent; bounds the work and the memory of one batch.
+const OPERATIONS_MAX: usize = 1024;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Gather {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether it should be sent before more is added.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= OPERATIONS_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// Whether an operation waits for a group.
+    pub fn holds(&self, group: GroupId) -> bool {
+        self.lanes.iter().any(|lane| lane.group == group)
+    }
+
+    /// Adds an answer that is there already.
+    pub fn push_reply(&mut self, reply: Reply, id: u16) {
+        self.slots.push(Slot { what: Waits::Nothing(reply), id, slot: 0, silent: false });
+    }
+
+    /// Adds an operation for one group.
+    pub fn push(&mut self, group: GroupId, operation: Operation, id: u16, slot: u16, silent: bool) {
+        let lane = self.add(group, operation);
+        self.slots.push(Slot { what: Waits::One(lane), id, slot, silent });
+    }
+
+    /// Adds a command that is split over groups.
+    pub fn push_split(&mut self, join: Join, parts: Vec<(GroupId, Operation)>, id: u16, silent: bool) {
+        let lanes = parts.into_iter().map(|(group, operation)| self.add(group, operation)).collect();
+        self.slots.push(Slot { what: Waits::Many(join, lanes), id, slot: 0, silent });
+    }
+
+    fn add(&mut self, group: GroupId, operation: Operation) -> u16 {
+        self.bytes += operation.argv.frame().len();
+        let at = match self.lanes.iter().position(|lane| lane.group == group) {
+            Some(at) => at,
+            None => {
+                self.lanes.push(Lane { group, operations: Vec::new() });
+                self.lanes.len() - 1
+            }
+        };
+        self.lanes[at].operations.push(operation);
+        u16::try_from(at).expect("at most as many lanes as groups")
+    }
+
+    /// Sends every lane and waits for all of them.
+    pub async fn send(&mut self, session: &Session, forward: bool) -> Answers {
+        self.bytes = 0;
+        let slots = std::mem::take(&mut self.slots);
+        let lanes = std::mem::take(&mut self.lanes);
+        if lanes.len() == 1 {
+            let lane = lanes.into_iter().next().expect("one lane");
+            let result = session.execute(lane.group, lane.operations, forward).await;
+            return Answers { slots, lanes: SmallVec::from_buf([Answered::new(result)]) };
+        }
+        let running = lanes.into_iter().map(|lane| session.execute(lane.group, lane.operations, forward));
+        let results = futures_util::future::join_all(running).await;
+        Answers { slots, lanes: results.into_iter().map(Answered::new).collect() }
+    }
+
+    /// Takes an empty list of slots back, to use its room again.
+    pub fn recycle(&mut self, mut answers: Answers) {
+        if self.slots.capacity() == 0 && answers.slots.capacity() <= OPERATIONS_MAX {
+            answers.slots.clear();
+            self.slots = answers.slots;
+        }
+    }
+}
+
+/// What came back.
+pub(crate) struct Answers {
+    pub slots: Vec<Slot>,
+    pub lanes: SmallVec<[Answered; 1]>,
+}
+
+pub(crate) enum Answered {
+    Done { replies: vec::IntoIter<Reply>, executed: Option<quoris_raft::Position> },
+    Failed(Error),
+}
+
+impl Answered {
+    fn new(result: Result<Executed, Error>) -> Answered {
+        match result {
+            Ok(executed) => Answered::Done { replies: executed.replies.into_iter(), executed: executed.position },
+            Err(error) => Answered::Failed(error),
+        }
+    }
+
+    /// The next reply of the lane.
+    pub fn next(&mut self, slot: u16, node: &quoris_raft::Node) -> Reply {
+        match self {
+            Answered::Done { replies, .. } => replies.next().expect("one reply per operation"),
+            Answered::Failed(error) => crate::outcome::reply(error, slot, || node.status()),
+        }
+    }
+}
+
+/// Appends a reply unless it is silent.
+pub(crate) fn put(reply: &Reply, silent: bool, protocol: quoris_resp::Protocol, output: &mut BytesMut) {
+    if !silent {
+        quoris_resp::encode(reply, protocol, output);
+    }
+}

@@ -1,0 +1,35 @@
+//! Client connections of a node: from decoded commands to replies. Steps 3 to 5 and 10 of a command's way.
+//!
+//! Invariants:
+//! * Replies leave in the order of the commands, whatever ran where.
+//! * A read never overtakes a write of the same connection to the same group.
+//! * Every error says whether the write may still take effect, see [`outcome`].
+//! * No lock and no read guard lives across an await.
+
+mod chance;
+mod client;
+mod clients;
+mod commands;
+pub mod config;
+mod dispatch;
+mod gate;
+mod gather;
+mod http;
+mod latency;
+pub mod log;
+mod monitor;
+mod multi;
+mod outcome;
+mod saves;
+mod server;
+mod shutdown;
+mod slowlog;
+mod split;
+mod start;
+mod stats;
+mod users;
+pub mod version;
+
+pub use client::Client;
+pub use server::Server;
+pub use start::{Running, StartError, start};

@@ -1,0 +1,295 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! Commands are checked and queued at the connection; EXEC sends them as one operation of one group,
+//! with the versions of the watched keys, which apply compares. Commands that belong to the server
+//! (PING, INFO, SELECT …) run at the connection when the transaction has run, and their replies take
+//! their places among the others. A transaction that only reads needs no log: it runs under one guard.
+
+use bytes::BytesMut;
+use quoris_engine::{
+    Keyspace, ReadContext,
+    command::{self, Found, Handler, NO_MULTI},
+    entry::{Transaction, Watch},
+    slot,
+};
+use quoris_raft::{GroupId, Operation};
+use quoris_resp::{Argv, Reply};
+
+use crate::{client::Client, clients::flag, commands::Served, outcome, split::Route};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What MULTI has collected.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub commands: Vec<(Found, Argv)>,
+    pub bytes: usize,
+    /// A command was refused, so EXEC will be.
+    pub refused: bool,
+}
+
+/// What EXEC has to do.
+pub(crate) enum Exec {
+    /// Answer this.
+    Answer(Reply),
+    /// Everything goes to one group.
+    Plain(Box<Plain>),
+    /// Commands of the server are among them.
+    Mixed,
+}
+
+pub(crate) struct Plain {
+    pub group: GroupId,
+    pub slot: u16,
+    pub transaction: Transaction,
+    pub reads: Option<Vec<Found>>,
+    pub database: u32,
+}
+
+impl Plain {
+    /// The whole as one operation.
+    pub fn operation(&self) -> Operation {
+        let exec = command::by_name(b"exec").expect("EXEC has a row").command;
+        let argv = self.transaction.to_argv();
+        Operation { command: exec, argv, database: self.database, user: 0, transaction: true, write: true }
+    }
+
+    /// Runs a transaction that only reads, all of it on one state.
+    pub fn read(&self, keyspace: &Keyspace, context: &ReadContext) -> Option<Reply> {
+        let reads = self.reads.as_ref()?;
+        let unchanged = |watch: &Watch| keyspace.version(watch.database, &watch.key) == watch.version;
+        if !self.transaction.watches.iter().all(unchanged) {
+            return Some(Reply::NullArray);
+        }
+        let replies = reads.iter().zip(&self.transaction.commands).map(|(found, argv)| match found.command.handler {
+            Handler::Read(run) => run(keyspace, context, argv).unwrap_or_else(Reply::from),
+            Handler::Write(_) | Handler::Server | Handler::Container => unreachable!("only reads are here"),
+        });
+        Some(Reply::Array(replies.collect()))
+    }
+}
+
+impl Client {
+    pub(crate) fn multi(&mut self) -> Reply {
+        if self.queue.is_some() {
+            return Reply::error("ERR MULTI calls can not be nested");
+        }
+        self.queue = Some(Queue::default());
+        self.show_transaction();
+        Reply::Ok
+    }
+
+    pub(crate) fn discard(&mut self) -> Reply {
+        if self.queue.is_none() {
+            return Reply::error("ERR DISCARD without MULTI");
+        }
+        self.end_transaction();
+        Reply::Ok
+    }
+
+    /// Queues a command that has passed the checks of its row.
+    pub(crate) fn enqueue(&mut self, found: Found, argv: &Argv) -> Reply {
+        let bytes_max = self.server.tunables.entry_bytes_max;
+        let Some(queue) = &mut self.queue else { return Reply::error("ERR not in a transaction") };
+        if found.command.flags.has(NO_MULTI) || found.command.name == "watch" || found.command.name == "multi" {
+            return self.refuse_queued(match found.command.name {
+                "watch" => "ERR WATCH inside MULTI is not allowed",
+                "multi" => "ERR MULTI calls can not be nested",
+                _ => "ERR Command not allowed inside a transaction",
+            });
+        }
+        queue.bytes += argv.frame().len();
+        if queue.bytes as u64 > bytes_max {
+            return self.refuse_queued("ERR transaction is larger than entry-bytes-max");
+        }
+        // The queue may live long: it must not pin read buffers.
+        queue.commands.push((found, argv.detached()));
+        self.show_transaction();
+        Reply::status("QUEUED")
+    }
+
+    fn refuse_queued(&mut self, text: &'static str) -> Reply {
+        // As in Redis, nesting MULTI or WATCH is only an error; what else is refused spoils the transaction.
+        if !text.contains("MULTI") {
+            self.spoil();
+        }
+        Reply::error(text)
+    }
+
+    /// A command was refused while queueing.
+    pub(crate) fn spoil(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.refused = true;
+            self.info.set(flag::DIRTY, true);
+        }
+    }
+
+    /// Decides about EXEC; leaves MULTI unless the transaction is mixed.
+    pub(crate) fn exec(&mut self) -> Exec {
+        let Some(queue) = &self.queue else { return Exec::Answer(Reply::error("ERR EXEC without MULTI")) };
+        if queue.refused {
+            self.end_transaction();
+            return Exec::Answer(Reply::error("EXECABORT Transaction discarded because of previous errors."));
+        }
+        if queue.commands.iter().any(|(found, _)| !is_data(found)) {
+            return Exec::Mixed;
+        }
+        let commands = self.queue.take().map(|queue| queue.commands).unwrap_or_default();
+        let exec = self.plan(commands);
+        self.end_transaction();
+        exec
+    }
+
+    /// Finds the one group of all keys.
+    fn plan(&mut self, commands: Vec<(Found, Argv)>) -> Exec {
+        let watches = std::mem::take(&mut self.watches);
+        if commands.is_empty() && watches.is_empty() {
+            return Exec::Answer(Reply::Array(Vec::new()));
+        }
+        let (group, slot) = match self.transaction_group(&commands, &watches) {
+            Ok(place) => place,
+            Err(reply) => return Exec::Answer(reply),
+        };
+        let only_reads = commands.iter().all(|(found, _)| matches!(found.command.handler, Handler::Read(_)));
+        let reads = only_reads.then(|| commands.iter().map(|(found, _)| *found).collect());
+        let transaction = Transaction { watches, commands: commands.into_iter().map(|(_, argv)| argv).collect() };
+        Exec::Plain(Box::new(Plain { group, slot, transaction, reads, database: self.database }))
+    }
+
+    fn transaction_group(&self, commands: &[(Found, Argv)], watches: &[Watch]) -> Result<(GroupId, u16), Reply> {
+        let server = &self.server;
+        let mut place: Option<(GroupId, u16)> = None;
+        let mut join = |group, slot| match place {
+            Some((known, _)) if known != group => Err(outcome::cross_slot()),
+            Some(_) => Ok(()),
+            None => {
+                place = Some((group, slot));
+                Ok(())
+            }
+        };
+        for (found, argv) in commands {
+            match server.route(found, argv, self.database) {
+                Route::One(group, slot) => join(group, slot)?,
+                Route::NoOwner(slot) => return Err(no_owner(slot)),
+                Route::Split(_) | Route::Cross => return Err(outcome::cross_slot()),
+            }
+        }
+        for watch in watches {
+            let slot = slot(&watch.key);
+            join(server.node.group_of(slot).ok_or_else(|| no_owner(slot))?, slot)?;
+        }
+        place.ok_or_else(|| Reply::error("CLUSTERDOWN there is no group"))
+    }
+
+    /// EXEC with commands of the server among the queued ones.
+    pub(crate) async fn exec_mixed(&mut self, output: &mut BytesMut) -> Served {
+        let queued = self.queue.take().map(|queue| queue.commands).unwrap_or_default();
+        // SELECT is both: apply follows it inside the transaction, and the connection afterwards.
+        let data: Vec<_> = queued.iter().filter(|(found, _)| is_data(found) || found.command.name == "select").cloned().collect();
+        let needs_group = !self.watches.is_empty() || data.iter().any(|(found, _)| is_data(found));
+        let exec = if needs_group { self.plan_with_select(data) } else { Exec::Answer(Reply::Array(Vec::new())) };
+        self.end_transaction();
+        let answered = match exec {
+            Exec::Answer(reply) => reply,
+            Exec::Mixed => unreachable!("a plan is plain"),
+            Exec::Plain(plain) => {
+                self.gather.push(plain.group, plain.operation(), exec_id(), plain.slot, false);
+                let forward = !self.server.tunables.redirects.load(Relaxed);
+                let mut answers = self.gather.send(&self.session, forward).await;
+                if let Some(crate::gather::Answered::Done { executed: Some(position), .. }) = answers.lanes.first() {
+                    self.positions.retain(|known| known.group != position.group);
+                    self.positions.push(*position);
+                }
+                answers.lanes[0].next(plain.slot, &self.server.node)
+            }
+        };
+        let Reply::Array(replies) = answered else { return Served::Reply(answered) };
+        self.merge(queued, replies, needs_group, output).await
+    }
+
+    fn plan_with_select(&mut self, data: Vec<(Found, Argv)>) -> Exec {
+        let keyed: Vec<_> = data.iter().filter(|(found, _)| is_data(found)).cloned().collect();
+        let watches = std::mem::take(&mut self.watches);
+        match self.transaction_group(&keyed, &watches) {
+            Err(reply) => Exec::Answer(reply),
+            Ok((group, slot)) => {
+                let transaction = Transaction { watches, commands: data.into_iter().map(|(_, argv)| argv).collect() };
+                Exec::Plain(Box::new(Plain { group, slot, transaction, reads: None, database: self.database }))
+            }
+        }
+    }
+
+    /// Runs the server's commands and puts all replies in order.
+    async fn merge(&mut self, queued: Vec<(Found, Argv)>, replies: Vec<Reply>, ran: bool, output: &mut BytesMut) -> Served {
+        let mut replies = replies.into_iter();
+        let mut all = Vec::with_capacity(queued.len());
+        for (found, argv) in queued {
+            if is_data(&found) {
+                all.push(replies.next().unwrap_or(Reply::Null));
+                continue;
+            }
+            if found.command.name == "select" && ran {
+                // Apply has answered it; the connection follows.
+                replies.next();
+            }
+            let served = Box::pin(crate::commands::serve(self, found, &argv, output)).await;
+            all.push(match served {
+                Served::Reply(reply) => reply,
+                Served::Nothing => Reply::Null,
+            });
+        }
+        Served::Reply(Reply::Array(all))
+    }
+
+    /// WATCH: remembers the versions that the keys have now.
+    pub(crate) async fn watch(&mut self, found: Found, argv: &Argv) -> Served {
+        for at in 1..argv.len() {
+            let key = &argv[at];
+            if self.watches.iter().any(|watch| watch.database == self.database && watch.key == key) {
+                continue;
+            }
+            let slot = slot(key);
+            let Some(group) = self.server.node.group_of(slot) else { return Served::Reply(no_owner(slot)) };
+            let here = self.server.node.try_read(group).map(|engine| engine.keyspace().version(self.database, key));
+            let version = match here {
+                Some(version) => version,
+                None => match self.remote_version(found, group, slot, key).await {
+                    Ok(version) => version,
+                    Err(reply) => return Served::Reply(reply),
+                },
+            };
+            self.watches.push(Watch { database: self.database, key: key.to_vec(), version });
+        }
+        self.show_transaction();
+        Served::Reply(Reply::Ok)
+    }
+
+    /// Asks the group's leader: WATCH as a read answers the version.
+    async fn remote_version(&mut self, found: Found, group: GroupId, slot: u16, key: &[u8]) -> Result<u64, Reply> {
+        let argv = Argv::from_parts(&[b"WATCH", key]);
+        let operation = Operation { command: found.command, argv, database: self.database, user: 0, transaction: false, write: false };
+        let forward = !self.server.tunables.redirects.load(Relaxed);
+        let result = self.session.execute(group, vec![operation], forward).await;
+        let executed = result.map_err(|error| outcome::reply(&error, slot, || self.server.node.status()))?;
+        match executed.replies.into_iter().next() {
+            Some(Reply::Array(versions)) => match versions.first() {
+                Some(Reply::Int(version)) => Ok(*version as u64),
+                _ => Err(Reply::error("ERR no version for the key")),
+            },
+            Some(error @ Reply::Error(_)) => Err(error),
+            _ => Err(Reply::error("ERR no version for the key")),
+        }
+    }
+}
+
+fn no_owner(slot: u16) -> Reply {
+    Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}"))
+}
+
+fn exec_id() -> u16 {
+    command::by_name(b"exec").expect("EXEC has a row").id
+}
+
+/// Whether a command runs in a group.
+fn is_data(found: &Found) -> bool {
+    matches!(found.command.handler, Handler::Read(_) | Handler::Write(_))
+}

@@ -1,0 +1,198 @@
+//! What all connections of a node share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use quoris_engine::Rng;
+use quoris_net::{Link, Service, Settings, Traffic};
+use quoris_raft::{GroupId, Node};
+
+use crate::{
+    chance,
+    client::Client,
+    clients::Clients,
+    config::Config,
+    gate::Gate,
+    latency::Latency,
+    monitor::Monitors,
+    saves::Saves,
+    shutdown::Shutdown,
+    slowlog::SlowLog,
+    stats::Stats,
+    users::Users,
+};
+
+/// A running node as its connections see it.
+#[derive(Debug)]
+pub struct Server {
+    /// The Raft layer.
+    pub node: Node,
+    /// All settings.
+    pub config: Config,
+    /// Limits and socket options of the listeners.
+    pub settings: Arc<Settings>,
+    /// What went over the listeners.
+    pub traffic: Arc<Traffic>,
+    pub(crate) stats: Stats,
+    pub(crate) clients: Clients,
+    pub(crate) slowlog: SlowLog,
+    pub(crate) latency: Latency,
+    pub(crate) gate: Gate,
+    pub(crate) monitors: Monitors,
+    pub(crate) saves: Saves,
+    pub(crate) users: Users,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) tunables: Tunables,
+    groups: ArcSwap<Vec<GroupId>>,
+    /// The only data group, `u32::MAX` when there are several.
+    sole_group: AtomicU32,
+    /// Whether every command has to look at the gate and the monitors.
+    watched: AtomicBool,
+    seeds: AtomicU64,
+    pub(crate) started: Instant,
+    pub(crate) run_id: String,
+    pub(crate) memory_peak: AtomicU64,
+}
+
+/// Live settings that are looked at on the way of a command.
+#[derive(Debug)]
+pub(crate) struct Tunables {
+    pub redirects: AtomicBool,
+    pub slow_micros: AtomicI64,
+    pub latency_ms: AtomicI64,
+    pub memory_max: AtomicU64,
+    pub protected: AtomicBool,
+    pub entry_bytes_max: u64,
+    pub databases: u32,
+}
+
+/// Unix time in milliseconds, for display only: deadlines go by the groups' clocks.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Server {
+    /// The shared state around a node that has started.
+    pub fn new(node: Node, config: Config) -> Arc<Server> {
+        let tunables = Tunables {
+            redirects: false.into(),
+            slow_micros: 10_000.into(),
+            latency_ms: 0.into(),
+            memory_max: 0.into(),
+            protected: true.into(),
+            entry_bytes_max: config.count("entry-bytes-max"),
+            databases: config.count("databases"),
+        };
+        let server = Server {
+            settings: Arc::default(),
+            traffic: Arc::default(),
+            stats: Stats::new(),
+            clients: Clients::default(),
+            slowlog: SlowLog::default(),
+            latency: Latency::default(),
+            gate: Gate::default(),
+            monitors: Monitors::default(),
+            saves: Saves::default(),
+            users: Users::default(),
+            shutdown: Shutdown::default(),
+            tunables,
+            groups: ArcSwap::default(),
+            sole_group: AtomicU32::new(u32::MAX),
+            watched: AtomicBool::new(false),
+            seeds: AtomicU64::new(chance::bits()),
+            started: Instant::now(),
+            run_id: (0..5).map(|_| format!("{:08x}", chance::bits() as u32)).collect(),
+            memory_peak: AtomicU64::new(0),
+            node,
+            config,
+        };
+        server.refresh_groups();
+        server.apply_all_settings();
+        Arc::new(server)
+    }
+
+    /// Follows the groups that exist.
+    pub(crate) fn refresh_groups(&self) {
+        let groups = self.node.groups();
+        let sole = if let [one] = groups.as_slice() { one.0 } else { u32::MAX };
+        self.sole_group.store(sole, Relaxed);
+        if **self.groups.load() != groups {
+            self.groups.store(Arc::new(groups));
+        }
+    }
+
+    /// Every data group.
+    pub(crate) fn groups(&self) -> Arc<Vec<GroupId>> {
+        self.groups.load_full()
+    }
+
+    /// The only data group, when there is only one.
+    pub(crate) fn sole_group(&self) -> Option<GroupId> {
+        let id = self.sole_group.load(Relaxed);
+        (id != u32::MAX).then_some(GroupId(id))
+    }
+
+    /// Whether commands have to pass the gate or be shown to monitors.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Relaxed)
+    }
+
+    /// To be called when a pause or a monitor came or went.
+    pub(crate) fn refresh_watched(&self) {
+        self.watched.store(self.gate.is_shut() || !self.monitors.is_empty(), Relaxed);
+    }
+
+    /// A generator for a read: RANDOMKEY and its kin.
+    pub(crate) fn rng(&self) -> Rng {
+        Rng::new(self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed))
+    }
+
+    /// What has to be looked after while nobody asks: idle clients, buffers, rates. Runs until dropped.
+    pub async fn keep_house(self: Arc<Server>) {
+        const TICK: Duration = Duration::from_millis(100);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        for round in 0u64.. {
+            ticks.tick().await;
+            self.refresh_groups();
+            let traffic = &self.traffic;
+            let totals = [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];
+            self.stats.sample(last.elapsed(), totals);
+            last = Instant::now();
+            if round % 10 == 0 {
+                self.clients.keep_house(&self.settings, &self.traffic);
+                self.memory_peak.fetch_max(crate::commands::memory::allocated().allocated, Relaxed);
+            }
+        }
+    }
+}
+
+/// Makes the server's side of each new connection.
+#[derive(Debug)]
+pub(crate) struct Front(pub Arc<Server>);
+
+impl Service for Front {
+    type Handler = Client;
+
+    fn accept(&self, link: Arc<Link>) -> Result<Client, Bytes> {
+        let server = &self.0;
+        let is_local = link.peer.ip().to_canonical().is_loopback();
+        if server.tunables.protected.load(Relaxed) && !is_local && server.users.is_open() {
+            return Err(Bytes::from_static(PROTECTED.as_bytes()));
+        }
+        Ok(Client::new(server.clone(), link))
+    }
+}
+
+/// Begins with DENIED, as clients expect it; the advice is our own.
+const PROTECTED: &str = "-DENIED Quoris runs in protected mode because no password is set. In this mode only connections from the same \
+    machine are accepted. To connect from elsewhere, set a password with requirepass (CONFIG SET requirepass, or in the \
+    configuration file), or turn this check off with protected-mode no when the network itself is safe.\r\n";

@@ -1,0 +1,189 @@
+//! Starting and stopping a node: configuration, Raft layer, listeners, housekeeping.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use quoris_net::{BindError, Listener};
+use quoris_log::{Fsync, RocksDisk};
+use quoris_raft::{
+    Node, NodeConfig, Timing,
+    seam::{Seams, SystemClock, TcpNet, blocking_threads},
+};
+use tokio::task::JoinSet;
+
+use crate::{config::Config, http, server::{Front, Server}};
+
+/// How much higher the port for peers is, when nothing else is said; as in Redis Cluster.
+const PEER_PORT_DISTANCE: u32 = 10_000;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The Raft layer refuses; the text says what to do.
+    #[error(transparent)]
+    Node(#[from] quoris_raft::StartError),
+    /// The data folder or another file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Settings that do not fit together.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What its connections share.
+    pub server: Arc<Server>,
+    /// Where it listens for clients.
+    pub addresses: Vec<SocketAddr>,
+    tasks: JoinSet<()>,
+    raft: RaftRuntime,
+}
+
+/// Starts a node and serves clients.
+///
+/// # Errors
+/// When an address is taken, the data folder belongs to somebody else, or settings contradict each other.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let dir = PathBuf::from(config.text("dir"));
+    std::fs::create_dir_all(&dir).map_err(|source| StartError::Io { path: dir.clone(), source })?;
+    let port: u16 = config.count("port");
+    // The sockets come first: a port that is taken must not touch the data.
+    let sockets = if port == 0 { Vec::new() } else { quoris_net::bind(&config.words("bind"), port, config.count("tcp-backlog"))? };
+    let admin_port: u16 = config.count("admin-port");
+    let admin = if admin_port == 0 { None } else { Some(http::bind(admin_port)?) };
+    let (node, raft) = start_node(&config).await?;
+    let server = Server::new(node, config);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.clone().keep_house());
+    let listener = Listener::new(Arc::new(Front(server.clone())), server.settings.clone(), server.traffic.clone());
+    let mut addresses = Vec::new();
+    for socket in sockets {
+        addresses.extend(socket.local_addr());
+        tasks.spawn(listener.clone().run(socket));
+    }
+    if let Some(socket) = admin {
+        tasks.spawn(http::serve(server.clone(), socket));
+    }
+    Ok(Running { server, addresses, tasks, raft })
+}
+
+/// The runtime of Raft's work, apart from that of the clients, so that a storm of clients cannot starve
+/// heartbeats. Dropping it does not wait: what is durable is durable.
+#[derive(Debug)]
+struct RaftRuntime(Option<tokio::runtime::Runtime>);
+
+impl Drop for RaftRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn start_node(config: &Config) -> Result<(Node, RaftRuntime), StartError> {
+    let dir = PathBuf::from(config.text("dir"));
+    let fsync = match config.text("appendfsync").as_str() {
+        "always" => Fsync::Always,
+        "everysec" => Fsync::EverySecond,
+        _ => Fsync::No,
+    };
+    // After a failed write the disk's state is unknown: nothing may be acknowledged, so nothing may go on.
+    let stop = |why: String| {
+        tracing::error!("{why}; stopping");
+        std::process::abort();
+    };
+    let disk = RocksDisk::open(&dir, fsync, stop).map_err(|source| StartError::Io { path: dir, source })?;
+    let seams =
+        Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().thread_name("quoris-raft").build();
+    let runtime = runtime.map_err(|e| StartError::Config(format!("no threads for Raft: {e}")))?;
+    let node_config = node_config(config)?;
+    let started = runtime.spawn(Node::start(node_config, seams)).await;
+    let raft = RaftRuntime(Some(runtime));
+    let node = started.map_err(|e| StartError::Config(format!("the node died while it started: {e}")))??;
+    Ok((node, raft))
+}
+
+impl Running {
+    /// Serves until SHUTDOWN is asked for or a group dies; the text is why it has to end with an error.
+    pub async fn wait(&self) -> Result<(), String> {
+        tokio::select! {
+            () = self.server.shutdown.requested() => Ok(()),
+            why = self.server.node.failed() => Err(why),
+        }
+    }
+
+    /// Takes no more connections, lets the replies that are on their way leave, hands leadership over.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        // Leaving first lets clients of this node be served by others; then connections end.
+        self.server.node.shutdown().await;
+        let clients = self.server.clients.all();
+        clients.iter().for_each(|client| client.link.close());
+        tokio::time::sleep(Duration::from_millis(if clients.is_empty() { 0 } else { 20 })).await;
+        drop(self.raft);
+    }
+}
+
+/// The first address that is not a wildcard, for others to connect to.
+fn own_address(config: &Config) -> String {
+    let written = config.text("client-address");
+    if !written.is_empty() {
+        return written;
+    }
+    let words = config.words("bind");
+    let host = words.iter().map(|word| word.trim_start_matches('-')).find(|host| !["*", "::*", "0.0.0.0", "::"].contains(host));
+    format!("{}:{}", host.unwrap_or("127.0.0.1"), config.text("port"))
+}
+
+fn peer_address(config: &Config, client_address: &str) -> Result<String, StartError> {
+    let written = config.text("peer-address");
+    if !written.is_empty() {
+        return Ok(written);
+    }
+    let (host, port) = client_address.rsplit_once(':').unwrap_or((client_address, "0"));
+    let port = port.parse::<u32>().ok().map(|port| port + PEER_PORT_DISTANCE).filter(|port| *port <= 65535);
+    match port {
+        Some(port) => Ok(format!("{host}:{port}")),
+        // A single node has no peers: any port will do.
+        None if config.words("peers").is_empty() => Ok(String::new()),
+        None => Err(StartError::Config("the port for peers would be above 65535: set peer-address".into())),
+    }
+}
+
+fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
+    let millis = |name: &str| Duration::from_millis(config.count(name));
+    let (election_min, election_max) = (millis("election-ms-min"), millis("election-ms-max"));
+    if election_min > election_max || millis("heartbeat-ms") * 2 > election_min {
+        return Err(StartError::Config("election-ms-min must be at least twice heartbeat-ms and at most election-ms-max".into()));
+    }
+    let client_addr = own_address(config);
+    let peer_addr = peer_address(config, &client_addr)?;
+    Ok(NodeConfig {
+        cluster_name: config.text("cluster-name"),
+        client_addr,
+        peer_addr,
+        peers: config.words("peers"),
+        groups: config.count("groups"),
+        replication_factor: config.count("replication-factor"),
+        databases: config.count("databases"),
+        timing: Timing {
+            heartbeat: millis("heartbeat-ms"),
+            election_min,
+            election_max,
+            snapshot_log_bytes: config.count("snapshot-log-bytes"),
+        },
+        entry_bytes_max: config.count("entry-bytes-max"),
+        request_timeout: Duration::from_secs(10),
+    })
+}
