@@ -119,7 +119,9 @@ fn replies_come_in_order_and_see_the_state_behind_their_command() {
     let mut engine = Engine::new(SEED);
     let entry = body(5, &[command("INCR n"), command("INCR n"), command("NOSUCH"), command("SET k"), command("GET n")]);
     let mut seen = Vec::new();
-    engine.apply_entry(3, &entry, &mut |place, reply, engine| seen.push((place, reply, engine.stats().keys))).expect("own format");
+    engine
+        .apply_entry(3, &entry, &mut |place, reply, engine| seen.push((place, reply, engine.stats().keys)))
+        .expect("own format");
     assert_eq!(seen[0], (0, Reply::Int(1), 1));
     assert_eq!(seen[1], (1, Reply::Int(2), 1));
     assert!(seen[2].1.is_error());

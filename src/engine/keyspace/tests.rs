@@ -94,7 +94,8 @@ fn compare(keys: &mut Keyspace, twin: &Twin) {
     let now = keys.now_ms();
     for (number, twin) in twin.iter().enumerate() {
         let database = number as u32;
-        let alive: BTreeSet<_> = twin.iter().filter(|(_, (_, at))| at.is_none_or(|at| at > now)).map(|(k, _)| k.clone()).collect();
+        let alive: BTreeSet<_> =
+            twin.iter().filter(|(_, (_, at))| at.is_none_or(|at| at > now)).map(|(k, _)| k.clone()).collect();
         let mut seen = scan_all(keys, database, 7);
         let order = seen.clone();
         seen.sort_unstable();
@@ -111,7 +112,9 @@ fn compare(keys: &mut Keyspace, twin: &Twin) {
     assert_eq!(other.digest(), keys.digest(), "the digest is a function of the state");
     assert_eq!(other.memory_bytes(), keys.memory_bytes());
     assert_eq!(other.next_deadline(), keys.next_deadline());
-    let picks = |keys: &Keyspace| (0..20).map(|seed| keys.random(0, &mut Rng::new(seed)).map(<[u8]>::to_vec)).collect::<Vec<_>>();
+    let picks = |keys: &Keyspace| {
+        (0..20).map(|seed| keys.random(0, &mut Rng::new(seed)).map(<[u8]>::to_vec)).collect::<Vec<_>>()
+    };
     assert_eq!(picks(&other), picks(keys), "a pick is a function of the keys");
     // What is removed next, and in which order, does not depend on the history.
     other.advance(now + 50);
@@ -315,7 +318,14 @@ fn due_keys_go_by_deadline_database_slot_hash_and_key() {
 fn keys_with_the_same_hash_stay_together_and_in_order() {
     // Two keys of one slot whose hashes agree, made by hand: real ones are too rare to find.
     let mut keys = Keyspace::new([1, 1], 1);
-    let entry = |key: &[u8], expire_at_ms| Entry { key: Key::new(key), value: text(1), expire_at_ms, version: 1, hash: 77, next: 0 };
+    let entry = |key: &[u8], expire_at_ms| Entry {
+        key: Key::new(key),
+        value: text(1),
+        expire_at_ms,
+        version: 1,
+        hash: 77,
+        next: 0,
+    };
     for (key, deadline) in [(&b"b"[..], 50), (b"c", 50), (b"a", 50), (b"d", 60), (b"e", NEVER)] {
         keys.databases[0].insert(9, entry(key, deadline));
     }

@@ -116,9 +116,7 @@ fn write(engine: &mut Engine, database: u32, parts: &[&[u8]]) {
     builder.push(&CommandMeta { database, ..CommandMeta::default() }, &Argv::from_parts(parts));
     let index = engine.applied_index() + 1;
     let entry = builder.finish(1_700_000_000_000, index);
-    engine
-        .apply_entry(index, &entry, &mut |_, reply, _| assert!(!reply.is_error(), "{reply:?}"))
-        .expect("own format");
+    engine.apply_entry(index, &entry, &mut |_, reply, _| assert!(!reply.is_error(), "{reply:?}")).expect("own format");
 }
 
 /// Texts of every encoding that RDB has for strings.
@@ -189,7 +187,10 @@ fn a_dump_of_redis_server_is_read() {
     }
     assert_eq!(redis.ask(&[b"SET", b"soon", b"x", b"PXAT", FAR_MS.to_string().as_bytes()]), b"OK");
     assert_eq!(redis.ask(&[b"SELECT", b"5"]), b"OK");
-    assert_eq!(redis.ask(&[b"FUNCTION", b"LOAD", b"#!lua name=f\nredis.register_function('f', function() return 1 end)"]), b"f");
+    assert_eq!(
+        redis.ask(&[b"FUNCTION", b"LOAD", b"#!lua name=f\nredis.register_function('f', function() return 1 end)"]),
+        b"f"
+    );
     assert_eq!(redis.ask(&[b"SET", b"five", b"5"]), b"OK");
     redis.ask(&[b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lfu"]);
     assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
@@ -245,7 +246,8 @@ fn a_dump_of_redis_server_is_read() {
     let mixed = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
     let refused = read_foreign(&mut &mixed[..], ForeignOptions::default(), &mut |_, _| ControlFlow::Continue(()));
     assert!(matches!(refused, Err(RdbError::Unsupported { .. })), "{refused:?}");
-    let passed = read_foreign(&mut &mixed[..], ForeignOptions { skip_unsupported: true }, &mut |_, _| ControlFlow::Continue(()));
+    let passed =
+        read_foreign(&mut &mixed[..], ForeignOptions { skip_unsupported: true }, &mut |_, _| ControlFlow::Continue(()));
     let passed = passed.expect("other types are passed over");
     assert_eq!((passed.keys, passed.bytes), (report.keys + 1, mixed.len() as u64));
     let skipped: Vec<_> = passed.skipped.into_iter().collect();
