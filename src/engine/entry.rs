@@ -38,7 +38,7 @@ pub struct Header {
     pub commands: u32,
 }
 
-/// Bits of [`CommandHeader::flags`].
+/// Bits of the flags in a command's header.
 pub mod flags {
     /// A [`super::SessionStamp`] follows: the reply is kept in the session's window.
     pub const SESSION: u8 = 1;

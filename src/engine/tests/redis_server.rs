@@ -175,6 +175,42 @@ fn redis_server_loads_a_snapshot() {
     assert_eq!(redis.ask(&[b"GET", b"grown"]), b"12");
 }
 
+/// Values of all other types, small and large, and one more string.
+fn fill_with_other_types(redis: &mut Redis) {
+    for command in [
+        &[&b"RPUSH"[..], b"list", b"a", b"b"][..],
+        &[b"SADD", b"ints", b"1", b"2"],
+        &[b"SADD", b"set", b"a", b"b"],
+        &[b"HSET", b"hash", b"f", b"v"],
+        &[b"ZADD", b"zset", b"1.5", b"m"],
+        &[b"XADD", b"stream", b"1-1", b"f", b"v"],
+        &[b"XGROUP", b"CREATE", b"stream", b"g", b"0"],
+        &[b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"],
+        &[b"SET", b"after", b"x"],
+    ] {
+        // Arrays are read line by line and are of no interest.
+        assert!(!redis.ask(command).starts_with(b"-"), "{command:?}");
+        while !redis.connection.buffer().is_empty() {
+            redis.connection.consume(redis.connection.buffer().len());
+        }
+    }
+    let mut members: Vec<Vec<u8>> = (0..2000).map(|i| format!("member-{i}").into_bytes()).collect();
+    for name in ["SADD", "RPUSH"] {
+        let key = format!("large-{name}").into_bytes();
+        let mut parts = vec![name.as_bytes(), &key];
+        parts.extend(members.iter().map(Vec::as_slice));
+        assert_eq!(redis.ask(&parts), b":2000");
+    }
+    members.truncate(600);
+    let pairs: Vec<_> = members.iter().enumerate().flat_map(|(i, m)| [i.to_string().into_bytes(), m.clone()]).collect();
+    for name in ["ZADD", "HSET"] {
+        let key = format!("large-{name}").into_bytes();
+        let mut parts = vec![name.as_bytes(), &key];
+        parts.extend(pairs.iter().map(Vec::as_slice));
+        assert_eq!(redis.ask(&parts), b":600");
+    }
+}
+
 #[test]
 fn a_dump_of_redis_server_is_read() {
     if !installed("redis-server") {
@@ -210,38 +246,7 @@ fn a_dump_of_redis_server_is_read() {
     assert_eq!(keys.iter().find(|k| k.key == b"soon").expect("it was set").expire_at_ms, Some(FAR_MS));
     assert_eq!(keys.iter().find(|k| k.key == b"five").expect("it was set").database, 5);
 
-    for command in [
-        &[&b"RPUSH"[..], b"list", b"a", b"b"][..],
-        &[b"SADD", b"ints", b"1", b"2"],
-        &[b"SADD", b"set", b"a", b"b"],
-        &[b"HSET", b"hash", b"f", b"v"],
-        &[b"ZADD", b"zset", b"1.5", b"m"],
-        &[b"XADD", b"stream", b"1-1", b"f", b"v"],
-        &[b"XGROUP", b"CREATE", b"stream", b"g", b"0"],
-        &[b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"],
-        &[b"SET", b"after", b"x"],
-    ] {
-        // Arrays are read line by line and are of no interest.
-        assert!(!redis.ask(command).starts_with(b"-"), "{command:?}");
-        while !redis.connection.buffer().is_empty() {
-            redis.connection.consume(redis.connection.buffer().len());
-        }
-    }
-    let mut members: Vec<Vec<u8>> = (0..2000).map(|i| format!("member-{i}").into_bytes()).collect();
-    for name in ["SADD", "RPUSH"] {
-        let key = format!("large-{name}").into_bytes();
-        let mut parts = vec![name.as_bytes(), &key];
-        parts.extend(members.iter().map(Vec::as_slice));
-        assert_eq!(redis.ask(&parts), b":2000");
-    }
-    members.truncate(600);
-    let pairs: Vec<_> = members.iter().enumerate().flat_map(|(i, m)| [i.to_string().into_bytes(), m.clone()]).collect();
-    for name in ["ZADD", "HSET"] {
-        let key = format!("large-{name}").into_bytes();
-        let mut parts = vec![name.as_bytes(), &key];
-        parts.extend(pairs.iter().map(Vec::as_slice));
-        assert_eq!(redis.ask(&parts), b":600");
-    }
+    fill_with_other_types(&mut redis);
     assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
     let mixed = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
     let refused = read_foreign(&mut &mixed[..], ForeignOptions::default(), &mut |_, _| ControlFlow::Continue(()));
