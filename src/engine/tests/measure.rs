@@ -23,9 +23,9 @@ fn resident_bytes() -> u64 {
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Processor time of the process. The kernel counts in ticks of a few milliseconds.
+/// Processor time of this thread. The kernel counts in ticks of a few milliseconds.
 fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(stat.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
