@@ -144,8 +144,16 @@ impl LogStore {
 
     /// Entries of `from..to` from memory, or from disk in front of it; at least one if there is one.
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        // The disk may still hold what was cut off or purged a moment ago; the state says what counts.
+        let (from, to) = {
+            let state = self.shared.state.lock();
+            (from.max(state.purged.map_or(0, |id| id.index + 1)), to.min(state.last.map_or(0, |id| id.index + 1)))
+        };
         let mut out = Vec::new();
         let mut bytes = 0;
+        if from >= to {
+            return Ok(out);
+        }
         let from_memory = |from: u64, out: &mut Vec<Entry>, bytes: &mut usize| {
             let state = self.shared.state.lock();
             let Some(first) = state.tail.front().map(|e| e.log_id.index) else { return Some(u64::MAX) };
