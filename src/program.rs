@@ -1,10 +1,17 @@
 //! The command line.
 
+mod client;
+mod cluster;
 mod serve;
+mod status;
+mod transfer;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use client::Client;
+use status::View;
 
 #[derive(Debug, Parser)]
 #[command(name = "quoris", version, about = "A strongly consistent store that speaks Redis.")]
@@ -16,12 +23,74 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs one node.
-    #[command(after_help = SERVER_HELP, override_usage = "quoris server [FILE | --config FILE] [--name value …]")]
+    #[command(override_usage = "quoris server [FILE | --config FILE] [--name value …]", disable_help_flag = true)]
     Server {
         /// A configuration file, then settings: --port 7000 --dir /var/lib/quoris.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         arguments: Vec<String>,
     },
+    /// Runs a local cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Looks after a running cluster.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Starts the nodes as child processes and stays in the foreground.
+    Start(cluster::Start),
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Shows nodes, groups, leaders and how far replicas are behind.
+    Status(At),
+    /// Loads an RDB file of any Redis.
+    Import {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        at: At,
+        /// Overwrites keys that exist; otherwise the first one ends the import.
+        #[arg(long)]
+        replace: bool,
+        /// Passes over keys of types that this version does not know.
+        #[arg(long)]
+        skip_unsupported: bool,
+    },
+    /// Writes all keys into an RDB file.
+    Export {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// Where a node is.
+#[derive(Debug, Args)]
+struct At {
+    /// The node's client port.
+    #[arg(long, default_value_t = 6379)]
+    port: u16,
+    /// The node's host.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// The default user's password.
+    #[arg(long)]
+    password: Option<String>,
+}
+
+impl At {
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.address(), self.password.as_deref()).await
+    }
 }
 
 const SERVER_HELP: &str = "\
@@ -34,6 +103,7 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Server { arguments } => serve::run(&arguments),
+        other => in_one_thread(other),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,4 +112,24 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn in_one_thread(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Server { .. } => unreachable!("it has runtimes of its own"),
+            Command::Cluster(ClusterCommand::Start(options)) => cluster::start(options).await,
+            Command::Admin(AdminCommand::Status(at)) => {
+                let first = View::ask(&at.address(), at.password.as_deref()).await?;
+                let views = status::everybody(&first, at.password.as_deref()).await;
+                print!("{}", status::tables(&first, &views));
+                Ok(())
+            }
+            Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
+                transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
+            }
+            Command::Admin(AdminCommand::Export { file, at }) => transfer::export(at.connect().await?, &file).await,
+        }
+    })
 }

@@ -8,12 +8,14 @@
 //! Strings are written without LZF: compressing costs more processor time under the group's lock than
 //! the disk space is worth (`COMPRESS_FROM` in `rdb/write.rs`). Compressed strings are read.
 
+mod file;
 mod foreign;
 mod read;
 mod skip;
 mod source;
 pub(crate) mod write;
 
+pub use file::FileWriter;
 pub use foreign::{Foreign, ForeignEntry, ForeignOptions, read_foreign};
 pub(crate) use read::{Item, Parser, Strictness};
 

@@ -1,8 +1,14 @@
 //! `quoris server`: one node in the foreground.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
+use quoris_log::{Fsync, RocksDisk};
+use quoris_raft::seam::{Seams, SystemClock, TcpNet, blocking_threads};
 use quoris_server::{
     Running,
     config::{
@@ -33,9 +39,12 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<()> {
     abort_on_panic();
     let clients: u64 = config.count("maxclients");
     raise_file_limit(clients)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-client").build()?;
-    let result = runtime.block_on(serve(config));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    // Raft's heartbeats must not stand in line behind a storm of clients.
+    let raft = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-raft").build()?;
+    let clients = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-client").build()?;
+    let result = clients.block_on(serve(config, raft.handle()));
+    clients.shutdown_timeout(std::time::Duration::from_secs(1));
+    raft.shutdown_timeout(std::time::Duration::from_secs(1));
     result
 }
 
@@ -66,7 +75,7 @@ fn init_log(file: &str) -> anyhow::Result<()> {
         if own { log::is_enabled(metadata.level()) } else { *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level()) }
     })
     .with_max_level_hint(LevelFilter::DEBUG);
-    let layer = tracing_subscriber::fmt::layer().with_target(false);
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(io::stdout().is_terminal());
     let registry = tracing_subscriber::registry();
     if file.is_empty() {
         return registry.with(layer.with_filter(filter)).try_init().context("the log is set up already");
@@ -95,23 +104,40 @@ fn raise_file_limit(clients: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// The world that Raft runs in: RocksDB in the data folder, TCP, this machine's clocks.
+fn seams(config: &Config) -> io::Result<Seams> {
+    let fsync = match config.text("appendfsync").as_str() {
+        "always" => Fsync::Always,
+        "everysec" => Fsync::EverySecond,
+        _ => Fsync::No,
+    };
+    // What a failed fsync has left on the disk cannot be known: the process must not go on.
+    let failed = |why: String| {
+        tracing::error!("the log cannot be written: {why}");
+        std::process::abort();
+    };
+    let disk = RocksDisk::open(Path::new(&config.text("dir")), fsync, failed)?;
+    Ok(Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads })
+}
+
+async fn serve(config: Config, raft: &tokio::runtime::Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Starting may wait for peers, and must be interruptible.
     let running = tokio::select! {
-        running = quoris_server::start(config) => running?,
+        running = quoris_server::start(config, raft, seams) => running?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     banner(&running);
     let end = tokio::select! {
         end = running.wait() => end,
-        _ = terminate.recv() => Ok(tracing::info!("SIGTERM: stopping")),
-        _ = interrupt.recv() => Ok(tracing::info!("SIGINT: stopping")),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     };
     match end {
         Ok(()) => {
+            tracing::info!("stopping");
             // A second signal ends the wait.
             tokio::select! {
                 () = running.stop() => tracing::info!("stopped"),
@@ -129,7 +155,7 @@ fn banner(running: &Running) {
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     let dir = std::path::absolute(Path::new(&config.text("dir"))).unwrap_or_default();
     tracing::info!("Quoris {} (speaks Redis {}), process {}", version::QUORIS, version::REDIS, std::process::id());
-    tracing::info!("cluster {} ({}), node {} of {}, {} data groups", status.cluster_name, status.cluster_id, status.node.0, status.nodes.len(), status.groups.len());
+    tracing::info!("cluster {} ({}), node {} of {}, {} data groups", status.cluster_name, status.cluster_id, status.node.0, status.nodes.len(), running.server.node.groups().len());
     tracing::info!("data in {}, appendfsync {}", dir.display(), config.text("appendfsync"));
     if !config.ignored().is_empty() {
         tracing::info!("settings without effect here: {}", config.ignored().join(", "));

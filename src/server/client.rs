@@ -26,7 +26,6 @@ pub(crate) enum Replies {
 }
 
 /// The server's side of a connection.
-#[derive(Debug)]
 pub struct Client {
     pub(crate) server: Arc<Server>,
     pub(crate) info: Arc<ClientInfo>,
@@ -45,6 +44,12 @@ pub struct Client {
     pub(crate) positions: Vec<Position>,
     pub(crate) gather: Gather,
     pub(crate) tally: Tally,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("id", &self.info.link.id).finish_non_exhaustive()
+    }
 }
 
 impl Client {

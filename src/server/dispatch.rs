@@ -11,7 +11,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -20,7 +20,7 @@ use quoris_engine::{
     command::{self, Found, Handler, NO_AUTH, SKIP_MONITOR},
 };
 use quoris_net::{Batch, Next};
-use quoris_raft::{GroupId, Operation, ReadGuard};
+use quoris_raft::Operation;
 use quoris_resp::{Argv, Reply};
 
 use crate::{
@@ -35,9 +35,21 @@ use crate::{
 
 /// Replies above this are written before more commands run, in bytes.
 const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
-/// A guard is let go after so many reads or microseconds, so that writes get through.
+/// A guard is let go after so many reads or so long, so that writes get through.
 const GUARD_READS_MAX: u32 = 256;
-const GUARD_MICROS_MAX: u128 = 1000;
+const GUARD_TIME_MAX: Duration = Duration::from_millis(1);
+
+/// What the front of a batch turned out to be.
+enum Taken {
+    /// To be run.
+    Command(Found, Argv),
+    /// Refused, or queued.
+    Answered,
+    /// The batch is empty.
+    Nothing,
+    /// Held back by CLIENT PAUSE, and still in the batch.
+    Paused(Instant),
+}
 
 /// Why the fast loop stopped.
 enum Step {
@@ -51,36 +63,15 @@ enum Step {
     Paused(Instant),
 }
 
-/// Read access to one group, kept over consecutive reads.
-struct Reader<'a> {
+/// A command that was looked up and still has to run.
+type Pending = (Found, Argv);
+
+/// One pass over a batch.
+struct Pass<'a> {
     server: &'a Server,
-    open: Option<(GroupId, ReadGuard)>,
-    context: ReadContext,
-    left: u32,
-    since: Instant,
-}
-
-impl<'a> Reader<'a> {
-    fn new(server: &'a Server, now: Instant) -> Reader<'a> {
-        let context = ReadContext { database: 0, now_ms: 0, rng: server.rng().into() };
-        Reader { server, open: None, context, left: 0, since: now }
-    }
-
-    /// Opens a group, if this node may read it now.
-    fn enter(&mut self, group: GroupId, now: Instant) -> bool {
-        if let Some((open, _)) = &self.open {
-            let rested = self.left == 0 || (now - self.since).as_micros() > GUARD_MICROS_MAX;
-            if *open == group && !rested {
-                self.left -= 1;
-                return true;
-            }
-            self.open = None;
-        }
-        let Some(guard) = self.server.node.try_read(group) else { return false };
-        self.context.now_ms = self.server.node.clock_ms(group);
-        (self.open, self.left, self.since) = (Some((group, guard)), GUARD_READS_MAX, now);
-        true
-    }
+    /// When the last command ended.
+    clock: Instant,
+    commands: u64,
 }
 
 impl Client {
@@ -116,88 +107,139 @@ impl Client {
     }
 
     /// Takes commands from the batch for as long as nothing has to be waited for.
-    fn advance(&mut self, server: &Arc<Server>, batch: &mut Batch, output: &mut BytesMut) -> Step {
-        let mut clock = Instant::now();
-        let mut reader = Reader::new(server, clock);
-        let mut commands = 0;
+    fn advance(&mut self, server: &Server, batch: &mut Batch, output: &mut BytesMut) -> Step {
+        let mut pass = Pass { server, clock: Instant::now(), commands: 0 };
+        let mut next = None;
         let step = loop {
-            if output.len() >= OUTPUT_FLUSH_BYTES && self.gather.is_empty() {
+            if output.len() >= OUTPUT_FLUSH_BYTES && self.gather.is_empty() && next.is_none() {
                 break if batch.is_empty() { Step::Send } else { Step::Flush };
             }
-            let Some(argv) = batch.pop_front() else { break Step::Send };
-            let found = match command::lookup(&argv) {
-                Ok(found) => found,
-                Err(error) => {
-                    self.unknown(&argv, error.into(), output);
-                    continue;
-                }
-            };
-            if server.is_watched() {
-                if let Some(until) = self.held(&found) {
-                    batch.push_front(argv);
-                    break Step::Paused(until);
-                }
-                if !self.is_special() {
-                    self.show_to_monitors(server, &found, &argv);
-                }
-            }
-            commands += 1;
-            self.info.last_command.store(found.id, Relaxed);
-            if self.is_special() && !self.admit(server, &found, &argv, output) {
-                continue;
-            }
-            match found.command.handler {
-                Handler::Read(run) => match server.route(&found, &argv, self.database) {
-                    Route::One(group, _) if found.command.name != "watch" && !self.gather.holds(group) && reader.enter(group, clock) => {
-                        let (_, engine) = reader.open.as_ref().expect("entered");
-                        reader.context.database = self.database;
-                        let reply = run(engine.keyspace(), &reader.context, &argv).unwrap_or_else(Reply::from);
-                        clock = self.timed(&found, &argv, clock, reply.is_error());
-                        self.emit(reply, found.id, output);
-                    }
-                    _ if found.command.name == "watch" => break Step::Serve(found, argv),
-                    route => self.push(server, &found, argv, route, output),
+            let (found, argv) = match next.take() {
+                Some(pending) => pending,
+                None => match self.take(&mut pass, batch, output) {
+                    Taken::Command(found, argv) => (found, argv),
+                    Taken::Answered => continue,
+                    Taken::Nothing => break Step::Send,
+                    Taken::Paused(until) => break Step::Paused(until),
                 },
+            };
+            match found.command.handler {
+                Handler::Read(_) if found.command.name == "watch" => break Step::Serve(found, argv),
+                Handler::Read(_) => {
+                    let route = server.route(&found, &argv, self.database);
+                    match self.read_at_once(&mut pass, (found, argv), &route, batch, output) {
+                        Ok(pending) => next = pending,
+                        Err((found, argv)) => self.push(server, &found, argv, route, output),
+                    }
+                }
                 Handler::Write(_) => {
                     let route = server.route(&found, &argv, self.database);
                     self.push(server, &found, argv, route, output);
                 }
-                Handler::Server | Handler::Container => match found.command.name {
-                    "exec" if found.container.is_none() => {
-                        if let Some(step) = self.start_exec(&found, argv, &mut reader, clock, output) {
-                            break step;
-                        }
+                Handler::Server | Handler::Container if found.command.name == "exec" && found.container.is_none() => {
+                    if let Some(step) = self.start_exec(server, &found, argv, output) {
+                        break step;
                     }
-                    _ => match commands::light(self, &found, &argv) {
-                        Some(reply) => {
-                            clock = self.timed(&found, &argv, clock, reply.is_error());
-                            self.emit(reply, found.id, output);
-                        }
-                        None => break Step::Serve(found, argv),
-                    },
+                }
+                Handler::Server | Handler::Container => match commands::light(self, &found, &argv) {
+                    Some(reply) => {
+                        pass.clock = self.timed(&found, &argv, pass.clock, reply.is_error());
+                        self.emit(reply, found.id, output);
+                    }
+                    None => break Step::Serve(found, argv),
                 },
             }
-            if self.gather.is_full() {
+            if self.gather.is_full() && next.is_none() {
                 break Step::Send;
             }
         };
-        self.info.commands.fetch_add(commands, Relaxed);
+        self.info.commands.fetch_add(pass.commands, Relaxed);
         step
     }
 
+    /// Takes the next command of the batch that is not answered by a check.
+    fn take(&mut self, pass: &mut Pass<'_>, batch: &mut Batch, output: &mut BytesMut) -> Taken {
+        let Some(argv) = batch.pop_front() else { return Taken::Nothing };
+        let found = match command::lookup(&argv) {
+            Ok(found) => found,
+            Err(error) => {
+                self.unknown(&argv, error.into(), output);
+                return Taken::Answered;
+            }
+        };
+        let server = pass.server;
+        if server.is_watched() {
+            if let Some(until) = self.held(&found) {
+                batch.push_front(argv);
+                return Taken::Paused(until);
+            }
+            if !self.is_special() {
+                self.show_to_monitors(server, &found, &argv);
+            }
+        }
+        pass.commands += 1;
+        self.info.last_command.store(found.id, Relaxed);
+        if self.is_special() && !self.admit(server, &found, &argv, output) {
+            return Taken::Answered;
+        }
+        Taken::Command(found, argv)
+    }
+
+    /// Answers a read and the reads of the same group behind it, under one guard. Gives the read back when
+    /// this node may not answer it now, else the command that ended the run of reads.
+    fn read_at_once(
+        &mut self,
+        pass: &mut Pass<'_>,
+        first: Pending,
+        route: &Route,
+        batch: &mut Batch,
+        output: &mut BytesMut,
+    ) -> Result<Option<Pending>, Pending> {
+        let server = pass.server;
+        let Route::One(group, _) = *route else { return Err(first) };
+        if self.gather.holds(group) {
+            return Err(first);
+        }
+        let Some(local) = server.node.group(group) else { return Err(first) };
+        let Some(engine) = local.try_read() else { return Err(first) };
+        let mut context = ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
+        loop {
+            let (found, argv) = &pending;
+            let Handler::Read(run) = found.command.handler else { return Ok(Some(pending)) };
+            context.database = self.database;
+            let reply = run(engine.keyspace(), &context, argv).unwrap_or_else(Reply::from);
+            pass.clock = self.timed(found, argv, pass.clock, reply.is_error());
+            self.emit(reply, found.id, output);
+            left -= 1;
+            if left == 0 || output.len() >= OUTPUT_FLUSH_BYTES || pass.clock - since > GUARD_TIME_MAX {
+                return Ok(None);
+            }
+            pending = match self.take(pass, batch, output) {
+                Taken::Command(found, argv) => (found, argv),
+                // Whatever it was, the outer loop looks again.
+                Taken::Answered | Taken::Nothing | Taken::Paused(_) => return Ok(None),
+            };
+            let (found, argv) = &pending;
+            let stays = matches!(found.command.handler, Handler::Read(_)) && found.command.name != "watch";
+            if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
+                return Ok(Some(pending));
+            }
+        }
+    }
+
     /// EXEC: answered at once, gathered, or left to the slow way.
-    fn start_exec(&mut self, found: &Found, argv: Argv, reader: &mut Reader<'_>, clock: Instant, output: &mut BytesMut) -> Option<Step> {
+    fn start_exec(&mut self, server: &Server, found: &Found, argv: Argv, output: &mut BytesMut) -> Option<Step> {
         match self.exec() {
             Exec::Mixed => return Some(Step::Serve(*found, argv)),
             Exec::Answer(reply) => self.emit(reply, found.id, output),
             Exec::Plain(plain) => {
-                let at_once = plain.reads.is_some() && !self.gather.holds(plain.group) && reader.enter(plain.group, clock);
-                let reply = if at_once {
-                    reader.context.database = plain.database;
-                    reader.open.as_ref().and_then(|(_, engine)| plain.read(engine.keyspace(), &reader.context))
-                } else {
-                    None
-                };
+                let at_once = plain.reads.is_some() && !self.gather.holds(plain.group);
+                let local = if at_once { server.node.group(plain.group) } else { None };
+                let reply = local.as_ref().and_then(|local| local.try_read()).and_then(|engine| {
+                    let now_ms = server.node.clock_ms(plain.group);
+                    plain.read(engine.keyspace(), &ReadContext { database: plain.database, now_ms, rng: server.rng().into() })
+                });
                 match reply {
                     Some(reply) => self.emit(reply, found.id, output),
                     None => {

@@ -85,7 +85,6 @@ fn text(server: &Server) -> String {
     out.one("dataset_bytes", "gauge", "Bytes of keys and values.", commands::memory::used(server));
     out.one("keys", "gauge", "Keys of the replicas on this node.", commands::memory::keys(server));
     out.one("fsyncs_total", "counter", "Fsyncs of the log.", status.fsyncs);
-    out.one("elections_total", "counter", "Elections seen.", status.elections);
     out.one("ready", "gauge", "Whether every local group has a leader and is caught up.", u8::from(status.ready));
     group_metrics(&snapshot, &mut out);
     out.family("command_calls_total", "counter", "Calls per command.");

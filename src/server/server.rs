@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use quoris_engine::Rng;
+use quoris_engine::{Engine, Rng};
 use quoris_net::{Link, Service, Settings, Traffic};
 use quoris_raft::{GroupId, Node};
 
@@ -30,7 +30,6 @@ use crate::{
 };
 
 /// A running node as its connections see it.
-#[derive(Debug)]
 pub struct Server {
     /// The Raft layer.
     pub node: Node,
@@ -59,6 +58,12 @@ pub struct Server {
     pub(crate) started: Instant,
     pub(crate) run_id: String,
     pub(crate) memory_peak: AtomicU64,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("run_id", &self.run_id).finish_non_exhaustive()
+    }
 }
 
 /// Live settings that are looked at on the way of a command.
@@ -147,6 +152,16 @@ impl Server {
     /// To be called when a pause or a monitor came or went.
     pub(crate) fn refresh_watched(&self) {
         self.watched.store(self.gate.is_shut() || !self.monitors.is_empty(), Relaxed);
+    }
+
+    /// Looks at the local replica of a group, which may lag: for INFO and metrics, never for a client's read.
+    pub(crate) fn peek<T>(&self, group: GroupId, look: impl FnOnce(&Engine) -> T) -> Option<T> {
+        self.node.group(group).map(|local| look(&local.replica.engine.read()))
+    }
+
+    /// The sum of a count over the groups that live here.
+    pub(crate) fn sum(&self, count: impl Fn(&Engine) -> u64) -> u64 {
+        self.groups().iter().filter_map(|group| self.peek(*group, &count)).sum()
     }
 
     /// A generator for a read: RANDOMKEY and its kin.

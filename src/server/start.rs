@@ -1,14 +1,10 @@
 //! Starting and stopping a node: configuration, Raft layer, listeners, housekeeping.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quoris_net::{BindError, Listener};
-use quoris_log::{Fsync, RocksDisk};
-use quoris_raft::{
-    Node, NodeConfig, Timing,
-    seam::{Seams, SystemClock, TcpNet, blocking_threads},
-};
-use tokio::task::JoinSet;
+use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{config::Config, http, server::{Front, Server}};
 
@@ -45,22 +41,26 @@ pub struct Running {
     /// Where it listens for clients.
     pub addresses: Vec<SocketAddr>,
     tasks: JoinSet<()>,
-    raft: RaftRuntime,
 }
 
-/// Starts a node and serves clients.
+/// Starts a node and serves clients. Raft runs on the runtime `raft`, over the disk and the network that
+/// `seams` opens once the client's addresses are taken.
 ///
 /// # Errors
 /// When an address is taken, the data folder belongs to somebody else, or settings contradict each other.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(config: Config, raft: &Handle, seams: impl FnOnce(&Config) -> io::Result<Seams>) -> Result<Running, StartError> {
     let dir = PathBuf::from(config.text("dir"));
-    std::fs::create_dir_all(&dir).map_err(|source| StartError::Io { path: dir.clone(), source })?;
+    let failed = |source| StartError::Io { path: dir.clone(), source };
+    std::fs::create_dir_all(&dir).map_err(failed)?;
     let port: u16 = config.count("port");
     // The sockets come first: a port that is taken must not touch the data.
     let sockets = if port == 0 { Vec::new() } else { quoris_net::bind(&config.words("bind"), port, config.count("tcp-backlog"))? };
     let admin_port: u16 = config.count("admin-port");
     let admin = if admin_port == 0 { None } else { Some(http::bind(admin_port)?) };
-    let (node, raft) = start_node(&config).await?;
+    let seams = seams(&config).map_err(failed)?;
+    let node_config = node_config(&config)?;
+    // Everything that Raft spawns runs where it is started, apart from clients' work.
+    let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))??;
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
@@ -73,45 +73,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if let Some(socket) = admin {
         tasks.spawn(http::serve(server.clone(), socket));
     }
-    Ok(Running { server, addresses, tasks, raft })
-}
-
-/// The runtime of Raft's work, apart from that of the clients, so that a storm of clients cannot starve
-/// heartbeats. Dropping it does not wait: what is durable is durable.
-#[derive(Debug)]
-struct RaftRuntime(Option<tokio::runtime::Runtime>);
-
-impl Drop for RaftRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-async fn start_node(config: &Config) -> Result<(Node, RaftRuntime), StartError> {
-    let dir = PathBuf::from(config.text("dir"));
-    let fsync = match config.text("appendfsync").as_str() {
-        "always" => Fsync::Always,
-        "everysec" => Fsync::EverySecond,
-        _ => Fsync::No,
-    };
-    // After a failed write the disk's state is unknown: nothing may be acknowledged, so nothing may go on.
-    let stop = |why: String| {
-        tracing::error!("{why}; stopping");
-        std::process::abort();
-    };
-    let disk = RocksDisk::open(&dir, fsync, stop).map_err(|source| StartError::Io { path: dir, source })?;
-    let seams =
-        Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads };
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().thread_name("quoris-raft").build();
-    let runtime = runtime.map_err(|e| StartError::Config(format!("no threads for Raft: {e}")))?;
-    let node_config = node_config(config)?;
-    let started = runtime.spawn(Node::start(node_config, seams)).await;
-    let raft = RaftRuntime(Some(runtime));
-    let node = started.map_err(|e| StartError::Config(format!("the node died while it started: {e}")))??;
-    Ok((node, raft))
+    Ok(Running { server, addresses, tasks })
 }
 
 impl Running {
@@ -131,7 +93,6 @@ impl Running {
         let clients = self.server.clients.all();
         clients.iter().for_each(|client| client.link.close());
         tokio::time::sleep(Duration::from_millis(if clients.is_empty() { 0 } else { 20 })).await;
-        drop(self.raft);
     }
 }
 
@@ -148,6 +109,10 @@ fn own_address(config: &Config) -> String {
 
 fn peer_address(config: &Config, client_address: &str) -> Result<String, StartError> {
     let written = config.text("peer-address");
+    if config.words("peers").is_empty() {
+        // A single node listens for nobody.
+        return Ok(String::new());
+    }
     if !written.is_empty() {
         return Ok(written);
     }
@@ -155,8 +120,6 @@ fn peer_address(config: &Config, client_address: &str) -> Result<String, StartEr
     let port = port.parse::<u32>().ok().map(|port| port + PEER_PORT_DISTANCE).filter(|port| *port <= 65535);
     match port {
         Some(port) => Ok(format!("{host}:{port}")),
-        // A single node has no peers: any port will do.
-        None if config.words("peers").is_empty() => Ok(String::new()),
         None => Err(StartError::Config("the port for peers would be above 65535: set peer-address".into())),
     }
 }
@@ -184,6 +147,6 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
             snapshot_log_bytes: config.count("snapshot-log-bytes"),
         },
         entry_bytes_max: config.count("entry-bytes-max"),
-        request_timeout: Duration::from_secs(10),
+        request_timeout: millis("request-timeout-ms"),
     })
 }

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use quoris_engine::{SLOTS, number, slot};
-use quoris_raft::{GroupId, GroupStatus, NodeId, NodeInfo, NodeStatus};
+use quoris_engine::{Keyspace, SLOTS, number, slot};
+use quoris_raft::{GroupId, GroupStatus, META, NodeId, NodeInfo, NodeStatus};
 use quoris_resp::{Argv, Reply};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,9 @@ pub(super) fn mode(client: &Client, name: &str) -> Served {
 
 pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
     let server = &client.server;
-    let status = server.node.status();
+    // The meta group owns no slots and is no client's business.
+    let mut status = server.node.status();
+    status.groups.retain(|group| group.id != META);
     match sub {
         "myid" => Reply::bulk(node_id(&status, status.node)).into(),
         "myshardid" => Reply::bulk(group_id(&status, own_group(&status))).into(),
@@ -38,8 +40,7 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
         "replicas" | "slaves" => replicas(&status, &argv[2]),
         "links" => links(&status).into(),
         "countkeysinslot" => with_slot(argv, |slot| {
-            let engine = server.node.peek(server.node.group_of(slot)?)?;
-            Some(Reply::Int(engine.keyspace().slot_len(slot) as i64))
+            server.peek(server.node.group_of(slot)?, |engine| Reply::Int(engine.keyspace().slot_len(slot) as i64))
         }),
         "getkeysinslot" => match number::integer(&argv[3]) {
             Some(count) if count >= 0 => {
@@ -64,8 +65,11 @@ const SLOT_STEP: usize = 1000;
 
 /// Keys of database 0 in a slot, of the local replica.
 fn keys_in_slot(server: &Server, slot: u16, count: usize) -> Option<Vec<Vec<u8>>> {
-    let engine = server.node.peek(server.node.group_of(slot)?)?;
-    let (keyspace, mut keys) = (engine.keyspace(), Vec::new());
+    server.peek(server.node.group_of(slot)?, |engine| scan_slot(engine.keyspace(), slot, count))
+}
+
+fn scan_slot(keyspace: &Keyspace, slot: u16, count: usize) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
     // A cursor is the slot above 32 bits of hash, so a scan may begin at any slot.
     let mut cursor = u64::from(slot) << 32;
     while keys.len() < count {
@@ -79,7 +83,7 @@ fn keys_in_slot(server: &Server, slot: u16, count: usize) -> Option<Vec<Vec<u8>>
         }
     }
     keys.truncate(count);
-    Some(keys)
+    keys
 }
 
 /// A node's 40 hex digits.

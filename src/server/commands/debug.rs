@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quoris_engine::number;
+use quoris_engine::{Engine, Keyspace, number};
 use quoris_resp::{Argv, Reply};
 
 use super::{Served, word};
@@ -72,20 +72,24 @@ async fn reload(server: &Server) -> Served {
 fn object(client: &Client, key: &[u8]) -> Served {
     let server = &client.server;
     let group = server.node.group_of(quoris_engine::slot(key));
-    let engine = group.and_then(|group| server.node.try_read(group));
-    let Some(engine) = engine else { return Served::error("ERR the key's group is led by another node") };
-    let keyspace = engine.keyspace();
-    let Some(entry) = keyspace.entry(client.database, key) else { return Served::Reply(quoris_engine::Error::NoSuchKey.into()) };
-    let bytes = keyspace.memory_of(client.database, key).unwrap_or(0);
-    let encoding = entry.value.encoding();
-    let text = format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0");
-    Reply::Status(text.into()).into()
+    let seen = group.and_then(|group| server.peek(group, |engine| describe(engine.keyspace(), client.database, key)));
+    match seen {
+        None => Served::error("ERR the key's group has no replica on this node"),
+        Some(None) => Served::Reply(quoris_engine::Error::NoSuchKey.into()),
+        Some(Some(text)) => Reply::Status(text.into()).into(),
+    }
+}
+
+fn describe(keyspace: &Keyspace, database: u32, key: &[u8]) -> Option<String> {
+    let encoding = keyspace.entry(database, key)?.value.encoding();
+    let bytes = keyspace.memory_of(database, key).unwrap_or(0);
+    Some(format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"))
 }
 
 /// The digests of the groups that live here, together.
 fn digest(server: &Server) -> u64 {
-    let digests = server.node.groups().into_iter().filter_map(|group| server.node.digest(group));
-    digests.fold(0, |all, (_, digest)| all ^ digest)
+    let digests = server.groups().iter().filter_map(|group| server.node.group(*group)).map(|local| local.replica.engine.write().digest()).collect::<Vec<_>>();
+    digests.into_iter().fold(0, |all, digest| all ^ digest)
 }
 
 fn digest_values(client: &Client, argv: &Argv) -> Served {
@@ -93,8 +97,8 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
     let server = &client.server;
     let digests = argv.iter().skip(2).map(|key| {
         let group = server.node.group_of(quoris_engine::slot(key));
-        let engine = group.and_then(|group| server.node.try_read(group));
-        let shown = engine.and_then(|engine| engine.keyspace().value(client.database, key).map(|value| format!("{value:?}")));
+        let show = |engine: &Engine| engine.keyspace().value(client.database, key).map(|value| format!("{value:?}"));
+        let shown = group.and_then(|group| server.peek(group, show)).flatten();
         let digits = shown.map_or_else(|| "0".repeat(40), |text| Sha256::digest(text.as_bytes()).iter().take(20).map(|b| format!("{b:02x}")).collect());
         Reply::bulk(digits)
     });

@@ -23,14 +23,12 @@ pub(crate) fn allocated() -> Allocated {
 
 /// Bytes that count against `maxmemory`: keys and values of the groups that live here, by their own count.
 pub(crate) fn used(server: &Server) -> u64 {
-    server.groups().iter().filter_map(|group| server.node.peek(*group)).map(|engine| engine.keyspace().memory_bytes()).sum()
+    server.sum(|engine| engine.keyspace().memory_bytes())
 }
 
 /// Keys of all databases of the groups that live here.
 pub(crate) fn keys(server: &Server) -> u64 {
-    let keyspaces = server.groups();
-    let peeks = keyspaces.iter().filter_map(|group| server.node.peek(*group));
-    peeks.map(|engine| (0..engine.keyspace().databases()).map(|db| engine.keyspace().len(db)).sum::<u64>()).sum()
+    server.sum(|engine| engine.stats().keys)
 }
 
 pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {

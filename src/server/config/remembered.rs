@@ -41,6 +41,7 @@ pub const REMEMBERED: &[Key] = &[
     kept("auto-aof-rewrite-min-size", &[], MEMORY, "67108864"),
     kept("no-appendfsync-on-rewrite", &[], Kind::Flag, "no"),
     kept("save", &[], Kind::SavePoints, ""),
+    kept("dbfilename", &[], Kind::Text, "dump.rdb"),
     kept("rdbcompression", &[], Kind::Flag, "yes"),
     kept("rdbchecksum", &[], Kind::Flag, "yes"),
     kept("rdb-del-sync-files", &[], Kind::Flag, "no"),

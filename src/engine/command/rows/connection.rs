@@ -1,6 +1,9 @@
 //! Rows about the connection itself, and transactions.
 
+use quoris_resp::{Argv, Reply};
+
 use super::*;
+use crate::{CommandResult, Keyspace, ReadContext};
 
 const ROW: Command = Command { group: Group::Connection, ..super::ROW };
 const ALWAYS: Flags = OWN.with(FAST).with(NO_AUTH).with(ALLOW_BUSY);
@@ -87,6 +90,14 @@ pub const TRANSACTIONS: &[Command] = &[
     Command { name: "discard", since: "2.0.0", complexity: "O(N) for N queued commands",
         summary: "Drops the queued commands.", ..TRANSACTION },
     Command { name: "watch", arity: -2, keys: &[rest(key_flag::RO, 1)], complexity: "O(N) for N keys",
-        summary: "Lets the next EXEC fail if one of the keys changes before.", syntax: "key ...", ..TRANSACTION },
+        summary: "Lets the next EXEC fail if one of the keys changes before.", syntax: "key ...",
+        handler: Handler::Read(watch), ..TRANSACTION },
     Command { name: "unwatch", summary: "Forgets the watched keys.", ..TRANSACTION },
 ];
+
+/// What a node asks a group's leader when its client watches keys: their versions. The client itself only
+/// ever sees OK.
+fn watch(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
+    let version = |key| Reply::Int(keyspace.version(context.database, key) as i64);
+    Ok(Reply::Array(argv.iter().skip(1).map(version).collect()))
+}

@@ -1,6 +1,9 @@
 //! Rows of administration and introspection.
 
+use quoris_resp::{Argv, Reply};
+
 use super::*;
+use crate::{CommandResult, Error, Keyspace, ReadContext, number};
 
 const ROW: Command = Command { group: Group::Server, ..super::ROW };
 const OPERATOR_ROW: Command = Command { flags: OPERATOR, ..ROW };
@@ -145,7 +148,8 @@ const MEMORY: &[Command] = &[
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"], ..MEMORY_SUB },
     Command { name: "stats", summary: "Shows where memory goes in numbers.", ..MEMORY_SUB },
     Command { name: "usage", arity: -3, flags: READONLY, keys: KEY_LOOK_SUB, complexity: "O(N) for N samples",
-        summary: "Counts the bytes that a key takes.", syntax: "key [SAMPLES count]", tips: &[], ..MEMORY_SUB },
+        summary: "Counts the bytes that a key takes.", syntax: "key [SAMPLES count]", tips: &[],
+        handler: Handler::Read(memory_usage), ..MEMORY_SUB },
 ];
 
 #[rustfmt::skip]
@@ -154,3 +158,16 @@ const MODULE: &[Command] = &[
     Command { name: "list", arity: 2, flags: ADMIN.with(NOSCRIPT), since: "4.0.0", summary: "Lists modules: none.",
         tips: &["nondeterministic_output_order"], ..ROW },
 ];
+
+/// MEMORY USAGE. Sizes are counted, not sampled, so SAMPLES is only checked.
+fn memory_usage(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
+    match (argv.get(3), argv.get(4)) {
+        (None, _) => {}
+        (Some(word), Some(count)) if argv.len() == 5 && word.eq_ignore_ascii_case(b"samples") => {
+            number::integer(count).filter(|n| *n >= 0).ok_or(Error::NotAnInteger)?;
+        }
+        _ => return Err(Error::Syntax),
+    }
+    let bytes = keyspace.memory_of(context.database, &argv[2]);
+    Ok(bytes.map_or(Reply::Null, |n| Reply::Int(n as i64)))
+}

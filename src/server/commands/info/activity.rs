@@ -48,8 +48,7 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     for name in ["sync_full", "sync_partial_ok", "sync_partial_err"] {
         lines.add(name, 0);
     }
-    let expired: u64 = server.groups().iter().filter_map(|group| server.node.peek(*group)).map(|engine| engine.keyspace().expired()).sum();
-    lines.add("expired_keys", expired);
+    lines.add("expired_keys", server.sum(|engine| engine.keyspace().expired()));
     lines.add("expired_stale_perc", "0.00");
     for name in ["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds", "evicted_keys", "evicted_clients", "total_eviction_exceeded_time",
         "current_eviction_exceeded_time"]

@@ -1,6 +1,6 @@
 //! Sections about the cluster: Replication, Cluster, Raft.
 
-use quoris_raft::{GroupStatus, NodeStatus};
+use quoris_raft::{GroupStatus, META, NodeStatus};
 
 use super::{Lines, Snapshot};
 use crate::commands::cluster;
@@ -43,8 +43,8 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("epoch", status.epoch);
     lines.add("ready", u8::from(status.ready));
     lines.add("nodes", status.nodes.len());
-    lines.add("groups", status.groups.len());
-    lines.add("groups_led", status.groups.iter().filter(|group| group.leader == Some(status.node)).count());
+    lines.add("groups", status.groups.iter().filter(|group| group.id != META).count());
+    lines.add("groups_led", status.groups.iter().filter(|group| group.id != META && group.leader == Some(status.node)).count());
     lines.add("fsync", &fsync);
     lines.add("fsyncs", status.fsyncs);
     lines.add("elections", status.elections);
@@ -57,8 +57,9 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     nodes(status, lines);
 }
 
-/// `digest` is the index that a local replica stands at, and the digest of its state there.
+/// `digest` is the index that the local replica stands at, and the digest of its state there.
 fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String {
+    let digest = digest.map_or_else(|| "none".to_string(), |(index, digest)| format!("{index}:{digest:016x}"));
     let leader = group.leader.map_or_else(|| "none".to_string(), |id| id.0.to_string());
     let slots: Vec<String> = group.slots.iter().map(|(from, to)| format!("{from}-{to}")).collect();
     let replicas: Vec<String> = group
@@ -66,7 +67,6 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         .iter()
         .map(|replica| format!("{}:{}", replica.node.0, replica.matched.map_or_else(|| "?".to_string(), |index| index.to_string())))
         .collect();
-    let digest = digest.map_or_else(|| "none".to_string(), |(index, digest)| format!("{index}:{digest:016x}"));
     format!(
         "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
         group.id.0, group.role, group.term, group.commit, group.applied, group.last_log, group.log_bytes, group.snapshot_index, group.purged, group.clock_ms,

@@ -81,12 +81,10 @@ fn scripts(lines: &mut Lines) {
 pub(super) fn keyspace(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     let server = snapshot.server;
     for database in 0..server.tunables.databases {
-        let counts = server.groups().iter().filter_map(|group| server.node.peek(*group)).fold((0, 0), |(keys, expires), engine| {
-            let keyspace = engine.keyspace();
-            (keys + keyspace.len(database), expires + keyspace.expires_len(database))
-        });
-        if counts.0 > 0 {
-            lines.add(&format!("db{database}"), format!("keys={},expires={},avg_ttl=0", counts.0, counts.1));
+        let keys = server.sum(|engine| engine.keyspace().len(database));
+        if keys > 0 {
+            let expires = server.sum(|engine| engine.keyspace().expires_len(database));
+            lines.add(&format!("db{database}"), format!("keys={keys},expires={expires},avg_ttl=0"));
         }
     }
 }

@@ -1,0 +1,171 @@
+//! `quoris admin import` and `quoris admin export`: RDB files over an ordinary connection.
+//!
+//! Import restores key by key, in a pipeline bounded in bytes, so it works against any number of groups
+//! and while clients write. Export walks the keys with SCAN: keys that change meanwhile are exported as
+//! they are when their turn comes, so the file is no point in time.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use quoris_engine::rdb::{FileWriter, Foreign, ForeignEntry, ForeignOptions, dump_value, read_foreign};
+use quoris_resp::Reply;
+use tokio::sync::mpsc;
+
+use super::client::Client;
+
+/// Bytes of a pipeline.
+const PIPELINE_BYTES: usize = 1 << 20;
+/// Commands of a pipeline.
+const PIPELINE_COMMANDS: usize = 1000;
+/// Entries that are read ahead.
+const READ_AHEAD: usize = 1000;
+/// Keys that SCAN looks at per step.
+const SCAN_COUNT: &str = "1000";
+
+fn bar(length: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    let shown = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{pos}/{len} keys" };
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {shown}  {{per_sec}}  {{eta}} left"));
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Loads a dump of any Redis into the cluster.
+pub(super) async fn import(mut client: Client, path: &Path, skip_unsupported: bool, replace: bool) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let progress = bar(file.metadata()?.len(), "bytes");
+    let (sender, mut entries) = mpsc::channel::<(ForeignEntry, u64)>(READ_AHEAD);
+    let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<Foreign> {
+        let options = ForeignOptions { skip_unsupported };
+        let mut visit = |entry, at| match sender.blocking_send((entry, at)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        Ok(read_foreign(&mut BufReader::with_capacity(1 << 20, file), options, &mut visit)?)
+    });
+    let (mut database, mut waiting) = (0, 0);
+    while let Some((entry, at)) = entries.recv().await {
+        if entry.database != database {
+            database = entry.database;
+            client.send(&["SELECT", &database.to_string()]);
+            waiting += 1;
+        }
+        let deadline = entry.expire_at_ms.unwrap_or(0).to_string();
+        let payload = dump_value(&entry.value);
+        let mut command: Vec<&[u8]> = vec![b"RESTORE", &entry.key, deadline.as_bytes(), &payload, b"ABSTTL"];
+        if replace {
+            command.push(b"REPLACE");
+        }
+        client.send(&command);
+        waiting += 1;
+        if waiting >= PIPELINE_COMMANDS || client.unsent() >= PIPELINE_BYTES {
+            finish(&mut client, &mut waiting).await?;
+            progress.set_position(at);
+        }
+    }
+    finish(&mut client, &mut waiting).await?;
+    let done = reading.await??;
+    progress.finish();
+    println!("{} keys imported from RDB version {}", done.keys, done.version);
+    for (kind, count) in &done.skipped {
+        println!("{count} keys of type {kind} were passed over: this version does not know it");
+    }
+    if done.functions > 0 {
+        println!("{} function libraries were passed over", done.functions);
+    }
+    Ok(())
+}
+
+async fn finish(client: &mut Client, waiting: &mut usize) -> anyhow::Result<()> {
+    client.flush().await?;
+    for _ in 0..std::mem::take(waiting) {
+        if let Reply::Error(text) = client.receive().await? {
+            bail!("the import stops: {}", String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(())
+}
+
+/// Writes all keys into an RDB file that redis-server loads.
+pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()> {
+    let databases = databases(&client.ask_text(&["INFO", "keyspace"]).await?);
+    let progress = bar(databases.iter().map(|(_, keys)| keys).sum(), "keys");
+    let temporary = path.with_extension("partial");
+    let out = BufWriter::with_capacity(1 << 20, File::create(&temporary).with_context(|| temporary.display().to_string())?);
+    let fields = [("redis-ver", quoris_server::version::REDIS), ("quoris-ver", quoris_server::version::QUORIS), ("redis-bits", "64")];
+    let mut file = FileWriter::new(out, &fields)?;
+    let mut keys = 0;
+    for (database, _) in databases {
+        client.ask(&["SELECT", &database.to_string()]).await?;
+        keys += export_database(&mut client, database, &mut file, &progress).await?;
+    }
+    let mut out = file.finish()?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    progress.finish();
+    println!("{keys} keys exported to {}", path.display());
+    Ok(())
+}
+
+async fn export_database<W: Write>(client: &mut Client, database: u32, file: &mut FileWriter<W>, progress: &ProgressBar) -> anyhow::Result<u64> {
+    // SCAN may give a key twice; in a file it must stand once.
+    let mut seen = std::collections::HashSet::new();
+    let mut cursor = String::from("0");
+    loop {
+        let (next, keys) = scanned(client.ask(&["SCAN", &cursor, "COUNT", SCAN_COUNT]).await?)?;
+        let fresh: Vec<Vec<u8>> = keys.into_iter().filter(|key| seen.insert(key.clone())).collect();
+        for key in &fresh {
+            client.send(&[b"DUMP", key.as_slice()]);
+            client.send(&[b"PEXPIRETIME", key.as_slice()]);
+        }
+        client.flush().await?;
+        for key in &fresh {
+            let (payload, deadline) = (client.receive().await?, client.receive().await?);
+            match (payload, deadline) {
+                // It has gone meanwhile.
+                (Reply::Null, _) => {}
+                (Reply::Bulk(payload), Reply::Int(at)) => file.push(database, key, u64::try_from(at).ok(), &payload)?,
+                (Reply::Error(text), _) | (_, Reply::Error(text)) => bail!("the export stops: {}", String::from_utf8_lossy(&text)),
+                other => bail!("the export stops: {other:?} is no DUMP"),
+            }
+        }
+        progress.inc(fresh.len() as u64);
+        if next == "0" {
+            return Ok(seen.len() as u64);
+        }
+        cursor = next;
+    }
+}
+
+fn scanned(reply: Reply) -> anyhow::Result<(String, Vec<Vec<u8>>)> {
+    let Reply::Array(parts) = reply else { bail!("SCAN answered {reply:?}") };
+    let [Reply::Bulk(cursor), Reply::Array(keys)] = parts.as_slice() else { bail!("SCAN answered {parts:?}") };
+    let keys = keys.iter().filter_map(|key| if let Reply::Bulk(key) = key { Some(key.to_vec()) } else { None });
+    Ok((String::from_utf8_lossy(cursor).into_owned(), keys.collect()))
+}
+
+/// Databases with keys, and how many, from `INFO keyspace`.
+fn databases(info: &str) -> Vec<(u32, u64)> {
+    let line = |line: &str| {
+        let (name, counts) = line.split_once(':')?;
+        let keys = counts.split(',').find_map(|count| count.strip_prefix("keys="))?;
+        Some((name.strip_prefix("db")?.parse().ok()?, keys.parse().ok()?))
+    };
+    info.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn databases_come_from_info() {
+        let info = "# Keyspace\r\ndb0:keys=5,expires=1,avg_ttl=0\r\ndb3:keys=2,expires=0,avg_ttl=0\r\n";
+        assert_eq!(super::databases(info), [(0, 5), (3, 2)]);
+    }
+}
