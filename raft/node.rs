@@ -127,7 +127,8 @@ impl Node {
         let node = Node(inner);
         let for_hello = Arc::downgrade(&node.0);
         let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
-        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
+        let links =
+            Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
         assert!(node.0.links.set(Arc::new(links)).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
             let addr = node.0.config.peer_addr.clone();
@@ -151,7 +152,8 @@ impl Node {
         let mut groups = BTreeMap::new();
         for (&group, record) in &identity.topology.groups {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
-            let engine = Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+            let engine =
+                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
             let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);
