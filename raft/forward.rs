@@ -106,7 +106,8 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let end = end.ok_or_else(|| io::Error::other("a batch ends within a command"))?;
         let argv = Argv::parse(body.slice(at..end)).map_err(io::Error::other)?;
         at = end;
-        let found = if record.transaction { command::lookup(&Argv::from_parts(&["EXEC"])) } else { command::lookup(&argv) };
+        let found =
+            if record.transaction { command::lookup(&Argv::from_parts(&["EXEC"])) } else { command::lookup(&argv) };
         let command = found.map_err(|e| io::Error::other(e.to_string()))?.command;
         let OperationRecord { database, user, transaction, write, .. } = record;
         operations.push(Operation { command, argv, database, user, transaction, write });

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
-use parking_lot::RwLockReadGuard;
+use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use quoris_engine::Engine;
 use tokio::sync::watch;
 
@@ -47,6 +47,15 @@ pub struct Timing {
     pub snapshot_log_bytes: u64,
 }
 
+/// Where a replica reports to.
+#[derive(Clone)]
+pub struct Health {
+    /// Set once, with a text, when a group has died.
+    pub failed: watch::Sender<Option<String>>,
+    /// Counts new terms over all groups.
+    pub elections: Arc<AtomicU64>,
+}
+
 /// What a replica is started with.
 pub struct GroupSeed {
     /// The group.
@@ -58,6 +67,9 @@ pub struct GroupSeed {
     /// Timing and limits.
     pub timing: Timing,
 }
+
+/// Shared access to a group's state. It holds the lock: never keep it across an await.
+pub type ReadGuard = ArcRwLockReadGuard<RawRwLock, Engine>;
 
 /// A running replica.
 pub struct Group {
@@ -104,7 +116,7 @@ impl Group {
     ///
     /// # Errors
     /// When disk or snapshot cannot be used; the text says which.
-    pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, failed: watch::Sender<Option<String>>) -> io::Result<Arc<Group>> {
+    pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, health: Health) -> io::Result<Arc<Group>> {
         let GroupSeed { group, replica: id, engine, timing } = seed;
         let disk = seams.disk.clone();
         let loaded = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
@@ -127,12 +139,14 @@ impl Group {
         let raft = Raft::new(id, config, factory, log.clone(), Machine::new(replica.clone())).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
         let for_vote = log.clone();
-        let proposer = Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
+        let proposer =
+            Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
         let reads = ReadRounds::start(raft.clone(), replica.clone());
         let tasks = vec![
-            tokio::spawn(supervise(raft.clone(), replica.clone(), failed)).abort_handle(),
+            tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
             tokio::spawn(tick(raft.clone(), replica.clone(), proposer.clone())).abort_handle(),
-            tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes)).abort_handle(),
+            tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes))
+                .abort_handle(),
         ];
         Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), proposer, reads, tasks }))
     }
@@ -173,12 +187,17 @@ impl Group {
     }
 
     /// Read access without a message, when this replica may give it now.
-    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, Engine>> {
+    pub fn try_read(&self) -> Option<ReadGuard> {
         if !self.replica.sole_leader.load(Ordering::SeqCst) {
             return None;
         }
-        let engine = self.replica.engine.read();
+        let engine = self.replica.engine.read_arc();
         (!self.is_due(&engine)).then_some(engine)
+    }
+
+    /// The applied state of this replica, however old: for figures, never for a client's read.
+    pub fn peek(&self) -> ReadGuard {
+        self.replica.engine.read_arc()
     }
 
     /// Runs reads on the state of this moment or later.
@@ -230,7 +249,8 @@ impl Group {
     /// When it could not be written.
     pub async fn take_snapshot(&self) -> io::Result<()> {
         let applied = self.replica.applied.load(Ordering::Acquire);
-        let covered = |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
+        let covered =
+            |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
         if applied == 0 {
             return Ok(());
         }
@@ -241,7 +261,8 @@ impl Group {
             self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
             let wait = self.raft.wait(Some(Duration::from_secs(600)));
             let before = covered(&self.replica);
-            let done = wait.metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
+            let done = wait
+                .metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
             done.await.map_err(io::Error::other)?;
         }
         Ok(())
@@ -255,21 +276,28 @@ impl Group {
 }
 
 /// Watches Raft's core: keeps the fast read path honest and reports death.
-async fn supervise(raft: Raft, replica: Arc<Replica>, failed: watch::Sender<Option<String>>) {
+async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
     let mut metrics = raft.metrics();
+    let mut term = 0;
     loop {
         let now = metrics.borrow_watched().clone();
         if let Err(e) = &now.running_state {
             let text = format!("{} stopped: {e}", replica.group);
             tracing::error!(group = replica.group.0, error = %e, "Raft stopped");
-            failed.send_if_modified(|f| f.is_none() && f.replace(text).is_none());
+            health.failed.send_if_modified(|f| f.is_none() && f.replace(text).is_none());
             return;
+        }
+        if now.current_term > term {
+            term = now.current_term;
+            health.elections.fetch_add(1, Ordering::Relaxed);
         }
         let alone = now.membership_config.voter_ids().eq([replica.id]);
         let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
         replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);
         if metrics.changed().await.is_err() {
-            failed.send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
+            health
+                .failed
+                .send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
             return;
         }
     }

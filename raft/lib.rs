@@ -36,7 +36,7 @@ mod topology;
 pub mod types;
 mod wire;
 
-pub use group::{Group, Timing};
+pub use group::{Group, ReadGuard, Timing};
 pub use machine::Machine;
 pub use node::{Node, NodeConfig, StartError};
 pub use propose::Operation;

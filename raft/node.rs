@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLockReadGuard};
+use parking_lot::Mutex;
 use quoris_engine::entry::SessionId;
 use quoris_engine::{Engine, EngineSeed, codec, command};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::watch;
 
 use crate::founding::{self, Identity};
-use crate::group::{Group, GroupSeed, Timing};
+use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
 use crate::link::{Lane, Links};
 use crate::propose::{Operation, run_read};
 use crate::runtime::random_u64;
-use crate::seam::Seams;
+use crate::seam::{Seams, SnapshotSource};
 use crate::session::{Position, Session};
 use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
@@ -69,7 +69,7 @@ pub(crate) struct Inner {
     /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
     remote: Mutex<HashMap<GroupId, Remote>>,
     next_connection: AtomicU64,
-    failed: watch::Sender<Option<String>>,
+    pub(crate) health: Health,
     /// Tasks of the node itself; they end with it.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -119,7 +119,7 @@ impl Node {
             addresses: addresses.clone(),
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
-            failed: watch::channel(None).0,
+            health: Health { failed: watch::channel(None).0, elections: Arc::default() },
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),
@@ -127,7 +127,8 @@ impl Node {
         let node = Node(inner);
         let for_hello = Arc::downgrade(&node.0);
         let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
-        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello);
+        let links =
+            Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
         assert!(node.0.links.set(Arc::new(links)).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
             let addr = node.0.config.peer_addr.clone();
@@ -151,9 +152,10 @@ impl Node {
         let mut groups = BTreeMap::new();
         for (&group, record) in &identity.topology.groups {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
-            let engine = Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+            let engine =
+                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
             let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
-            let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.failed.clone()).await?;
+            let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);
             // One by one, so that a peer's request finds what already runs.
             self.0.groups.store(Arc::new(groups.clone()));
@@ -262,11 +264,21 @@ impl Node {
         }
     }
 
-    /// Runs `look` on a group's engine if this node may read it now without asking anybody.
-    pub fn try_read<T>(&self, group: GroupId, look: impl FnOnce(&RwLockReadGuard<'_, Engine>) -> T) -> Option<T> {
-        let groups = self.0.groups.load();
-        let local = groups.get(&group)?;
-        local.try_read().map(|guard| look(&guard))
+    /// A group's state for linearizable reads, if this node may give it now without asking anybody.
+    pub fn try_read(&self, group: GroupId) -> Option<ReadGuard> {
+        self.0.groups.load().get(&group)?.try_read()
+    }
+
+    /// A look at the local replica, which may lag: for figures, never for a client's read.
+    pub fn peek(&self, group: GroupId) -> Option<ReadGuard> {
+        self.0.groups.load().get(&group).map(|g| g.peek())
+    }
+
+    /// The digest of a local replica's state, and the index that it stands at.
+    pub fn digest(&self, group: GroupId) -> Option<(u64, u64)> {
+        let local = self.group(group)?;
+        let mut engine = local.replica.engine.write();
+        Some((engine.applied_index(), engine.digest()))
     }
 
     /// The present estimate of a group's clock, in Unix milliseconds.
@@ -293,16 +305,22 @@ impl Node {
         answer.ok().and_then(|a| wire::message::<u64>(&a).ok()).unwrap_or(0) as usize
     }
 
-    /// Writes a snapshot of every local group; returns when they are durable.
+    /// Writes a snapshot of every local data group and opens it; each is durable by then.
     ///
     /// # Errors
     /// When one could not be written.
-    pub async fn save(&self) -> io::Result<()> {
+    pub async fn save(&self) -> io::Result<Vec<(GroupId, u64, Box<dyn SnapshotSource>)>> {
         let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
+        let mut files = Vec::new();
         for group in groups {
             group.take_snapshot().await?;
+            let file = group.replica.snapshot.lock().clone();
+            if let Some(file) = file.filter(|_| group.replica.group != META) {
+                let (bytes, source) = self.0.seams.disk.open_snapshot(group.replica.group, &file.name)?;
+                files.push((group.replica.group, bytes, source));
+            }
         }
-        Ok(())
+        Ok(files)
     }
 
     /// Hands leadership over and stops every group.
@@ -317,7 +335,7 @@ impl Node {
 
     /// Resolves with a message when a group has died: the process must end.
     pub async fn failed(&self) -> String {
-        let mut failed = self.0.failed.subscribe();
+        let mut failed = self.0.health.failed.subscribe();
         match failed.wait_for(Option::is_some).await {
             Ok(text) => text.clone().unwrap_or_default(),
             Err(_) => "the node is gone".to_string(),
@@ -366,4 +384,10 @@ fn stored_topology(meta: &Group) -> Option<Topology> {
     let get = Operation { command, argv, database: 0, user: 0, transaction: false, write: false };
     let Reply::Bulk(value) = run_read(&meta.replica.engine.read(), &get, 0) else { return None };
     codec::read(&value, "topology").ok().map(|(topology, _)| topology)
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.id().0)
+    }
 }

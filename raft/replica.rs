@@ -23,7 +23,7 @@ pub struct Replica {
     /// This replica's id, openraft's node id.
     pub id: u64,
     /// The keys.
-    pub engine: RwLock<Engine>,
+    pub engine: Arc<RwLock<Engine>>,
     /// The last applied index; the log store reads it.
     pub applied: Arc<AtomicU64>,
     /// The same, to wait for.
@@ -63,7 +63,7 @@ impl Replica {
         Replica {
             group,
             id,
-            engine: RwLock::new(engine),
+            engine: Arc::new(RwLock::new(engine)),
             applied: Arc::default(),
             applied_watch: watch::channel(0).0,
             position: Mutex::default(),

@@ -87,6 +87,8 @@ pub struct NodeStatus {
     pub epoch: u64,
     /// Flushes of the log since the start.
     pub fsyncs: u64,
+    /// Terms that began since the start, over all groups; a cluster at rest adds none.
+    pub elections: u64,
     /// Every local group has a leader and is caught up with it as far as it knows.
     pub ready: bool,
 }
@@ -123,6 +125,7 @@ impl Node {
             nodes: nodes.collect(),
             groups,
             epoch: topology.epoch,
+            elections: self.inner().health.elections.load(Ordering::Relaxed),
             fsyncs: self.inner().seams.disk.flushes(),
             ready,
         }
@@ -150,7 +153,9 @@ impl Node {
             last_save_unix_s: 0,
         };
         let replicas = record.into_iter().flat_map(|r| &r.replicas);
-        status.replicas = replicas.map(|(id, node)| ReplicaStatus { replica: *id, node: *node, voter: true, matched: None }).collect();
+        status.replicas = replicas
+            .map(|(id, node)| ReplicaStatus { replica: *id, node: *node, voter: true, matched: None })
+            .collect();
         let Some(group) = self.group(id) else { return status };
         let metrics = group.metrics();
         let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);

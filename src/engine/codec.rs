@@ -19,7 +19,8 @@ const BYTES_MAX: usize = 1 << 30;
 
 /// Appends `value` to `out`.
 pub fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    bincode::serde::encode_into_std_write(value, out, bincode::config::legacy()).expect("writing to memory does not fail");
+    bincode::serde::encode_into_std_write(value, out, bincode::config::legacy())
+        .expect("writing to memory does not fail");
 }
 
 /// The bytes of `value`.

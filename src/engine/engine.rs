@@ -94,7 +94,8 @@ impl Engine {
         let header = *reader.header();
         let mut commands = Vec::new();
         while let Some(LoggedCommand { meta, argv }) = reader.next_command()? {
-            let work = if meta.transaction { Work::Transaction(Transaction::from_argv(&argv)?) } else { Work::One(argv) };
+            let work =
+                if meta.transaction { Work::Transaction(Transaction::from_argv(&argv)?) } else { Work::One(argv) };
             commands.push((meta, work));
         }
         self.applied_index = index;

@@ -38,7 +38,7 @@ pub struct Header {
     pub commands: u32,
 }
 
-/// Bits of [`CommandHeader::flags`].
+/// Bits of the flags in a command's header.
 pub mod flags {
     /// A [`super::SessionStamp`] follows: the reply is kept in the session's window.
     pub const SESSION: u8 = 1;
@@ -103,7 +103,9 @@ pub struct LoggedCommand {
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// Written by a newer version: this node must be upgraded before it can go on.
-    #[error("entry of format {format}, feature level {feature_level}; this program understands up to {FORMAT} and {FEATURE_LEVEL}: upgrade this node")]
+    #[error(
+        "entry of format {format}, feature level {feature_level}; this program understands up to {FORMAT} and {FEATURE_LEVEL}: upgrade this node"
+    )]
     Unknown {
         /// The entry's format.
         format: u8,
@@ -145,7 +147,10 @@ impl EntryBuilder {
             bits |= flags::TRANSACTION;
         }
         let argv_bytes = u32::try_from(argv.frame().len()).expect("entry-bytes-max is far below 4 GiB");
-        codec::put(&CommandHeader { flags: bits, database: meta.database, user: meta.user, argv_bytes }, &mut self.body);
+        codec::put(
+            &CommandHeader { flags: bits, database: meta.database, user: meta.user, argv_bytes },
+            &mut self.body,
+        );
         if let Some(stamp) = &meta.session {
             codec::put(stamp, &mut self.body);
         }
@@ -206,7 +211,11 @@ impl EntryReader {
     pub fn next_command(&mut self) -> Result<Option<LoggedCommand>, EntryError> {
         if self.left == 0 {
             let clean = self.rest.is_empty();
-            return if clean { Ok(None) } else { Err(EntryError::Malformed(format!("{} bytes behind the last command", self.rest.len()))) };
+            return if clean {
+                Ok(None)
+            } else {
+                Err(EntryError::Malformed(format!("{} bytes behind the last command", self.rest.len())))
+            };
         }
         self.left -= 1;
         let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
@@ -279,14 +288,25 @@ mod tests {
 
     #[test]
     fn a_body_reads_back_as_it_was_built() {
-        let stamp = SessionStamp { session: SessionId { origin: 7, connection: 9 }, sequence: 3, acknowledged_below: 2, first_sent_ms: 5 };
+        let stamp = SessionStamp {
+            session: SessionId { origin: 7, connection: 9 },
+            sequence: 3,
+            acknowledged_below: 2,
+            first_sent_ms: 5,
+        };
         let transaction = Transaction {
             watches: vec![Watch { database: 1, key: b"w".to_vec(), version: 4 }],
             commands: vec![Argv::from_parts(&["SET", "a", "b"]), Argv::from_parts(&["GET", "a"])],
         };
         let commands = [
-            LoggedCommand { meta: CommandMeta { database: 3, user: 0, transaction: false, session: Some(stamp) }, argv: Argv::from_parts(&["INCR", "n"]) },
-            LoggedCommand { meta: CommandMeta { transaction: true, ..CommandMeta::default() }, argv: transaction.to_argv() },
+            LoggedCommand {
+                meta: CommandMeta { database: 3, user: 0, transaction: false, session: Some(stamp) },
+                argv: Argv::from_parts(&["INCR", "n"]),
+            },
+            LoggedCommand {
+                meta: CommandMeta { transaction: true, ..CommandMeta::default() },
+                argv: transaction.to_argv(),
+            },
         ];
         let mut builder = EntryBuilder::default();
         commands.iter().for_each(|c| builder.push(&c.meta, &c.argv));

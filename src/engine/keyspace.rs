@@ -15,9 +15,11 @@
 mod account;
 mod cut;
 mod database;
+mod due;
 mod entry;
 mod leaf;
 mod order;
+mod state;
 mod table;
 mod versions;
 
@@ -205,12 +207,6 @@ impl Keyspace {
         Some(index)
     }
 
-    /// Physically removes a key that is due.
-    fn expire(&mut self, database: u32, slot: u16, index: Pos) {
-        self.expired += 1;
-        self.discard(database, slot, index);
-    }
-
     /// Removes a key whose value nobody wants but a running cut.
     fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
@@ -368,31 +364,6 @@ impl Keyspace {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)
     }
 
-    /// Advances the applied clock; it never goes back. What is due by then is gone at once for readers.
-    pub fn advance(&mut self, clock_ms: u64) {
-        self.now_ms = self.now_ms.max(clock_ms);
-    }
-
-    /// The earliest deadline of a key that is still there physically, due or not.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min()
-    }
-
-    /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key);
-    /// returns how many.
-    pub fn remove_due(&mut self, limit: usize) -> usize {
-        for removed in 0..limit {
-            let firsts = self.databases.iter().zip(0u32..).filter_map(|(d, number)| Some((d.first_deadline()?, number)));
-            let first = firsts.map(|((deadline, place), number)| (deadline, number, place)).min();
-            let Some((deadline, number, place)) = first.filter(|(deadline, ..)| *deadline <= self.now_ms) else {
-                return removed;
-            };
-            let index = self.databases[number as usize].first_with(deadline, place).expect("the index of deadlines is exact");
-            self.expire(number, place.slot(), index);
-        }
-        limit
-    }
-
     /// Frees some of what FLUSHALL left, at most about `count` keys.
     pub fn collect_garbage(&mut self, count: usize) {
         if let Some(database) = self.garbage.last_mut()
@@ -405,72 +376,6 @@ impl Keyspace {
     /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
         (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
-    }
-
-    /// A hash of all that apply can see here: keys, values, deadlines, versions, clock. Equal on replicas
-    /// at the same log index. Costs a few microseconds and the hashing of large values that changed.
-    pub fn digest(&mut self) -> u64 {
-        let hasher = self.hasher;
-        let sums: Vec<u64> = self
-            .databases
-            .iter_mut()
-            .map(|d| d.sum(|key| Place::new(slot(key), (hasher.hash(key) >> 32) as u32)))
-            .collect();
-        self.digest_of(&sums)
-    }
-
-    /// [`Keyspace::digest`] computed from every entry: the check on the incremental one. Slow.
-    pub fn digest_from_scratch(&self) -> u64 {
-        let sums: Vec<u64> = self.databases.iter().map(Database::sum_from_scratch).collect();
-        self.digest_of(&sums)
-    }
-
-    fn digest_of(&self, sums: &[u64]) -> u64 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        let lens = self.databases.iter().flat_map(|d| [d.len(), d.expires()]);
-        let rest = [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest()];
-        sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
-        hasher.digest()
-    }
-}
-
-/// For restoring a snapshot.
-impl Keyspace {
-    /// Adds an entry with its version; false when the key is there already.
-    pub(crate) fn restore(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>, version: u64) -> bool {
-        let place = self.place(key);
-        if self.databases[database as usize].find(place, key).is_some() {
-            return false;
-        }
-        let expire_at_ms = stored(expire_at_ms);
-        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
-        self.databases[database as usize].insert(place.slot(), entry);
-        true
-    }
-
-    /// A slot's version counter and the number of its last removal.
-    pub(crate) fn slot_versions(&self, slot: u16) -> (u64, u64) {
-        self.versions.slot(slot)
-    }
-
-    /// Restores what [`Keyspace::slot_versions`] gave.
-    pub(crate) fn set_slot_versions(&mut self, slot: u16, counter: u64, removed: u64) {
-        self.versions.set_slot(slot, counter, removed);
-    }
-
-    /// How often each database was exchanged by SWAPDB.
-    pub(crate) fn exchanges(&self) -> &[u16] {
-        self.versions.exchanges()
-    }
-
-    /// Restores how often a database was exchanged.
-    pub(crate) fn set_exchanges(&mut self, database: u32, count: u16) {
-        self.versions.set_exchanges(database, count);
-    }
-
-    /// Restores the number of keys that were removed because they were due.
-    pub(crate) fn set_expired(&mut self, count: u64) {
-        self.expired = count;
     }
 }
 

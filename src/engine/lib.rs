@@ -24,6 +24,7 @@ mod rng;
 mod session;
 mod snapshot;
 #[cfg(test)]
+#[path = "tests/support/testing.rs"]
 mod testing;
 mod types;
 

@@ -74,7 +74,9 @@ mod tests {
     #[test]
     fn a_value_is_its_bytes_and_its_origin() {
         let texts = [&b"12"[..], b"short", &[b'x'; 44], &[b'x'; 45], &[b'x'; 100]];
-        for (text, origin) in texts.iter().flat_map(|text| [Origin::Natural, Origin::Text, Origin::Grown].map(|o| (text, o))) {
+        for (text, origin) in
+            texts.iter().flat_map(|text| [Origin::Natural, Origin::Text, Origin::Grown].map(|o| (text, o)))
+        {
             let value = Value::String(StringValue::of(origin, text));
             let again = with_origin(from_bytes(text.to_vec()), super::origin(&value)).expect("known");
             assert_eq!((&again, again.encoding()), (&value, value.encoding()));

@@ -112,7 +112,11 @@ impl Sessions {
                 }
             }
         }
-        if forgotten { unknown("the command may have been executed; its reply is not kept any more") } else { Known::New }
+        if forgotten {
+            unknown("the command may have been executed; its reply is not kept any more")
+        } else {
+            Known::New
+        }
     }
 
     /// Keeps the reply of a command that was just executed.

@@ -256,7 +256,7 @@ impl Client {
             }
             let slot = slot(key);
             let Some(group) = self.server.node.group_of(slot) else { return Served::Reply(no_owner(slot)) };
-            let here = self.server.node.try_read(group, |engine| engine.keyspace().version(self.database, key));
+            let here = self.server.node.try_read(group).map(|engine| engine.keyspace().version(self.database, key));
             let version = match here {
                 Some(version) => version,
                 None => match self.remote_version(found, group, slot, key).await {

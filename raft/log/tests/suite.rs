@@ -15,7 +15,12 @@ use tempfile::TempDir;
 
 fn seams(dir: &Path) -> Seams {
     let disk = RocksDisk::open(dir, Fsync::Always, |e| panic!("{e}")).expect("a new folder");
-    Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads }
+    Seams {
+        disk: Arc::new(disk),
+        net: Arc::new(TcpNet),
+        clock: Arc::new(SystemClock::default()),
+        blocking: blocking_threads,
+    }
 }
 
 fn store(seams: &Seams, group: GroupId) -> (LogStore, Machine) {

@@ -103,6 +103,23 @@ fn a_long_string_is_saved_bit_by_bit_while_it_changes() {
 }
 
 #[test]
+fn a_storm_of_writes_during_a_snapshot_changes_only_the_order_of_its_keys() {
+    let mut engine = Engine::new(SEED);
+    let value = |i: usize| "z".repeat(if i.is_multiple_of(50) { 300_000 } else { 100_000 });
+    (0..800).for_each(|i| drop(run(&mut engine, 1, &format!("SET k{i} {}", value(i)))));
+    let expected = snapshot(&mut engine);
+    engine.begin_snapshot(vec![("group".into(), b"7".to_vec())]).expect("none is running");
+    let mut file = Vec::new();
+    engine.step_snapshot(&mut file, 64 * 1024);
+    for i in (0..800).filter(|i| i % 10 != 0) {
+        run(&mut engine, 1, &format!("{} k{i} x", if i % 2 == 0 { "SET" } else { "APPEND" }));
+    }
+    while !engine.step_snapshot(&mut file, 64 * 1024) {}
+    assert!(file != expected, "what lay aside came first");
+    assert!(snapshot(&mut restored(&file)) == expected, "but it is the same state");
+}
+
+#[test]
 fn an_aborted_snapshot_leaves_no_trace() {
     let mut engine = Engine::new(SEED);
     (0..100).for_each(|i| drop(run(&mut engine, 1, &format!("SET k{i} v"))));
@@ -119,7 +136,9 @@ fn replies_come_in_order_and_see_the_state_behind_their_command() {
     let mut engine = Engine::new(SEED);
     let entry = body(5, &[command("INCR n"), command("INCR n"), command("NOSUCH"), command("SET k"), command("GET n")]);
     let mut seen = Vec::new();
-    engine.apply_entry(3, &entry, &mut |place, reply, engine| seen.push((place, reply, engine.stats().keys))).expect("own format");
+    engine
+        .apply_entry(3, &entry, &mut |place, reply, engine| seen.push((place, reply, engine.stats().keys)))
+        .expect("own format");
     assert_eq!(seen[0], (0, Reply::Int(1), 1));
     assert_eq!(seen[1], (1, Reply::Int(2), 1));
     assert!(seen[2].1.is_error());

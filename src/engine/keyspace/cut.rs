@@ -99,7 +99,8 @@ struct At {
 impl At {
     fn is_behind(&self, database: u32, place: Place, key: &Key) -> bool {
         let done = (database, place) < (self.database, self.place);
-        !done && ((database, place) > (self.database, self.place) || self.after.as_ref().is_none_or(|after| key > after))
+        !done
+            && ((database, place) > (self.database, self.place) || self.after.as_ref().is_none_or(|after| key > after))
     }
 }
 
@@ -290,7 +291,12 @@ impl Cut {
     }
 
     /// Gives out one bucket of the tables merged with what lies aside before its end; false for a pause.
-    fn step_bucket(&mut self, databases: &[Database], bucket: &mut Vec<Pos>, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
+    fn step_bucket(
+        &mut self,
+        databases: &[Database],
+        bucket: &mut Vec<Pos>,
+        visit: &mut dyn FnMut(CutEntry<'_>) -> Flow,
+    ) -> bool {
         let number = self.at.database;
         let from = self.at.place;
         let slot = self.home(number, databases).slot_from(u32::from(from.slot()));
@@ -327,7 +333,13 @@ impl Cut {
     }
 
     /// Gives out one entry of a table, unless it is younger than the cut or was given out; false for a pause.
-    fn give_entry(&mut self, databases: &[Database], slot: u16, index: Pos, visit: &mut dyn FnMut(CutEntry<'_>) -> Flow) -> bool {
+    fn give_entry(
+        &mut self,
+        databases: &[Database],
+        slot: u16,
+        index: Pos,
+        visit: &mut dyn FnMut(CutEntry<'_>) -> Flow,
+    ) -> bool {
         let number = self.at.database;
         let entry = self.home(number, databases).at(slot, index);
         let place = Place::new(slot, entry.hash);

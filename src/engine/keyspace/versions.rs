@@ -25,7 +25,11 @@ pub(super) struct Versions {
 impl Versions {
     /// All zero.
     pub(super) fn new(databases: u32) -> Versions {
-        Versions { counters: vec![0; SLOTS as usize], removed: vec![0; SLOTS as usize], exchanges: vec![0; databases as usize] }
+        Versions {
+            counters: vec![0; SLOTS as usize],
+            removed: vec![0; SLOTS as usize],
+            exchanges: vec![0; databases as usize],
+        }
     }
 
     /// The number of a write.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::read::{Item, Parser, Strictness};
 use super::RdbError;
+use super::read::{Item, Parser, Strictness};
 use crate::Value;
 
 /// A key of a dump.

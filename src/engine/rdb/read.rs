@@ -14,16 +14,9 @@ pub(crate) enum Item {
     /// A function library; its text was passed over.
     Function,
     /// A key with a value.
-    Entry {
-        database: u64,
-        key: Vec<u8>,
-        value: Value,
-        expire_at_ms: Option<u64>,
-    },
+    Entry { database: u64, key: Vec<u8>, value: Value, expire_at_ms: Option<u64> },
     /// A key whose value cannot be held; it was passed over.
-    Skipped {
-        kind: &'static str,
-    },
+    Skipped { kind: &'static str },
     /// The end; the checksum was right.
     End,
 }
@@ -59,7 +52,10 @@ impl<'a> Parser<'a> {
         };
         let version = digits.iter().fold(0u16, |n, digit| n * 10 + u16::from(digit - b'0'));
         if !(1..=VERSION_MAX).contains(&version) {
-            return Err(RdbError::Malformed { at: 5, why: format!("RDB version {version}, known are 1 to {VERSION_MAX}") });
+            return Err(RdbError::Malformed {
+                at: 5,
+                why: format!("RDB version {version}, known are 1 to {VERSION_MAX}"),
+            });
         }
         Ok(Parser { source, strictness, version, database: 0 })
     }
@@ -93,7 +89,9 @@ impl<'a> Parser<'a> {
                     source.pass_string()?;
                     return Ok(Item::Function);
                 }
-                opcode::FUNCTION_PRE_GA => return Err(source.malformed("a function in the format of a release candidate")),
+                opcode::FUNCTION_PRE_GA => {
+                    return Err(source.malformed("a function in the format of a release candidate"));
+                }
                 opcode::MODULE_AUX => {
                     source.length()?;
                     skip::module(source)?;

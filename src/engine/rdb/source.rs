@@ -167,7 +167,11 @@ impl<'a> Source<'a> {
         let len = usize::try_from(len).ok().filter(|len| *len <= packed.len().saturating_mul(LZF_EXPANSION_MAX));
         let len = len.ok_or_else(|| self.malformed("compressed string announces too much"))?;
         let out = lzf::decompress(&packed, len).map_err(|e| self.malformed(format!("compressed string: {e}")))?;
-        if out.len() == len { Ok(out) } else { Err(self.malformed(format!("compressed string of {} instead of {len} bytes", out.len()))) }
+        if out.len() == len {
+            Ok(out)
+        } else {
+            Err(self.malformed(format!("compressed string of {} instead of {len} bytes", out.len())))
+        }
     }
 
     /// Passes over a string.

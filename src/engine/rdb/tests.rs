@@ -69,7 +69,8 @@ fn lengths_of_every_size_read_back() {
 
 #[test]
 fn strings_of_every_encoding_read_back() {
-    let texts = [&b""[..], b"0", b"-1", b"127", b"128", b"-129", b"32768", b"2147483648", b"007", &[b'a'; 1000], &[7; 70_000]];
+    let texts =
+        [&b""[..], b"0", b"-1", b"127", b"128", b"-129", b"32768", b"2147483648", b"007", &[b'a'; 1000], &[7; 70_000]];
     for (text, from) in texts.iter().flat_map(|text| [None, Some(21)].map(|from| (text, from))) {
         let mut out = Vec::new();
         write::string_compressed(text, from, &mut out);
@@ -197,7 +198,10 @@ fn a_snapshot_reads_as_a_dump_of_redis() {
     let (report, mut keys) = foreign(&bytes, false).expect("own snapshot");
     keys.sort_by(|a, b| a.key.cmp(&b.key));
     let found: Vec<_> = keys.iter().map(|k| (&k.key[..], k.value.clone(), k.expire_at_ms)).collect();
-    assert_eq!(found, [(&b"a"[..], string(b"1"), None), (b"b", string(b"text"), Some(1500)), (b"c", string(b"12"), None)]);
+    assert_eq!(
+        found,
+        [(&b"a"[..], string(b"1"), None), (b"b", string(b"text"), Some(1500)), (b"c", string(b"12"), None)]
+    );
     assert_eq!((report.version, report.bytes), (10, bytes.len() as u64));
     assert!(matches!(load(&file(10, b"\x00\x01k\x01v")), Err(RdbError::Malformed { .. })), "a dump is no snapshot");
 }
@@ -256,8 +260,14 @@ fn restore_refuses_what_is_no_payload() {
         assert_eq!(restore_value(&dumped).expect("older and newer versions"), string(b"hello"));
     }
     let sum = |body: &[u8]| [body, &crc64(body).to_le_bytes()].concat();
-    assert!(matches!(restore_value(&sum(b"\x00\x01a\x0d\x00")), Err(RdbError::Checksum { .. })), "a version of the future");
-    assert!(matches!(restore_value(&sum(b"\x00\x01ab\x0a\x00")), Err(RdbError::Malformed { .. })), "bytes behind the value");
+    assert!(
+        matches!(restore_value(&sum(b"\x00\x01a\x0d\x00")), Err(RdbError::Checksum { .. })),
+        "a version of the future"
+    );
+    assert!(
+        matches!(restore_value(&sum(b"\x00\x01ab\x0a\x00")), Err(RdbError::Malformed { .. })),
+        "bytes behind the value"
+    );
     assert!(matches!(restore_value(&sum(b"\x02\x01a\x0a\x00")), Err(RdbError::Unsupported { kind: "set", .. })));
     assert!(restore_value(b"").is_err() && restore_value(b"short").is_err());
 }

@@ -36,7 +36,12 @@ fn a_repeated_command_gets_the_same_reply_and_has_no_second_effect() {
 #[test]
 fn sessions_and_numbers_are_told_apart() {
     let mut engine = Engine::new(SEED);
-    let commands = [stamped(1, 1, 1, "INCR n"), stamped(2, 1, 1, "INCR n"), stamped(1, 5, 1, "INCR n"), stamped(1, 3, 1, "INCR n")];
+    let commands = [
+        stamped(1, 1, 1, "INCR n"),
+        stamped(2, 1, 1, "INCR n"),
+        stamped(1, 5, 1, "INCR n"),
+        stamped(1, 3, 1, "INCR n"),
+    ];
     let first = apply(&mut engine, 1, &commands);
     assert_eq!(first, [1, 2, 3, 4].map(Reply::Int), "a gap is no repetition");
     assert_eq!(apply(&mut engine, 1, &commands), first);

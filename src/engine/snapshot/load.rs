@@ -14,6 +14,8 @@ use crate::{Engine, EngineSeed, Keyspace, SLOTS, Value, payload};
 
 /// Progress is told each time this many bytes were read.
 const PROGRESS_BYTES: u64 = 1 << 20;
+/// Version counters from here on are not believed: counting on must not overflow.
+const NUMBER_MAX: u64 = 1 << 47;
 /// More databases than this are not believed.
 const DATABASES_MAX: u32 = 1 << 16;
 
@@ -78,8 +80,14 @@ impl Loading {
         match name.as_str() {
             field::KEYS => self.take_versions(&value),
             field::SESSIONS => self.sessions.restore(&value),
-            field::FORMAT | field::INDEX | field::CLOCK | field::SEED | field::DATABASES | field::EXCHANGES
-            | field::EXPIRED | field::SLOTS => {
+            field::FORMAT
+            | field::INDEX
+            | field::CLOCK
+            | field::SEED
+            | field::DATABASES
+            | field::EXCHANGES
+            | field::EXPIRED
+            | field::SLOTS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
             }
@@ -106,7 +114,8 @@ impl Loading {
         }
         let keys = &mut self.engine.as_mut().expect("just made").keyspace;
         let version = self.versions.pop_front().ok_or("a key without a version: this is not a snapshot of Quoris")?;
-        let database = u32::try_from(database).ok().filter(|n| *n < keys.databases()).ok_or("a database out of range")?;
+        let database =
+            u32::try_from(database).ok().filter(|n| *n < keys.databases()).ok_or("a database out of range")?;
         let (version, origin) = (version >> 2, (version & 3) as u8);
         if version > keys.slot_versions(crate::slot(key)).0 {
             return Err("a key is younger than its slot".into());
@@ -136,7 +145,8 @@ impl Loading {
         let databases = u32::try_from(self.number(field::DATABASES)?).ok().filter(|n| (1..=DATABASES_MAX).contains(n));
         let databases = databases.ok_or("the number of databases is out of range")?;
         let seed = self.text(field::SEED)?;
-        let half = |range| seed.get(range).and_then(|hex| u64::from_str_radix(hex, 16).ok()).ok_or("the seed is damaged");
+        let half =
+            |range| seed.get(range).and_then(|hex| u64::from_str_radix(hex, 16).ok()).ok_or("the seed is damaged");
         let hash_seed = [half(0..16)?, half(16..32)?];
         let mut engine = Engine::new(EngineSeed { hash_seed, databases });
         engine.applied_index = self.number(field::INDEX)?;
@@ -158,7 +168,8 @@ impl Loading {
     }
 
     fn number(&self, name: &str) -> Result<u64, String> {
-        self.text(name)?.parse().map_err(|_| format!("field {name} is not a number"))
+        let number = self.text(name)?.parse().ok().filter(|n| *n < i64::MAX.cast_unsigned());
+        number.ok_or_else(|| format!("field {name} is not a number in range"))
     }
 }
 
@@ -167,6 +178,9 @@ fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {
     while !text.is_empty() {
         let mut next = || numbers::take(&mut text).ok_or("the slots are damaged");
         let (passed, counter, behind) = (next()?, next()?, next()?);
+        if counter >= NUMBER_MAX {
+            return Err("a version counter is out of range".into());
+        }
         let slot = expected.checked_add(passed).and_then(|slot| u16::try_from(slot).ok()).filter(|slot| *slot < SLOTS);
         let slot = slot.ok_or("a slot out of range")?;
         keys.set_slot_versions(slot, counter, counter.checked_sub(behind).ok_or("the slots are damaged")?);

@@ -116,9 +116,7 @@ fn write(engine: &mut Engine, database: u32, parts: &[&[u8]]) {
     builder.push(&CommandMeta { database, ..CommandMeta::default() }, &Argv::from_parts(parts));
     let index = engine.applied_index() + 1;
     let entry = builder.finish(1_700_000_000_000, index);
-    engine
-        .apply_entry(index, &entry, &mut |_, reply, _| assert!(!reply.is_error(), "{reply:?}"))
-        .expect("own format");
+    engine.apply_entry(index, &entry, &mut |_, reply, _| assert!(!reply.is_error(), "{reply:?}")).expect("own format");
 }
 
 /// Texts of every encoding that RDB has for strings.
@@ -177,38 +175,8 @@ fn redis_server_loads_a_snapshot() {
     assert_eq!(redis.ask(&[b"GET", b"grown"]), b"12");
 }
 
-#[test]
-fn a_dump_of_redis_server_is_read() {
-    if !installed("redis-server") {
-        return;
-    }
-    let folder = Folder::new("dump");
-    let mut redis = Redis::start(&folder.0);
-    for (i, text) in texts().iter().enumerate() {
-        assert_eq!(redis.ask(&[b"SET", format!("t{i}").as_bytes(), text]), b"OK");
-    }
-    assert_eq!(redis.ask(&[b"SET", b"soon", b"x", b"PXAT", FAR_MS.to_string().as_bytes()]), b"OK");
-    assert_eq!(redis.ask(&[b"SELECT", b"5"]), b"OK");
-    assert_eq!(redis.ask(&[b"FUNCTION", b"LOAD", b"#!lua name=f\nredis.register_function('f', function() return 1 end)"]), b"f");
-    assert_eq!(redis.ask(&[b"SET", b"five", b"5"]), b"OK");
-    redis.ask(&[b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lfu"]);
-    assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
-    let strings = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
-
-    let mut keys = Vec::new();
-    let report = read_foreign(&mut &strings[..], ForeignOptions::default(), &mut |entry, _| {
-        keys.push(entry);
-        ControlFlow::Continue(())
-    });
-    let report = report.expect("a dump of strings");
-    assert_eq!((report.keys, report.functions, report.bytes), (texts().len() as u64 + 2, 1, strings.len() as u64));
-    for (i, text) in texts().iter().enumerate() {
-        let key = keys.iter().find(|k| k.key == format!("t{i}").as_bytes()).expect("it was set");
-        assert!(key.value == Value::String(StringValue::new(text)) && key.database == 0, "text {i}");
-    }
-    assert_eq!(keys.iter().find(|k| k.key == b"soon").expect("it was set").expire_at_ms, Some(FAR_MS));
-    assert_eq!(keys.iter().find(|k| k.key == b"five").expect("it was set").database, 5);
-
+/// Values of all other types, small and large, and one more string.
+fn fill_with_other_types(redis: &mut Redis) {
     for command in [
         &[&b"RPUSH"[..], b"list", b"a", b"b"][..],
         &[b"SADD", b"ints", b"1", b"2"],
@@ -241,11 +209,50 @@ fn a_dump_of_redis_server_is_read() {
         parts.extend(pairs.iter().map(Vec::as_slice));
         assert_eq!(redis.ask(&parts), b":600");
     }
+}
+
+#[test]
+fn a_dump_of_redis_server_is_read() {
+    if !installed("redis-server") {
+        return;
+    }
+    let folder = Folder::new("dump");
+    let mut redis = Redis::start(&folder.0);
+    for (i, text) in texts().iter().enumerate() {
+        assert_eq!(redis.ask(&[b"SET", format!("t{i}").as_bytes(), text]), b"OK");
+    }
+    assert_eq!(redis.ask(&[b"SET", b"soon", b"x", b"PXAT", FAR_MS.to_string().as_bytes()]), b"OK");
+    assert_eq!(redis.ask(&[b"SELECT", b"5"]), b"OK");
+    assert_eq!(
+        redis.ask(&[b"FUNCTION", b"LOAD", b"#!lua name=f\nredis.register_function('f', function() return 1 end)"]),
+        b"f"
+    );
+    assert_eq!(redis.ask(&[b"SET", b"five", b"5"]), b"OK");
+    redis.ask(&[b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lfu"]);
+    assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
+    let strings = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
+
+    let mut keys = Vec::new();
+    let report = read_foreign(&mut &strings[..], ForeignOptions::default(), &mut |entry, _| {
+        keys.push(entry);
+        ControlFlow::Continue(())
+    });
+    let report = report.expect("a dump of strings");
+    assert_eq!((report.keys, report.functions, report.bytes), (texts().len() as u64 + 2, 1, strings.len() as u64));
+    for (i, text) in texts().iter().enumerate() {
+        let key = keys.iter().find(|k| k.key == format!("t{i}").as_bytes()).expect("it was set");
+        assert!(key.value == Value::String(StringValue::new(text)) && key.database == 0, "text {i}");
+    }
+    assert_eq!(keys.iter().find(|k| k.key == b"soon").expect("it was set").expire_at_ms, Some(FAR_MS));
+    assert_eq!(keys.iter().find(|k| k.key == b"five").expect("it was set").database, 5);
+
+    fill_with_other_types(&mut redis);
     assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
     let mixed = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
     let refused = read_foreign(&mut &mixed[..], ForeignOptions::default(), &mut |_, _| ControlFlow::Continue(()));
     assert!(matches!(refused, Err(RdbError::Unsupported { .. })), "{refused:?}");
-    let passed = read_foreign(&mut &mixed[..], ForeignOptions { skip_unsupported: true }, &mut |_, _| ControlFlow::Continue(()));
+    let passed =
+        read_foreign(&mut &mixed[..], ForeignOptions { skip_unsupported: true }, &mut |_, _| ControlFlow::Continue(()));
     let passed = passed.expect("other types are passed over");
     assert_eq!((passed.keys, passed.bytes), (report.keys + 1, mixed.len() as u64));
     let skipped: Vec<_> = passed.skipped.into_iter().collect();

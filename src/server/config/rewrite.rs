@@ -84,8 +84,7 @@ mod tests {
         for (name, value) in pairs {
             config.store(table::position(name).expect("known"), (*value).into());
         }
-        let values = config.values.read().clone();
-        values
+        config.values.read().clone()
     }
 
     #[test]

@@ -56,17 +56,20 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     );
     lines.add("fsync", &fsync);
     lines.add("fsyncs", status.fsyncs);
+    lines.add("elections", status.elections);
     let local =
         |count: fn(&GroupStatus) -> u64| status.groups.iter().filter(|group| group.local).map(count).sum::<u64>();
     lines.add("log_bytes", local(|group| group.log_bytes));
     lines.add("lag", local(|group| group.commit.saturating_sub(group.applied)));
     for group in &status.groups {
-        lines.add(&format!("group{}", group.id.0), line(group, &fsync));
+        lines.add(&format!("group{}", group.id.0), line(group, &fsync, snapshot.server.node.digest(group.id)));
     }
     nodes(status, lines);
 }
 
-fn line(group: &GroupStatus, fsync: &str) -> String {
+/// `digest` is the index that the local replica stands at, and the digest of its state there.
+fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String {
+    let digest = digest.map_or_else(|| "none".to_string(), |(index, digest)| format!("{index}:{digest:016x}"));
     let leader = group.leader.map_or_else(|| "none".to_string(), |id| id.0.to_string());
     let slots: Vec<String> = group.slots.iter().map(|(from, to)| format!("{from}-{to}")).collect();
     let replicas: Vec<String> = group
@@ -77,7 +80,7 @@ fn line(group: &GroupStatus, fsync: &str) -> String {
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,

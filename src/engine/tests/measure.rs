@@ -1,8 +1,9 @@
 //! What the engine costs: memory per key, nanoseconds per command, the longest pauses.
 //!
-//! `cargo run --release -p quoris-engine --example measure [keys]`. Times per command are processor time, the
-//! longest entry is wall time and means something on an idle machine only. With
-//! `LD_PRELOAD=libjemalloc.so.2` the memory is that of the allocator we ship with.
+//! `cargo test --release -p quoris-engine --test measure -- --ignored --nocapture`, with the number of keys in
+//! `QUORIS_MEASURE_KEYS`. Times per command are processor time; the longest entry is wall time and means
+//! something on an idle machine only. With `LD_PRELOAD=libjemalloc.so.2` the memory is that of the
+//! allocator we ship with.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -22,9 +23,9 @@ fn resident_bytes() -> u64 {
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Processor time of the process. The kernel counts in ticks of a few milliseconds.
+/// Processor time of this thread. The kernel counts in ticks of a few milliseconds.
 fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(stat.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
@@ -118,7 +119,9 @@ fn snapshot(engine: &mut Engine, count: u64) {
             break;
         }
     }
-    println!("snapshot: begin {begin_took:?}, {steps} steps, {bytes} bytes, {whole:?} in all, longest step {longest:?}");
+    println!(
+        "snapshot: begin {begin_took:?}, {steps} steps, {bytes} bytes, {whole:?} in all, longest step {longest:?}"
+    );
     println!("snapshot: memory grew by {} KiB while writing", (most - resident) / 1024);
     told("SET during the snapshot", steps * 4 * BATCH, writing);
 }
@@ -142,8 +145,10 @@ fn one_slot(count: u64) {
     told("DEL, all keys of one slot", count, apply(&mut engine, dels.into_iter()));
 }
 
-fn main() {
-    let count = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000u64);
+#[test]
+#[ignore = "takes long and asserts nothing: it prints numbers"]
+fn costs() {
+    let count = std::env::var("QUORIS_MEASURE_KEYS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000u64);
     let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 16 });
     let value = "v".repeat(64);
     let before = resident_bytes();

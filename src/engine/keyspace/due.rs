@@ -1,0 +1,43 @@
+//! Keys whose time has come.
+//!
+//! A due key is gone for every reader as soon as the clock has passed it; taking it out of the tables is
+//! work, and is spread over entries. What is removed when is a function of the state and the entry, so
+//! all replicas have the same keys at the same index.
+
+use super::Keyspace;
+use super::table::Pos;
+
+impl Keyspace {
+    /// Advances the applied clock; it never goes back. What is due by then is gone at once for readers.
+    pub fn advance(&mut self, clock_ms: u64) {
+        self.now_ms = self.now_ms.max(clock_ms);
+    }
+
+    /// The earliest deadline of a key that is still there physically, due or not.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min()
+    }
+
+    /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key);
+    /// returns how many.
+    pub fn remove_due(&mut self, limit: usize) -> usize {
+        for removed in 0..limit {
+            let firsts =
+                self.databases.iter().zip(0u32..).filter_map(|(d, number)| Some((d.first_deadline()?, number)));
+            let first = firsts.map(|((deadline, place), number)| (deadline, number, place)).min();
+            let Some((deadline, number, place)) = first.filter(|(deadline, ..)| *deadline <= self.now_ms) else {
+                return removed;
+            };
+            let index =
+                self.databases[number as usize].first_with(deadline, place).expect("the index of deadlines is exact");
+            self.expire(number, place.slot(), index);
+        }
+        limit
+    }
+
+    /// Physically removes a key that is due.
+    pub(super) fn expire(&mut self, database: u32, slot: u16, index: Pos) {
+        self.expired += 1;
+        self.discard(database, slot, index);
+    }
+}

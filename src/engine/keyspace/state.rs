@@ -1,0 +1,81 @@
+//! The state as a whole: its digest, and the parts that a snapshot carries beside the keys.
+
+use super::database::Database;
+use super::entry::{Entry, Key};
+use super::{Keyspace, Place, slot, stored};
+use crate::Value;
+
+impl Keyspace {
+    /// A hash of all that apply can see here: keys, values, deadlines, versions, clock. Equal on replicas
+    /// at the same log index. Costs a few microseconds and the hashing of large values that changed.
+    pub fn digest(&mut self) -> u64 {
+        let hasher = self.hasher;
+        let sums: Vec<u64> = self
+            .databases
+            .iter_mut()
+            .map(|d| d.sum(|key| Place::new(slot(key), (hasher.hash(key) >> 32) as u32)))
+            .collect();
+        self.digest_of(&sums)
+    }
+
+    /// [`Keyspace::digest`] computed from every entry: the check on the incremental one. Slow.
+    pub fn digest_from_scratch(&self) -> u64 {
+        let sums: Vec<u64> = self.databases.iter().map(Database::sum_from_scratch).collect();
+        self.digest_of(&sums)
+    }
+
+    fn digest_of(&self, sums: &[u64]) -> u64 {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let lens = self.databases.iter().flat_map(|d| [d.len(), d.expires()]);
+        let rest = [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest()];
+        sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
+        hasher.digest()
+    }
+}
+
+/// For restoring a snapshot.
+impl Keyspace {
+    /// Adds an entry with its version; false when the key is there already.
+    pub(crate) fn restore(
+        &mut self,
+        database: u32,
+        key: &[u8],
+        value: Value,
+        expire_at_ms: Option<u64>,
+        version: u64,
+    ) -> bool {
+        let place = self.place(key);
+        if self.databases[database as usize].find(place, key).is_some() {
+            return false;
+        }
+        let expire_at_ms = stored(expire_at_ms);
+        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
+        self.databases[database as usize].insert(place.slot(), entry);
+        true
+    }
+
+    /// A slot's version counter and the number of its last removal.
+    pub(crate) fn slot_versions(&self, slot: u16) -> (u64, u64) {
+        self.versions.slot(slot)
+    }
+
+    /// Restores what [`Keyspace::slot_versions`] gave.
+    pub(crate) fn set_slot_versions(&mut self, slot: u16, counter: u64, removed: u64) {
+        self.versions.set_slot(slot, counter, removed);
+    }
+
+    /// How often each database was exchanged by SWAPDB.
+    pub(crate) fn exchanges(&self) -> &[u16] {
+        self.versions.exchanges()
+    }
+
+    /// Restores how often a database was exchanged.
+    pub(crate) fn set_exchanges(&mut self, database: u32, count: u16) {
+        self.versions.set_exchanges(database, count);
+    }
+
+    /// Restores the number of keys that were removed because they were due.
+    pub(crate) fn set_expired(&mut self, count: u64) {
+        self.expired = count;
+    }
+}
