@@ -13,11 +13,15 @@ pub enum Protocol {
     Resp2,
     /// RESP3, after `HELLO 3`.
     Resp3,
+    /// Between our own nodes and in snapshots: RESP3, and two spellings more, for what RESP3 does not tell
+    /// apart and RESP2 does. A null array is `*-1`, and pairs are `&<count>` with their items behind.
+    Exact,
 }
 
 /// Appends `reply` to `out`.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
-    let resp3 = protocol == Protocol::Resp3;
+    let resp3 = protocol != Protocol::Resp2;
+    let exact = protocol == Protocol::Exact;
     match reply {
         Reply::None => {}
         Reply::Ok => out.put_slice(b"+OK\r\n"),
@@ -26,7 +30,7 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
         Reply::Int(n) => put_int(out, b':', *n),
         Reply::Bulk(bytes) => put_bulk(out, bytes),
         Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
-        Reply::NullArray => out.put_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" }),
+        Reply::NullArray => out.put_slice(if resp3 && !exact { b"_\r\n" } else { b"*-1\r\n" }),
         Reply::Double(n) => put_double(out, *n, resp3),
         Reply::Bool(b) if resp3 => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Bool(b) => put_int(out, b':', i64::from(*b)),
@@ -49,6 +53,10 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             } else {
                 put_header(out, b'*', pairs.len() * 2);
             }
+            put_pairs(out, pairs, protocol);
+        }
+        Reply::Pairs(pairs) if exact => {
+            put_header(out, b'&', pairs.len());
             put_pairs(out, pairs, protocol);
         }
         Reply::Pairs(pairs) if resp3 => {

@@ -164,7 +164,9 @@ fn memory_usage(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> Comm
     match (argv.get(3), argv.get(4)) {
         (None, _) => {}
         (Some(word), Some(count)) if argv.len() == 5 && word.eq_ignore_ascii_case(b"samples") => {
-            number::integer(count).filter(|n| *n >= 0).ok_or(Error::NotAnInteger)?;
+            if number::integer(count).ok_or(Error::NotAnInteger)? < 0 {
+                return Err(Error::Syntax);
+            }
         }
         _ => return Err(Error::Syntax),
     }
