@@ -9,6 +9,7 @@ pub mod file;
 pub mod kind;
 mod remembered;
 mod rewrite;
+pub mod sample;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_sample_file_loads_to_the_defaults() {
-        let config = load("q.toml", &table::sample()).expect("valid");
+        let config = load("q.toml", &sample::sample()).expect("valid");
         assert_eq!(*config.values.read(), *Config::default().values.read());
         assert!(config.ignored().is_empty());
     }
