@@ -130,7 +130,7 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
     let answer = match run_local(group, operations, stamp).await {
         Local::Done(replies, position) => {
             let mut encoded = BytesMut::new();
-            replies.iter().for_each(|r| encode(r, Protocol::Exact, &mut encoded));
+            replies.iter().for_each(|r| encode(r, Protocol::Internal, &mut encoded));
             let clock_ms = group.replica.clock.now_ms();
             let answer = Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms };
             return Ok(vec![wire::part(&answer), encoded.freeze()]);

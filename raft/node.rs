@@ -27,6 +27,9 @@ use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
 use crate::wire::{self, Hello, Kind, MAGIC};
 
+/// A start waits this long for leaders, then goes on without: other nodes may be missing.
+const LEADERS_WAIT: Duration = Duration::from_secs(3);
+
 /// What a node is started with.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -138,12 +141,23 @@ impl Node {
         }
         founding::settle(&node).await?;
         node.start_groups().await?;
+        node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(follow_meta(node.clone())));
         Ok(node)
     }
 
     fn keep(&self, task: tokio::task::JoinHandle<()>) {
         self.0.tasks.lock().push(task.abort_handle());
+    }
+
+    /// Gives the first elections time, so that a node rarely opens its doors before it can serve.
+    async fn wait_for_leaders(&self, longest: Duration) {
+        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
+        let wait = groups.iter().map(|g| async {
+            let wait = g.raft.wait(Some(longest));
+            let _ = wait.metrics(|m| m.current_leader.is_some(), "a leader").await;
+        });
+        futures_util::future::join_all(wait).await;
     }
 
     async fn start_groups(&self) -> Result<(), StartError> {

@@ -234,12 +234,6 @@ impl Delivery {
 
 /// Runs one read on the applied state.
 pub fn run_read(engine: &Engine, operation: &Operation, now_ms: u64) -> Reply {
-    if operation.command.name == "watch" {
-        // What EXEC will compare: the versions of the keys.
-        let versions =
-            operation.argv.iter().skip(1).map(|key| engine.keyspace().version(operation.database, key) as i64);
-        return Reply::Array(versions.map(Reply::Int).collect());
-    }
     let rng = std::cell::RefCell::new(Rng::new(random_u64()));
     let context = ReadContext { database: operation.database, now_ms, rng };
     engine.read(operation.command, &context, &operation.argv)

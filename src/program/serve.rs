@@ -18,6 +18,7 @@ use quoris_server::{
     log, version,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 use tracing_subscriber::{
     filter::{LevelFilter, filter_fn},
     prelude::*,
@@ -69,14 +70,15 @@ fn split_arguments(arguments: &[String]) -> anyhow::Result<(Option<PathBuf>, Vec
 }
 
 fn init_log(file: &str) -> anyhow::Result<()> {
-    // Settings decide how much of our own is logged; other crates only warn.
+    // Settings decide how much of our own is logged. Others only warn, and openraft, whose warnings are about
+    // what is ordinary at a start or an election, only says what has failed.
     let filter = filter_fn(|metadata| {
-        let own = metadata.target().starts_with("quoris");
-        if own {
-            log::is_enabled(metadata.level())
-        } else {
-            *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level())
-        }
+        let most = match metadata.target() {
+            own if own.starts_with("quoris") => Level::DEBUG,
+            raft if raft.starts_with("openraft") => Level::ERROR,
+            _ => Level::WARN,
+        };
+        *metadata.level() <= most && log::is_enabled(metadata.level())
     })
     .with_max_level_hint(LevelFilter::DEBUG);
     let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(io::stdout().is_terminal());

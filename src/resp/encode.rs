@@ -13,15 +13,14 @@ pub enum Protocol {
     Resp2,
     /// RESP3, after `HELLO 3`.
     Resp3,
-    /// Between our own nodes and in snapshots: RESP3, and two spellings more, for what RESP3 does not tell
-    /// apart and RESP2 does. A null array is `*-1`, and pairs are `&<count>` with their items behind.
-    Exact,
+    /// RESP3 that loses nothing, between nodes and in session windows: a null array stays one, and
+    /// pairs have a type of their own, `&`. No client ever sees it.
+    Internal,
 }
 
 /// Appends `reply` to `out`.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
     let resp3 = protocol != Protocol::Resp2;
-    let exact = protocol == Protocol::Exact;
     match reply {
         Reply::None => {}
         Reply::Ok => out.put_slice(b"+OK\r\n"),
@@ -30,7 +29,7 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
         Reply::Int(n) => put_int(out, b':', *n),
         Reply::Bulk(bytes) => put_bulk(out, bytes),
         Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
-        Reply::NullArray => out.put_slice(if resp3 && !exact { b"_\r\n" } else { b"*-1\r\n" }),
+        Reply::NullArray => out.put_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" }),
         Reply::Double(n) => put_double(out, *n, resp3),
         Reply::Bool(b) if resp3 => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Bool(b) => put_int(out, b':', i64::from(*b)),
@@ -55,7 +54,7 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             }
             put_pairs(out, pairs, protocol);
         }
-        Reply::Pairs(pairs) if exact => {
+        Reply::Pairs(pairs) if protocol == Protocol::Internal => {
             put_header(out, b'&', pairs.len());
             put_pairs(out, pairs, protocol);
         }

@@ -1,7 +1,7 @@
 //! A reply as a value: what handlers return, the session window keeps and tools read.
 //!
-//! Replies travel between nodes and rest in snapshots as [`crate::Protocol::Exact`]; [`ReplyDecoder`] reads
-//! that back without loss. What was printed as RESP3 for a client reads back with pairs as arrays of two.
+//! Replies travel between nodes and rest in snapshots as RESP3; [`ReplyDecoder`] reads that back
+//! without loss from [`crate::Protocol::Internal`].
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -236,16 +236,16 @@ mod tests {
     use crate::{Protocol, encode};
 
     #[test]
-    fn every_reply_reads_back_from_the_exact_form() {
+    fn every_reply_reads_back_from_the_internal_encoding() {
         let all = Reply::Array(vec![
             Reply::Ok,
-            Reply::NullArray,
-            Reply::Pairs(vec![(Reply::bulk("m"), Reply::Double(1.5))]),
             Reply::status("QUEUED"),
             Reply::error("ERR no"),
             Reply::Int(-3),
             Reply::bulk("a\r\nb"),
             Reply::Null,
+            Reply::NullArray,
+            Reply::Pairs(vec![(Reply::bulk("m"), Reply::Double(1.5))]),
             Reply::Double(0.1),
             Reply::Bool(true),
             Reply::BigNumber("123456789012345678901".into()),
@@ -256,7 +256,7 @@ mod tests {
             Reply::Array(vec![]),
         ]);
         let mut bytes = BytesMut::new();
-        encode(&all, Protocol::Exact, &mut bytes);
+        encode(&all, Protocol::Internal, &mut bytes);
         for cut in 0..bytes.len() {
             assert_eq!(ReplyDecoder::decode(&mut BytesMut::from(&bytes[..cut])), Ok(None), "cut at {cut}");
         }
