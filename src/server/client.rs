@@ -128,6 +128,16 @@ impl Client {
         }
     }
 
+    /// Counts the commands of a transaction that ran; their time is the transaction's.
+    pub(crate) fn count_inner(&mut self, ids: &[u16], reply: &Reply) {
+        let Reply::Array(replies) = reply else { return };
+        let server = self.server.clone();
+        for (id, reply) in ids.iter().zip(replies) {
+            self.count_error(reply);
+            self.tally.add(&server.stats, *id, 0, reply.is_error());
+        }
+    }
+
     /// Sends what is gathered and answers in order.
     pub(crate) async fn send_gathered(&mut self, output: &mut BytesMut) {
         if self.gather.is_empty() {
@@ -147,6 +157,11 @@ impl Client {
                     continue;
                 }
                 gather::Waits::One(lane) => lanes[lane as usize].next(slot.slot, &server.node),
+                gather::Waits::Transaction(lane, ids) => {
+                    let reply = lanes[lane as usize].next(slot.slot, &server.node);
+                    self.count_inner(&ids, &reply);
+                    reply
+                }
                 gather::Waits::Many(join, parts) => {
                     let replies = parts.into_iter().map(|lane| lanes[lane as usize].next(slot.slot, &server.node));
                     join.join(replies.collect())

@@ -122,7 +122,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         "lastsave" => admin::last_save(client),
         "bgrewriteaof" => Served::Reply(Reply::status("Background append only file rewriting started")),
         "shutdown" => admin::shutdown(client, argv).await,
-        "debug" => debug::run(client, argv).await,
+        "debug" => debug::run(client, argv, output).await,
         "role" => replication::role(client),
         "wait" => replication::wait(client, argv).await,
         "waitaof" => replication::wait_aof(client, argv).await,

@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 
 use file::Directive;
 use kind::Kind;
+use remembered::HIDDEN;
 use table::{Effect, Key};
 
 /// What is wrong with a configuration.
@@ -98,7 +99,7 @@ impl Config {
                 return Err(Error::Unknown(directive.name.clone()));
             };
             let key = key(at);
-            if key.effect == Effect::None && !seen.contains(&at) {
+            if matches!(key.effect, Effect::None | Effect::Fixed) && !seen.contains(&at) {
                 self.ignored.push(key.name.into());
             }
             let mut text = directive.text(key.kind);
@@ -151,14 +152,18 @@ impl Config {
         self.text(name).split_whitespace().map(str::to_string).collect()
     }
 
-    /// Every name and alias that `wanted` accepts, with its value.
-    pub fn select(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
+    /// Every name and alias that `wanted` accepts, with its value. Settings that Redis hides are only shown to
+    /// those who `know` their names.
+    pub fn select(&self, wanted: impl Fn(&str) -> bool, know: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
         let values = self.values.read();
         let names = table::all().zip(values.iter()).flat_map(|(key, value)| {
             let names = std::iter::once(key.name).chain(key.aliases.iter().copied());
             names.map(move |name| (name, value))
         });
-        names.filter(|(name, _)| wanted(name)).map(|(name, value)| (name, value.clone())).collect()
+        names
+            .filter(|(name, _)| wanted(name) && (!HIDDEN.contains(name) || know(name)))
+            .map(|(name, value)| (name, value.clone()))
+            .collect()
     }
 
     /// Checks one change and gives the position and the canonical value.

@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use quoris_engine::{
     ReadContext,
-    command::{self, Found, Handler, NO_AUTH, SKIP_MONITOR},
+    command::{self, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
 use quoris_raft::Operation;
@@ -245,10 +245,14 @@ impl Client {
                     )
                 });
                 match reply {
-                    Some(reply) => self.emit(reply, found.id, output),
+                    Some(reply) => {
+                        self.count_inner(&plain.ids, &reply);
+                        self.emit(reply, found.id, output);
+                    }
                     None => {
                         let silent = std::mem::take(&mut self.silent);
-                        self.gather.push(plain.group, plain.operation(), found.id, plain.slot, silent);
+                        let operation = plain.operation();
+                        self.gather.push_transaction(plain.group, operation, plain.ids, found.id, plain.slot, silent);
                     }
                 }
             }
@@ -258,10 +262,8 @@ impl Client {
 
     /// Gathers a command that goes through Raft.
     fn push(&mut self, server: &Server, found: &Found, argv: Argv, route: Route, output: &mut BytesMut) {
-        if found.command.is_write() && server.is_out_of_memory(found) {
-            let text = "OOM command not allowed when used memory > 'maxmemory'.";
-            server.stats.row(found.id).rejected.fetch_add(1, Relaxed);
-            return self.emit(Reply::error(text), found.id, output);
+        if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
+            return self.reject(server, found, Reply::error(outcome::OUT_OF_MEMORY), output);
         }
         match route {
             Route::One(group, slot) => {
@@ -280,72 +282,8 @@ impl Client {
         }
     }
 
-    /// Decides about a command on a connection that is not in its ordinary state; false when it is answered.
-    fn admit(&mut self, server: &Server, found: &Found, argv: &Argv, output: &mut BytesMut) -> bool {
-        self.silent = match self.replies {
-            Replies::On => false,
-            Replies::Off => true,
-            Replies::SkipNext => {
-                self.replies = Replies::On;
-                true
-            }
-        };
-        if !self.authenticated && !found.command.flags.has(NO_AUTH) {
-            self.reject(server, found, Reply::error("NOAUTH Authentication required."), output);
-            return false;
-        }
-        let leaves = found.container.is_none() && matches!(found.command.name, "exec" | "discard" | "quit" | "reset");
-        if self.queue.is_some() && !leaves {
-            let reply = self.enqueue(*found, argv);
-            self.emit(reply, found.id, output);
-            return false;
-        }
-        if server.is_watched() {
-            self.show_to_monitors(server, found, argv);
-        }
-        true
-    }
-
-    fn reject(&mut self, server: &Server, found: &Found, reply: Reply, output: &mut BytesMut) {
-        server.stats.row(found.id).rejected.fetch_add(1, Relaxed);
-        self.spoil();
-        self.emit(reply, found.id, output);
-    }
-
-    /// A command without a row, or with the wrong number of arguments.
-    fn unknown(&mut self, argv: &Argv, reply: Reply, output: &mut BytesMut) {
-        self.silent = self.replies != Replies::On;
-        if self.replies == Replies::SkipNext {
-            self.replies = Replies::On;
-        }
-        let server = self.server.clone();
-        let found = command::by_name(&argv[0]);
-        match found {
-            Some(found) => self.reject(&server, &found, reply, output),
-            None => {
-                self.spoil();
-                self.emit(reply, 0, output);
-            }
-        }
-    }
-
-    /// Until when a pause holds a command back.
-    fn held(&self, found: &Found) -> Option<Instant> {
-        if found.container.is_some_and(|c| c.name == "client") {
-            return None;
-        }
-        self.server.gate.holds(found.command)
-    }
-
-    fn show_to_monitors(&self, server: &Server, found: &Found, argv: &Argv) {
-        let hidden = found.command.flags.has(SKIP_MONITOR) || matches!(found.command.name, "auth" | "hello" | "exec");
-        if !server.monitors.is_empty() && !hidden {
-            server.monitors.feed(&self.info.link, self.database, argv, &server.settings);
-        }
-    }
-
     /// Counts a command that ran from `since` to now and gives the time now.
-    fn timed(&mut self, found: &Found, argv: &Argv, since: Instant, failed: bool) -> Instant {
+    pub(crate) fn timed(&mut self, found: &Found, argv: &Argv, since: Instant, failed: bool) -> Instant {
         let now = Instant::now();
         let took = now - since;
         let server = &self.server;
@@ -381,13 +319,5 @@ impl Client {
             Served::Nothing => self.silent = false,
         }
         self.tally.flush(&server.stats);
-    }
-}
-
-impl Server {
-    /// Whether a write that needs memory has to be refused.
-    fn is_out_of_memory(&self, found: &Found) -> bool {
-        let most = self.tunables.memory_max.load(Relaxed);
-        most > 0 && found.command.flags.has(command::DENYOOM) && commands::memory::used(self) > most
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Waits {
     Nothing(Reply),
     /// For the next reply of a lane.
     One(u16),
+    /// For the next reply of a lane, which is a transaction of commands with these rows.
+    Transaction(u16, Vec<u16>),
     /// For the next reply of each of these lanes.
     Many(Join, Vec<u16>),
 }
@@ -80,6 +82,20 @@ impl Gather {
     pub fn push(&mut self, group: GroupId, operation: Operation, id: u16, slot: u16, silent: bool) {
         let lane = self.add(group, operation);
         self.slots.push(Slot { what: Waits::One(lane), id, slot, silent });
+    }
+
+    /// Adds a transaction; `inner` are the rows of its commands.
+    pub fn push_transaction(
+        &mut self,
+        group: GroupId,
+        operation: Operation,
+        inner: Vec<u16>,
+        id: u16,
+        slot: u16,
+        silent: bool,
+    ) {
+        let lane = self.add(group, operation);
+        self.slots.push(Slot { what: Waits::Transaction(lane, inner), id, slot, silent });
     }
 
     /// Adds a command that is split over groups.

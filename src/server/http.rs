@@ -83,7 +83,7 @@ fn text(server: &Server) -> String {
     out.one("net_output_bytes_total", "counter", "Bytes to clients.", traffic.bytes_out.load(Relaxed));
     out.one("memory_allocated_bytes", "gauge", "Bytes allocated.", snapshot.allocated.allocated);
     out.one("memory_resident_bytes", "gauge", "Bytes that the allocator holds.", snapshot.allocated.resident);
-    out.one("dataset_bytes", "gauge", "Bytes of keys and values.", commands::memory::used(server));
+    out.one("dataset_bytes", "gauge", "Bytes of keys and values.", commands::memory::dataset(server));
     out.one("keys", "gauge", "Keys of the replicas on this node.", commands::memory::keys(server));
     out.one("fsyncs_total", "counter", "Fsyncs of the log.", status.fsyncs);
     out.one("ready", "gauge", "Whether every local group has a leader and is caught up.", u8::from(status.ready));

@@ -7,6 +7,7 @@
 //! * No lock and no read guard lives across an await.
 
 mod chance;
+mod checks;
 mod client;
 mod clients;
 mod commands;

@@ -8,7 +8,7 @@
 use bytes::BytesMut;
 use quoris_engine::{
     Keyspace, ReadContext,
-    command::{self, Found, Handler, NO_MULTI},
+    command::{self, DENYOOM, Found, Handler, NO_MULTI},
     entry::{Transaction, Watch},
     slot,
 };
@@ -42,6 +42,8 @@ pub(crate) struct Plain {
     pub slot: u16,
     pub transaction: Transaction,
     pub reads: Option<Vec<Found>>,
+    /// The rows of the commands, for counters.
+    pub ids: Vec<u16>,
     pub database: u32,
 }
 
@@ -130,6 +132,12 @@ impl Client {
             self.end_transaction();
             return Exec::Answer(Reply::error("EXECABORT Transaction discarded because of previous errors."));
         }
+        let takes_memory = queue.commands.iter().any(|(found, _)| found.command.flags.has(DENYOOM));
+        if takes_memory && self.server.is_out_of_memory() {
+            self.end_transaction();
+            let why = outcome::OUT_OF_MEMORY;
+            return Exec::Answer(Reply::error(format!("EXECABORT Transaction discarded because of: {why}")));
+        }
         if queue.commands.iter().any(|(found, _)| !is_data(found)) {
             return Exec::Mixed;
         }
@@ -151,8 +159,9 @@ impl Client {
         };
         let only_reads = commands.iter().all(|(found, _)| matches!(found.command.handler, Handler::Read(_)));
         let reads = only_reads.then(|| commands.iter().map(|(found, _)| *found).collect());
+        let ids = commands.iter().map(|(found, _)| found.id).collect();
         let transaction = Transaction { watches, commands: commands.into_iter().map(|(_, argv)| argv).collect() };
-        Exec::Plain(Box::new(Plain { group, slot, transaction, reads, database: self.database }))
+        Exec::Plain(Box::new(Plain { group, slot, transaction, reads, ids, database: self.database }))
     }
 
     fn transaction_group(&self, commands: &[(Found, Argv)], watches: &[Watch]) -> Result<(GroupId, u16), Reply> {
@@ -214,7 +223,14 @@ impl Client {
             Err(reply) => Exec::Answer(reply),
             Ok((group, slot)) => {
                 let transaction = Transaction { watches, commands: data.into_iter().map(|(_, argv)| argv).collect() };
-                Exec::Plain(Box::new(Plain { group, slot, transaction, reads: None, database: self.database }))
+                Exec::Plain(Box::new(Plain {
+                    group,
+                    slot,
+                    transaction,
+                    reads: None,
+                    ids: Vec::new(),
+                    database: self.database,
+                }))
             }
         }
     }
@@ -231,18 +247,24 @@ impl Client {
         let mut all = Vec::with_capacity(queued.len());
         for (found, argv) in queued {
             if is_data(&found) {
-                all.push(replies.next().unwrap_or(Reply::Null));
+                let reply = replies.next().unwrap_or(Reply::Null);
+                self.count_inner(&[found.id], &Reply::Array(vec![reply.clone()]));
+                all.push(reply);
                 continue;
             }
             if found.command.name == "select" && ran {
                 // Apply has answered it; the connection follows.
                 replies.next();
             }
+            let started = std::time::Instant::now();
             let served = Box::pin(crate::commands::serve(self, found, &argv, output)).await;
-            all.push(match served {
+            let reply = match served {
                 Served::Reply(reply) => reply,
                 Served::Nothing => Reply::Null,
-            });
+            };
+            self.timed(&found, &argv, started, reply.is_error());
+            self.count_error(&reply);
+            all.push(reply);
         }
         Served::Reply(Reply::Array(all))
     }

@@ -15,8 +15,8 @@ use quoris_net::{Link, Service, Settings, Traffic};
 use quoris_raft::{GroupId, Node};
 
 use crate::{
-    chance, client::Client, clients::Clients, config::Config, gate::Gate, latency::Latency, monitor::Monitors,
-    saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
+    chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, latency::Latency,
+    monitor::Monitors, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -48,6 +48,7 @@ pub struct Server {
     pub(crate) started: Instant,
     pub(crate) run_id: String,
     pub(crate) memory_peak: AtomicU64,
+    memory_used: AtomicU64,
 }
 
 impl std::fmt::Debug for Server {
@@ -105,6 +106,7 @@ impl Server {
             started: Instant::now(),
             run_id: (0..5).map(|_| format!("{:08x}", chance::bits() as u32)).collect(),
             memory_peak: AtomicU64::new(0),
+            memory_used: AtomicU64::new(0),
             node,
             config,
         };
@@ -154,6 +156,21 @@ impl Server {
         self.groups().iter().filter_map(|group| self.peek(*group, &count)).sum()
     }
 
+    /// Whether commands that take memory have to be refused. The count is up to a tenth of a second old, unless
+    /// it says yes: then it is taken anew, so that freeing memory helps at once.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let most = self.tunables.memory_max.load(Relaxed);
+        most > 0 && self.memory_used.load(Relaxed) > most && self.refresh_memory() > most
+    }
+
+    /// Counts the memory that is in use.
+    pub(crate) fn refresh_memory(&self) -> u64 {
+        let used = commands::memory::used(self);
+        self.memory_used.store(used, Relaxed);
+        self.memory_peak.fetch_max(used, Relaxed);
+        used
+    }
+
     /// A generator for a read: RANDOMKEY and its kin.
     pub(crate) fn rng(&self) -> Rng {
         Rng::new(self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed))
@@ -168,6 +185,7 @@ impl Server {
         for round in 0u64.. {
             ticks.tick().await;
             self.refresh_groups();
+            self.refresh_memory();
             let traffic = &self.traffic;
             let totals =
                 [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];
@@ -175,7 +193,6 @@ impl Server {
             last = Instant::now();
             if round % 10 == 0 {
                 self.clients.keep_house(&self.settings, &self.traffic);
-                self.memory_peak.fetch_max(crate::commands::memory::allocated().allocated, Relaxed);
             }
         }
     }

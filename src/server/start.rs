@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quoris_net::{BindError, Listener};
 use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
-use tokio::{runtime::Handle, task::JoinSet, time::Instant};
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     config::Config,
@@ -14,9 +14,6 @@ use crate::{
 
 /// How much higher the port for peers is, when nothing else is said; as in Redis Cluster.
 const PEER_PORT_DISTANCE: u32 = 10_000;
-
-/// How long clients wait at a node's start for its groups to have leaders.
-const LEADERS_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +73,6 @@ pub async fn start(
     let node_config = node_config(&config)?;
     // Everything that Raft spawns runs where it is started, apart from clients' work.
     let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))??;
-    wait_for_leaders(&node).await;
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
@@ -90,16 +86,6 @@ pub async fn start(
         tasks.spawn(http::serve(server.clone(), socket));
     }
     Ok(Running { server, addresses, tasks })
-}
-
-/// Lets the groups find their leaders before clients are answered, so that what they ask first (CLUSTER SLOTS,
-/// INFO) is not about a node in the middle of its start. A node without a majority serves all the same: its
-/// clients get the errors that say so.
-async fn wait_for_leaders(node: &Node) {
-    let deadline = Instant::now() + LEADERS_TIME_MAX;
-    while !node.status().ready && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 impl Running {

@@ -38,7 +38,8 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
 
 fn get(server: &Server, argv: &Argv) -> Served {
     let wanted = |name: &str| argv.iter().skip(2).any(|pattern| glob::matches_case(pattern, name.as_bytes(), true));
-    let pairs = server.config.select(wanted);
+    let named = |name: &str| argv.iter().skip(2).any(|pattern| pattern.eq_ignore_ascii_case(name.as_bytes()));
+    let pairs = server.config.select(wanted, named);
     Reply::Map(pairs.into_iter().map(|(name, value)| (Reply::bulk(name), Reply::bulk(value))).collect()).into()
 }
 
@@ -54,7 +55,13 @@ fn set(server: &Server, argv: &Argv) -> Result<(), String> {
         let (name, value) = (String::from_utf8_lossy(&argv[at]), String::from_utf8_lossy(&argv[at + 1]));
         let position = table::position(&name)
             .ok_or_else(|| format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))?;
-        if key(position).effect == Effect::Start {
+        // What is read at start may be "set" to what it is: tools write back all that they have read.
+        let immutable = match key(position).effect {
+            Effect::Fixed => true,
+            Effect::Start => server.config.check(position, &value).as_ref() != Ok(&server.config.text(&name)),
+            Effect::Live | Effect::None => false,
+        };
+        if immutable {
             return Err(failed(&name, "can't set immutable config"));
         }
         if changes.iter().any(|(known, _)| *known == position) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use quoris_engine::{Engine, Keyspace, number};
-use quoris_resp::{Argv, Reply};
+use quoris_resp::{Argv, Protocol, Reply};
 
 use super::{Served, word};
 use crate::{client::Client, server::Server};
@@ -19,7 +20,7 @@ fn is_allowed(client: &Client) -> bool {
     }
 }
 
-pub(super) async fn run(client: &Client, argv: &Argv) -> Served {
+pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> Served {
     if !is_allowed(client) {
         return Served::error(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
@@ -48,7 +49,7 @@ pub(super) async fn run(client: &Client, argv: &Argv) -> Served {
             Reply::Ok.into()
         }
         ("reload" | "loadaof", _) => reload(server).await,
-        ("protocol", 3) => protocol(&word(argv, 2)),
+        ("protocol", 3) => protocol(client.protocol, &word(argv, 2), output),
         ("error", 3) => Served::error(String::from_utf8_lossy(&argv[2]).into_owned()),
         ("populate", 3..=5) => Served::error("ERR DEBUG POPULATE is not served: use redis-benchmark"),
         _ => Served::error(format!(
@@ -124,7 +125,7 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
 }
 
 /// DEBUG PROTOCOL: one reply of each kind, for tests of clients.
-fn protocol(kind: &str) -> Served {
+fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
     let ints = || (0..3).map(Reply::Int).collect::<Vec<_>>();
     Served::Reply(match kind {
         "string" => Reply::bulk("Hello World"),
@@ -135,6 +136,15 @@ fn protocol(kind: &str) -> Served {
         "set" => Reply::Set(ints()),
         "map" => Reply::Map((0..3).map(|n| (Reply::Int(n), Reply::Bool(n == 1))).collect()),
         "bignum" => Reply::BigNumber("1234567999999999999999999999999999999".into()),
+        "attrib" => {
+            // No other reply has attributes, so they are no kind of reply; RESP2 does without.
+            if protocol == Protocol::Resp3 {
+                output.extend_from_slice(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
+            }
+            Reply::bulk("Some real reply following the attribute")
+        }
+        "push" if protocol == Protocol::Resp2 => return Served::error("ERR RESP2 is not supported by this command"),
+        "push" => Reply::Push(vec![Reply::bulk("server-cpu-usage"), Reply::Int(42)]),
         "true" => Reply::Bool(true),
         "false" => Reply::Bool(false),
         "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),

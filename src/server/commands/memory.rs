@@ -25,9 +25,17 @@ pub(crate) fn allocated() -> Allocated {
     }
 }
 
-/// Bytes that count against `maxmemory`: keys and values of the groups that live here, by their own count.
-pub(crate) fn used(server: &Server) -> u64 {
+/// Keys and values of the groups that live here, in bytes, by their own count.
+pub(crate) fn dataset(server: &Server) -> u64 {
     server.sum(|engine| engine.keyspace().memory_bytes())
+}
+
+/// What counts against `maxmemory`, in bytes: all that is allocated; the data alone on another allocator.
+pub(crate) fn used(server: &Server) -> u64 {
+    match allocated().allocated {
+        0 => dataset(server),
+        allocated => allocated,
+    }
 }
 
 /// Keys of all databases of the groups that live here.
@@ -67,7 +75,7 @@ fn doctor(server: &Server) -> String {
 }
 
 fn stats_reply(server: &Server) -> Reply {
-    let (now, keys, data) = (allocated(), keys(server), used(server));
+    let (now, keys, data) = (allocated(), keys(server), dataset(server));
     let peak = server.memory_peak.load(std::sync::atomic::Ordering::Relaxed).max(now.allocated);
     let overhead = now.allocated.saturating_sub(data);
     let ratio = |part: u64, whole: u64| Reply::Double(part as f64 / whole.max(1) as f64);

@@ -107,7 +107,8 @@ pub(crate) fn toml_value(key: &Key, value: &str) -> String {
             let words: Vec<String> = value.split_whitespace().map(quote).collect();
             format!("[{}]", words.join(", "))
         }
-        Kind::Choice(_) | Kind::Text | Kind::OutputLimits | Kind::Events | Kind::SavePoints => quote(value),
+        Kind::BytesOrPercent | Kind::Choice(_) | Kind::Text => quote(value),
+        Kind::OutputLimits | Kind::Events | Kind::SavePoints => quote(value),
     }
 }
 

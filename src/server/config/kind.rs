@@ -19,6 +19,8 @@ pub enum Kind {
         /// The largest.
         max: i64,
     },
+    /// Bytes, or a share of `maxmemory` in percent.
+    BytesOrPercent,
     /// One of several words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -49,6 +51,14 @@ impl Kind {
                 within(n, min, max)
             }
             Kind::Bytes { min, max } => within(bytes(text).ok_or("argument must be a memory value")?, min, max),
+            Kind::BytesOrPercent => match text.strip_suffix('%') {
+                None => within(bytes(text).ok_or("argument must be a memory or percent value")?, 0, i64::MAX),
+                Some(percent) => match percent.parse::<u32>() {
+                    Ok(percent @ 0..=100) => Ok(format!("{percent}%")),
+                    Ok(_) => Err("percentage argument must be less or equal to 100".into()),
+                    Err(_) => Err("argument must be a memory or percent value".into()),
+                },
+            },
             Kind::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
                 Some(word) => Ok((*word).into()),
                 None => Err(format!("argument(s) must be one of the following: {}", words.join(", "))),

@@ -16,7 +16,7 @@ pub fn sample() -> String {
         let effect = match key.effect {
             Effect::Live => "changes at once",
             Effect::Start => "read at start",
-            Effect::None => "kept only",
+            Effect::None | Effect::Fixed => "kept only",
         };
         let scope = match key.scope {
             Scope::Node => "of this node",

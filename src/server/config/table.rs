@@ -16,6 +16,8 @@ pub enum Effect {
     Start,
     /// Never: it is only kept.
     None,
+    /// Never, and as in Redis it cannot be changed at run time.
+    Fixed,
 }
 
 /// Whose a setting is.

@@ -23,7 +23,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     // Without jemalloc the resident size is the best there is.
     let used = if now.allocated > 0 { now.allocated } else { resident };
     let peak = server.memory_peak.fetch_max(used, Relaxed).max(used);
-    let dataset = data::used(server);
+    let dataset = data::dataset(server);
     let ratio = |part: u64, whole: u64| format!("{:.2}", part as f64 / whole.max(1) as f64);
     let both = |lines: &mut Lines, name: &str, bytes: u64| {
         lines.add(name, bytes);
