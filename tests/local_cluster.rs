@@ -156,3 +156,21 @@ fn a_dump_goes_out_and_comes_back() {
     assert_eq!(c.call(&["DBSIZE"]), Reply::Int(101));
     assert_eq!(c.call(&["PEXPIRETIME", "soon"]), Reply::Int(99_999_999_999_999));
 }
+
+#[test]
+fn with_redirects_each_master_speaks_for_its_own_keys() {
+    let cluster = Cluster::start(&["--groups", "3"]);
+    let mut nodes = [1, 2, 3].map(|node| cluster.connect(node));
+    for n in 0..60 {
+        nodes[n % 3].ok(&["SET", &format!("key:{n}"), "v"]);
+    }
+    nodes.iter_mut().for_each(|c| c.ok(&["CONFIG", "SET", "cluster-redirects", "yes"]));
+    let masters = nodes[0].text(&["CLUSTER", "NODES"]).lines().filter(|line| line.contains("master")).count();
+    assert_eq!(masters, 3, "leaders are spread over the nodes");
+    let sizes = nodes.each_mut().map(|c| match c.call(&["DBSIZE"]) {
+        Reply::Int(n) => n,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sizes.iter().sum::<i64>(), 60);
+    assert!(sizes.iter().all(|n| *n < 60), "{sizes:?}");
+}

@@ -3,6 +3,8 @@
 //! Some commands are split into one part per group and their replies joined; each part is linearizable,
 //! the whole is not atomic. Every other command over several groups is refused with CROSSSLOT.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use quoris_engine::{command::Found, number, slot};
 use quoris_raft::{GroupId, Operation};
 use quoris_resp::{Argv, Reply};
@@ -109,7 +111,7 @@ pub(crate) enum Route {
 impl Server {
     /// Finds the group or the groups of a command that reads or writes keys.
     pub(crate) fn route(&self, found: &Found, argv: &Argv, database: u32) -> Route {
-        let redirects = self.tunables.redirects.load(std::sync::atomic::Ordering::Relaxed);
+        let redirects = self.tunables.redirects.load(Relaxed);
         if let (Some(group), false) = (self.sole_group(), redirects) {
             return Route::One(group, 0);
         }
@@ -129,8 +131,11 @@ impl Server {
     }
 
     fn keyless(&self, found: &Found, argv: &Argv, database: u32) -> Route {
-        let groups = self.groups();
+        let groups = self.groups_to_walk();
         let (all, operation) = (groups.as_slice(), self.operation(found, argv.clone(), database));
+        if all.is_empty() {
+            return self.anywhere();
+        }
         let plan = |join, groups: &[GroupId]| Plan {
             join,
             parts: groups.iter().map(|group| (*group, operation.clone())).collect(),
@@ -147,6 +152,17 @@ impl Server {
             "scan" => self.scan(found, argv, all, database),
             _ => self.anywhere(),
         }
+    }
+
+    /// The groups that a command without keys is about: all of them; with redirections those that this node
+    /// leads, because a cluster client asks every master and adds up.
+    fn groups_to_walk(&self) -> Vec<GroupId> {
+        let groups = self.groups();
+        if !self.tunables.redirects.load(Relaxed) {
+            return groups.to_vec();
+        }
+        let own = self.node.id();
+        groups.iter().copied().filter(|group| self.node.leader_of(*group) == Some(own)).collect()
     }
 
     fn scan(&self, found: &Found, argv: &Argv, groups: &[GroupId], database: u32) -> Route {

@@ -40,7 +40,7 @@ pub const REMEMBERED: &[Key] = &[
     kept("min-replicas-to-write", &["min-slaves-to-write"], NUMBER, "0"),
     kept("replica-ignore-maxmemory", &["slave-ignore-maxmemory"], Kind::Flag, "yes"),
     kept("activedefrag", &[], Kind::Flag, "no"),
-    fixed("ignore-warnings", &[], Kind::Text, ""),
+    kept("ignore-warnings", &[], Kind::Text, ""),
     fixed("daemonize", &[], Kind::Flag, "no"),
     fixed("pidfile", &[], Kind::Text, ""),
     fixed("aof_rewrite_cpulist", &[], Kind::Text, ""),

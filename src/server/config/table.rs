@@ -104,7 +104,7 @@ pub const KEYS: &[Key] = &[
     live("client-output-buffer-limit", Kind::OutputLimits, "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", "bytes, bytes, seconds",
         "How much may wait to be read by a client of a class before it is disconnected: at once, and for some seconds."),
     // Who this node is.
-    start("dir", Kind::Text, ".", "path", "The data folder. It belongs to one node of one cluster, and refuses to be another's."),
+    start("dir", Kind::Text, "data", "path", "The data folder. It belongs to one node of one cluster, and refuses to be another's."),
     start("cluster-name", Kind::Text, "quoris", "", "The cluster's name. Nodes of different names never join."),
     start("client-address", Kind::Text, "", "host:port", "The address that other nodes and clients are told; by default the first of bind, with port."),
     start("peer-address", Kind::Text, "", "host:port", "Where the other nodes reach this one; by default the client address with 10000 added to its port."),
