@@ -14,7 +14,6 @@ pub const REPLY_TIME_MAX: Duration = Duration::from_secs(15);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What became of one command.
-#[derive(Debug)]
 pub enum Outcome {
     /// Executed; this is the reply.
     Done(Reply),
@@ -24,6 +23,17 @@ pub enum Outcome {
     Unknown(String),
     /// The connection ended before the reply: the command may have been executed.
     Lost(String),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Done(reply) => write!(f, "{reply:?}"),
+            Outcome::Refused(text) => write!(f, "refused with {text}"),
+            Outcome::Unknown(text) => write!(f, "unknown, {text}"),
+            Outcome::Lost(why) => write!(f, "no reply, {why}"),
+        }
+    }
 }
 
 /// One connection.
@@ -68,7 +78,7 @@ impl Client {
             }
             Outcome::Done(Reply::Int(n)) => Ok(Some(n.to_string())),
             Outcome::Done(Reply::Null) => Ok(None),
-            other => Err(format!("{other:?}")),
+            other => Err(other.to_string()),
         }
     }
 

@@ -116,7 +116,7 @@ fn kill_leader(cluster: &mut Cluster, places: &[Vec<Place>], group: u64, round: 
     match client.call(&["INCR", &format!("probe:{}", place.tag)]) {
         Outcome::Done(_) => (leader, killed.elapsed()),
         other => panic!(
-            "group {group} through node {}, {:?} after the leader's death: {other:?}",
+            "group {group} through node {}, {:?} after the leader's death: {other}",
             survivor + 1,
             killed.elapsed()
         ),

@@ -3,7 +3,7 @@
 //! Invariants: only own children are killed; none outlives the test; what they logged is shown when the
 //! test fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::OpenOptions;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -19,7 +19,9 @@ use super::view::{GroupView, NodeView};
 const READY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at a condition that is waited for.
 const PAUSE: Duration = Duration::from_millis(20);
-const LOG_LINES_SHOWN: usize = 60;
+const LOG_LINES_SHOWN: usize = 40;
+/// A message that is among the last so many different ones is not shown again.
+const LOG_MEMORY: usize = 12;
 
 /// Size of a cluster.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,8 @@ pub struct Node {
     peer_port: u16,
     dir: PathBuf,
     child: Option<Child>,
-    /// How often it was killed; counted before the signal is sent.
+    /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
+    /// still accepts connections for a moment.
     pub kills: Arc<AtomicU64>,
 }
 
@@ -80,7 +83,9 @@ impl Cluster {
             node.child.as_mut().expect("a killed node was alive").kill().expect("an own child can be killed");
         }
         for at in which {
-            self.nodes[*at].child.take().expect("still there").wait().expect("an own child ends");
+            let node = &mut self.nodes[*at];
+            node.child.take().expect("still there").wait().expect("an own child ends");
+            node.kills.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -205,11 +210,23 @@ fn log_path(dir: &std::path::Path) -> PathBuf {
     dir.join("log")
 }
 
+/// The end of a log without repetitions of what was just said.
 fn show_log(node: &Node) {
     let text = std::fs::read_to_string(log_path(&node.dir)).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    eprintln!("---- end of {} ----", log_path(&node.dir).display());
-    eprintln!("{}", lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n"));
+    let mut said = VecDeque::new();
+    let mut shown = Vec::new();
+    for line in text.lines() {
+        let message = line.split_once(' ').map_or(line, |(_time, message)| message);
+        if !said.contains(&message) {
+            shown.push(line);
+            said.push_back(message);
+            if said.len() > LOG_MEMORY {
+                said.pop_front();
+            }
+        }
+    }
+    eprintln!("---- end of {} ({} lines) ----", log_path(&node.dir).display(), text.lines().count());
+    eprintln!("{}", shown[shown.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n"));
 }
 
 /// Ports that nobody listens on, below those that the kernel hands out to outgoing connections: a node's
