@@ -20,6 +20,8 @@ use process::{Cluster, Shape};
 const FIRST_WRITE_MEDIAN_MAX: Duration = Duration::from_millis(1500);
 const PROGRESS_TIME_MAX: Duration = Duration::from_secs(20);
 const EQUAL_DIGESTS_TIME_MAX: Duration = Duration::from_secs(20);
+/// Dead peers are tried again with pauses; a node that spins says so ten thousand times a second.
+const LOG_LINES_PER_KILL_MAX: usize = 1000;
 
 #[test]
 fn cluster_of_three_with_one_group_survives_kills() {
@@ -76,6 +78,8 @@ fn survive(shape: &Shape, rounds: usize, per_node: usize) {
     let wrong = check::check(&record, &mut client);
     assert!(wrong.is_empty(), "{} keys are wrong:\n{}", wrong.len(), wrong.join("\n"));
     say("every acknowledged write is there, none twice");
+    say(&format!("{} lines in the longest log", cluster.log_lines()));
+    assert!(cluster.log_lines() <= LOG_LINES_PER_KILL_MAX * (times.len() + 1), "a log is flooded");
     assert_fast(times);
 }
 

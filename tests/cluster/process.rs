@@ -170,6 +170,13 @@ impl Cluster {
             (1..=groups).map(|group| common_digest(views, group, factor)).collect()
         })
     }
+
+    /// Lines in the longest log.
+    pub fn log_lines(&self) -> usize {
+        let lines =
+            |node: &Node| std::fs::read(log_path(&node.dir)).map_or(0, |log| log.split(|c| *c == b'\n').count());
+        self.nodes.iter().map(lines).max().unwrap_or(0)
+    }
 }
 
 impl Drop for Cluster {
