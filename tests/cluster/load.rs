@@ -232,7 +232,7 @@ impl Writer {
         if acknowledged == Some(true) {
             self.progress.fetch_add(1, Ordering::Relaxed);
             self.record.pause_max = self.record.pause_max.max(began.elapsed());
-        } else if !lost || (kills % 2 == 0 && self.kills.load(Ordering::SeqCst) == kills) {
+        } else if !lost || (kills.is_multiple_of(2) && self.kills.load(Ordering::SeqCst) == kills) {
             let fault = format!("{} on node {}, {key}, after {:?}: {outcome}", self.name, self.node, began.elapsed());
             self.faults.lock().expect("no writer panics").push(fault);
         }
