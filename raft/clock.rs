@@ -69,7 +69,11 @@ impl GroupClock {
         let estimate = state.value_us + passed;
         let wall = self.clock.wall_ms() * 1000;
         let step_max = passed / 100;
-        let steered = if wall > estimate { estimate + (wall - estimate).min(step_max) } else { estimate - (estimate - wall).min(step_max) };
+        let steered = if wall > estimate {
+            estimate + (wall - estimate).min(step_max)
+        } else {
+            estimate - (estimate - wall).min(step_max)
+        };
         state.value_us = steered;
         state.at = now;
     }

@@ -106,7 +106,8 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let end = end.ok_or_else(|| io::Error::other("a batch ends within a command"))?;
         let argv = Argv::parse(body.slice(at..end)).map_err(io::Error::other)?;
         at = end;
-        let found = if record.transaction { command::lookup(&Argv::from_parts(&["EXEC"])) } else { command::lookup(&argv) };
+        let found =
+            if record.transaction { command::lookup(&Argv::from_parts(&["EXEC"])) } else { command::lookup(&argv) };
         let command = found.map_err(|e| io::Error::other(e.to_string()))?.command;
         let OperationRecord { database, user, transaction, write, .. } = record;
         operations.push(Operation { command, argv, database, user, transaction, write });
@@ -129,7 +130,7 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
     let answer = match run_local(group, operations, stamp).await {
         Local::Done(replies, position) => {
             let mut encoded = BytesMut::new();
-            replies.iter().for_each(|r| encode(r, Protocol::Resp3, &mut encoded));
+            replies.iter().for_each(|r| encode(r, Protocol::Internal, &mut encoded));
             let clock_ms = group.replica.clock.now_ms();
             let answer = Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms };
             return Ok(vec![wire::part(&answer), encoded.freeze()]);

@@ -93,7 +93,10 @@ pub async fn settle(node: &Node) -> Result<(), StartError> {
         return adopt(node, found(node, vec![own], 0));
     }
     if !config.peers.contains(&config.peer_addr) {
-        return Err(StartError(format!("peers = {:?} does not contain this node's own peer address {}", config.peers, config.peer_addr)));
+        return Err(StartError(format!(
+            "peers = {:?} does not contain this node's own peer address {}",
+            config.peers, config.peer_addr
+        )));
     }
     ask_around(node).await
 }
@@ -122,7 +125,11 @@ fn found(node: &Node, nodes: Vec<NodeRecord>, own: usize) -> Identity {
 
 fn adopt(node: &Node, identity: Identity) -> Result<(), StartError> {
     store(&node.inner().seams, &identity)?;
-    tracing::info!(node = identity.node.0, cluster = format!("{:032x}", identity.topology.cluster), "this node belongs to a cluster now");
+    tracing::info!(
+        node = identity.node.0,
+        cluster = format!("{:032x}", identity.topology.cluster),
+        "this node belongs to a cluster now"
+    );
     node.inner().identity.store(std::sync::Arc::new(Some(identity)));
     node.inner().adopted.send_replace(true);
     Ok(())
@@ -164,13 +171,19 @@ async fn ask_around(node: &Node) -> Result<(), StartError> {
         refuse_if_wiped(&config.peer_addr, &answers)?;
         let all_empty = missing.is_empty() && answers.iter().all(|a| a.knows.is_none());
         if all_empty && sorted.first() == Some(&config.peer_addr) {
-            let nodes = answers.into_iter().map(|a| NodeRecord { peer_addr: a.peer_addr, client_addr: a.client_addr }).collect();
+            let nodes = answers
+                .into_iter()
+                .map(|a| NodeRecord { peer_addr: a.peer_addr, client_addr: a.client_addr })
+                .collect();
             let identity = found(node, nodes, 0);
             adopt(node, identity.clone())?;
             return tell_all(node, identity).await;
         }
         if !missing.is_empty() && said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
-            tracing::info!(missing = missing.join(", "), "waiting for peers: a new cluster needs an answer from every one of them");
+            tracing::info!(
+                missing = missing.join(", "),
+                "waiting for peers: a new cluster needs an answer from every one of them"
+            );
             said = Some(tokio::time::Instant::now());
         }
         let _ = tokio::time::timeout(PAUSE, adopted.changed()).await;
@@ -237,7 +250,10 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
     let current = node.inner().identity.load().as_ref().clone();
     match current {
         Some(own) if own.topology.cluster != identity.topology.cluster || own.node != identity.node => {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} already belongs to cluster {:032x}", own.node, own.topology.cluster)))
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{} already belongs to cluster {:032x}", own.node, own.topology.cluster),
+            ))
         }
         Some(own) if !own.founding => Ok(()),
         _ => {

@@ -139,12 +139,14 @@ impl Group {
         let raft = Raft::new(id, config, factory, log.clone(), Machine::new(replica.clone())).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
         let for_vote = log.clone();
-        let proposer = Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
+        let proposer =
+            Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
         let reads = ReadRounds::start(raft.clone(), replica.clone());
         let tasks = vec![
             tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
             tokio::spawn(tick(raft.clone(), replica.clone(), proposer.clone())).abort_handle(),
-            tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes)).abort_handle(),
+            tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes))
+                .abort_handle(),
         ];
         Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), proposer, reads, tasks }))
     }
@@ -247,7 +249,8 @@ impl Group {
     /// When it could not be written.
     pub async fn take_snapshot(&self) -> io::Result<()> {
         let applied = self.replica.applied.load(Ordering::Acquire);
-        let covered = |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
+        let covered =
+            |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
         if applied == 0 {
             return Ok(());
         }
@@ -258,7 +261,8 @@ impl Group {
             self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
             let wait = self.raft.wait(Some(Duration::from_secs(600)));
             let before = covered(&self.replica);
-            let done = wait.metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
+            let done = wait
+                .metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
             done.await.map_err(io::Error::other)?;
         }
         Ok(())
@@ -291,7 +295,9 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
         let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
         replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);
         if metrics.changed().await.is_err() {
-            health.failed.send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
+            health
+                .failed
+                .send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
             return;
         }
     }

@@ -155,10 +155,13 @@ pub struct Links {
     clock: Arc<dyn Clock>,
     addresses: Addresses,
     hello: Arc<dyn Fn() -> Hello + Send + Sync>,
-    lanes: Mutex<BTreeMap<(NodeId, Lane), Arc<tokio::sync::Mutex<Slot>>>>,
+    lanes: Mutex<BTreeMap<(NodeId, Lane), SharedSlot>>,
     /// Raft's own runtime: a client's task may ask for a connection, but must not own it.
     runtime: tokio::runtime::Handle,
 }
+
+/// Held while a lane connects, so that it connects once.
+type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
 
 #[derive(Default)]
 struct Slot {
@@ -168,7 +171,13 @@ struct Slot {
 
 impl Links {
     /// Connects to the peers of `addresses`; `hello` is what this node says of itself.
-    pub fn new(net: Arc<dyn Net>, clock: Arc<dyn Clock>, addresses: Addresses, hello: Arc<dyn Fn() -> Hello + Send + Sync>, runtime: tokio::runtime::Handle) -> Links {
+    pub fn new(
+        net: Arc<dyn Net>,
+        clock: Arc<dyn Clock>,
+        addresses: Addresses,
+        hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+        runtime: tokio::runtime::Handle,
+    ) -> Links {
         Links { net, clock, addresses, hello, lanes: Mutex::default(), runtime }
     }
 
@@ -184,10 +193,14 @@ impl Links {
         }
         let now = self.clock.monotonic();
         if slot.refused_at.is_some_and(|at| now < at + RETRY_AFTER) {
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("{node} refused a connection just now")));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                format!("{node} refused a connection just now"),
+            ));
         }
         let addr = self.addresses.load().get(&node).cloned();
-        let addr = addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{node} has no known address")))?;
+        let addr =
+            addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{node} has no known address")))?;
         match self.dial(addr).await {
             Ok(connection) if connection.peer.node == node => {
                 let connection = Arc::new(connection);
@@ -216,7 +229,8 @@ impl Links {
     /// # Errors
     /// When nobody answers as a peer of the same cluster.
     pub async fn dial(&self, addr: String) -> io::Result<Connection> {
-        let timeout = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
+        let timeout =
+            |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
         let own = (self.hello)();
         let (net, to) = (self.net.clone(), addr.clone());
         let connect = self.runtime.spawn(async move {
@@ -250,10 +264,16 @@ pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, ow
         return Err(io::Error::other("the peer speaks another version of the protocol"));
     }
     if peer.name != own.name {
-        return Err(io::Error::other(format!("the peer belongs to cluster-name {:?}, this node to {:?}", peer.name, own.name)));
+        return Err(io::Error::other(format!(
+            "the peer belongs to cluster-name {:?}, this node to {:?}",
+            peer.name, own.name
+        )));
     }
     if peer.cluster != 0 && own.cluster != 0 && peer.cluster != own.cluster {
-        return Err(io::Error::other(format!("the peer belongs to cluster {:032x}, this node to {:032x}", peer.cluster, own.cluster)));
+        return Err(io::Error::other(format!(
+            "the peer belongs to cluster {:032x}, this node to {:032x}",
+            peer.cluster, own.cluster
+        )));
     }
     Ok(peer)
 }

@@ -102,7 +102,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot::install(&self.replica, meta, file).await
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<openraft::Snapshot<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, crate::types::Member, SnapshotFile>>> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<
+        Option<
+            openraft::Snapshot<
+                openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>,
+                u64,
+                crate::types::Member,
+                SnapshotFile,
+            >,
+        >,
+    > {
         let current = self.replica.snapshot.lock().clone();
         Ok(current.map(|file| openraft::Snapshot { meta: file.meta.clone(), snapshot: file }))
     }

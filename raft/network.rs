@@ -15,8 +15,8 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{Backoff, RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
@@ -26,7 +26,10 @@ use crate::replica::SnapshotFile;
 use crate::seam::Disk;
 use crate::snapshot::Snapshot;
 use crate::types::{GroupId, Member, NodeId, TypeConfig, Vote};
-use crate::wire::{self, AppendHead, AppendReply, Frame, Kind, SnapshotBegin, SnapshotPiece, Target, TransferMessage, VoteMessage, VoteReply};
+use crate::wire::{
+    self, AppendHead, AppendReply, Frame, Kind, SnapshotBegin, SnapshotPiece, Target, TransferMessage, VoteMessage,
+    VoteReply,
+};
 
 /// Appends of one stream that are on their way; more would only fill queues.
 const IN_FLIGHT_MAX: usize = 64;
@@ -97,12 +100,20 @@ impl Client {
         self.links.connection(self.node, lane).await.map_err(|e| unreachable(&e))
     }
 
-    async fn call(&self, lane: Lane, kind: Kind, body: Vec<Bytes>, ttl: Duration, what: RPCTypes) -> Result<Bytes, RPCError<TypeConfig>> {
+    async fn call(
+        &self,
+        lane: Lane,
+        kind: Kind,
+        body: Vec<Bytes>,
+        ttl: Duration,
+        what: RPCTypes,
+    ) -> Result<Bytes, RPCError<TypeConfig>> {
         let call = async {
             let connection = self.connect(lane).await?;
             connection.call(kind, body).await.map_err(|e| network(&e))
         };
-        let timeout = || RPCError::Timeout(Timeout { action: what, id: self.own, target: self.target.replica, timeout: ttl });
+        let timeout =
+            || RPCError::Timeout(Timeout { action: what, id: self.own, target: self.target.replica, timeout: ttl });
         tokio::time::timeout(ttl, call).await.map_err(|_| timeout())?
     }
 
@@ -194,13 +205,22 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipe<S> {
 impl RaftNetworkV2<TypeConfig> for Client {
     type SnapshotData = SnapshotFile;
 
-    async fn append_entries(&mut self, rpc: AppendEntriesRequest<TypeConfig>, option: RPCOption) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = self.append_parts(&rpc);
-        let reply = self.call(self.append_lane, Kind::Heartbeat, body, option.hard_ttl(), RPCTypes::AppendEntries).await?;
+        let reply =
+            self.call(self.append_lane, Kind::Heartbeat, body, option.hard_ttl(), RPCTypes::AppendEntries).await?;
         Ok(read_reply(&reply)?.into())
     }
 
-    fn stream_append<'s, S>(&'s mut self, mut input: S, option: RPCOption) -> BoxFuture<'s, Result<BoxStream<'s, PipeItem>, RPCError<TypeConfig>>>
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, PipeItem>, RPCError<TypeConfig>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
@@ -209,7 +229,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 let one_by_one = stream::once(async move {
                     let request = input.next().await?;
                     let body = self.append_parts(&request);
-                    let reply = self.call(Lane::Control, Kind::Heartbeat, body, option.hard_ttl(), RPCTypes::AppendEntries).await;
+                    let reply = self
+                        .call(Lane::Control, Kind::Heartbeat, body, option.hard_ttl(), RPCTypes::AppendEntries)
+                        .await;
                     Some(reply.and_then(|r| read_reply(&r)))
                 });
                 let items: BoxStream<'s, PipeItem> = Box::pin(one_by_one.filter_map(|item| async { item }));
@@ -217,7 +239,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
             }
             let items = stream::once(self.open(input)).flat_map(|opened| -> BoxStream<'s, PipeItem> {
                 match opened {
-                    Ok(Some(pipe)) => Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) })),
+                    Ok(Some(pipe)) => {
+                        Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }))
+                    }
                     Ok(None) => Box::pin(stream::empty()),
                     Err(e) => Box::pin(stream::once(async { Err(e) })),
                 }
@@ -227,11 +251,19 @@ impl RaftNetworkV2<TypeConfig> for Client {
         })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.ask_vote(Kind::Vote, rpc, option).await
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.ask_vote(Kind::PreVote, rpc, option).await
     }
 
@@ -249,14 +281,25 @@ impl RaftNetworkV2<TypeConfig> for Client {
         }
     }
 
-    async fn transfer_leader(&mut self, request: TransferLeaderRequest<TypeConfig>, option: RPCOption) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let message = TransferMessage {
             target: self.target,
             from: (*request.from_leader()).into(),
             to: *request.to_node_id(),
             last: request.last_log_id().map(|id| (*id).into()),
         };
-        self.call(Lane::Control, Kind::Transfer, vec![wire::part(&message)], option.hard_ttl(), RPCTypes::TransferLeader).await?;
+        self.call(
+            Lane::Control,
+            Kind::Transfer,
+            vec![wire::part(&message)],
+            option.hard_ttl(),
+            RPCTypes::TransferLeader,
+        )
+        .await?;
         Ok(Ok(()))
     }
 
@@ -270,25 +313,55 @@ impl Client {
     ///
     /// The input is asked before the peer is: openraft waits for its backoff inside the input. Asked the
     /// other way round, an unreachable peer is tried again without any pause.
-    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(&self, mut input: S) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
+    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(
+        &self,
+        mut input: S,
+    ) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
         let Some(first) = input.next().await else { return Ok(None) };
         let connection = self.connect(self.append_lane).await?;
         let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-        let pipe = Pipe { input: Some(input), connection, id, replies, in_flight: 1, target: self.target, clock: self.clock.clone() };
+        let pipe = Pipe {
+            input: Some(input),
+            connection,
+            id,
+            replies,
+            in_flight: 1,
+            target: self.target,
+            clock: self.clock.clone(),
+        };
         let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
         pipe.connection.send(frame).await.map_err(|e| network(&e))?;
         Ok(Some(pipe))
     }
 
-    async fn ask_vote(&self, kind: Kind, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let message = VoteMessage { target: self.target, vote: rpc.vote.into(), last: rpc.last_log_id.map(Into::into), transfer: rpc.leadership_transfer };
-        let reply = self.call(Lane::Control, kind, vec![wire::part(&message)], option.hard_ttl(), RPCTypes::Vote).await?;
+    async fn ask_vote(
+        &self,
+        kind: Kind,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let message = VoteMessage {
+            target: self.target,
+            vote: rpc.vote.into(),
+            last: rpc.last_log_id.map(Into::into),
+            transfer: rpc.leadership_transfer,
+        };
+        let reply =
+            self.call(Lane::Control, kind, vec![wire::part(&message)], option.hard_ttl(), RPCTypes::Vote).await?;
         let reply: VoteReply = wire::message(&reply).map_err(|e| network(&e))?;
-        Ok(VoteResponse { vote: reply.vote.into(), vote_granted: reply.granted, last_log_id: reply.last.map(Into::into) })
+        Ok(VoteResponse {
+            vote: reply.vote.into(),
+            vote_granted: reply.granted,
+            last_log_id: reply.last.map(Into::into),
+        })
     }
 
     /// Sends a snapshot file in pieces, from where the receiver has it, and has it installed.
-    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<TypeConfig>, RPCError<TypeConfig>> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<TypeConfig>, RPCError<TypeConfig>> {
         let file = snapshot.snapshot;
         let log_id = snapshot.meta.last_log_id.ok_or_else(|| network(&io::Error::other("a snapshot of nothing")))?;
         let connection = self.connect(Lane::Snapshot).await?;

@@ -27,6 +27,9 @@ use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
 use crate::wire::{self, Hello, Kind, MAGIC};
 
+/// A start waits this long for leaders, then goes on without: other nodes may be missing.
+const LEADERS_WAIT: Duration = Duration::from_secs(3);
+
 /// What a node is started with.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -127,7 +130,8 @@ impl Node {
         let node = Node(inner);
         let for_hello = Arc::downgrade(&node.0);
         let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
-        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
+        let links =
+            Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
         assert!(node.0.links.set(Arc::new(links)).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
             let addr = node.0.config.peer_addr.clone();
@@ -137,6 +141,7 @@ impl Node {
         }
         founding::settle(&node).await?;
         node.start_groups().await?;
+        node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(follow_meta(node.clone())));
         Ok(node)
     }
@@ -145,13 +150,24 @@ impl Node {
         self.0.tasks.lock().push(task.abort_handle());
     }
 
+    /// Gives the first elections time, so that a node rarely opens its doors before it can serve.
+    async fn wait_for_leaders(&self, longest: Duration) {
+        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
+        let wait = groups.iter().map(|g| async {
+            let wait = g.raft.wait(Some(longest));
+            let _ = wait.metrics(|m| m.current_leader.is_some(), "a leader").await;
+        });
+        futures_util::future::join_all(wait).await;
+    }
+
     async fn start_groups(&self) -> Result<(), StartError> {
         let identity = self.identity();
         self.learn_topology(identity.topology.clone());
         let mut groups = BTreeMap::new();
         for (&group, record) in &identity.topology.groups {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
-            let engine = Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+            let engine =
+                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
             let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);

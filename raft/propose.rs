@@ -155,8 +155,13 @@ impl Pending {
         if self.cut_off.load(Ordering::Acquire) == 0 {
             return;
         }
-        let seeds: Vec<u64> =
-            self.entries.lock().iter().filter(|(_, e)| e.cut_off_by.is_some_and(|by| by <= leader)).map(|(seed, _)| *seed).collect();
+        let seeds: Vec<u64> = self
+            .entries
+            .lock()
+            .iter()
+            .filter(|(_, e)| e.cut_off_by.is_some_and(|by| by <= leader))
+            .map(|(seed, _)| *seed)
+            .collect();
         for seed in seeds {
             self.finish(seed, || Outcome::NotExecuted);
         }
@@ -229,11 +234,6 @@ impl Delivery {
 
 /// Runs one read on the applied state.
 pub fn run_read(engine: &Engine, operation: &Operation, now_ms: u64) -> Reply {
-    if operation.command.name == "watch" {
-        // What EXEC will compare: the versions of the keys.
-        let versions = operation.argv.iter().skip(1).map(|key| engine.keyspace().version(operation.database, key) as i64);
-        return Reply::Array(versions.map(Reply::Int).collect());
-    }
     let rng = std::cell::RefCell::new(Rng::new(random_u64()));
     let context = ReadContext { database: operation.database, now_ms, rng };
     engine.read(operation.command, &context, &operation.argv)
@@ -268,7 +268,12 @@ pub struct Proposer {
 
 impl Proposer {
     /// Starts the group's task.
-    pub fn start(raft: Raft, pending: Arc<Pending>, clock: Arc<GroupClock>, vote: impl Fn() -> Leader + Send + Sync + 'static) -> Proposer {
+    pub fn start(
+        raft: Raft,
+        pending: Arc<Pending>,
+        clock: Arc<GroupClock>,
+        vote: impl Fn() -> Leader + Send + Sync + 'static,
+    ) -> Proposer {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
         let task = Task { raft, pending, clock, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
         tokio::spawn(task.run(queue));
@@ -350,7 +355,12 @@ fn push(builder: &mut EntryBuilder, submission: &Submission) {
             acknowledged_below: s.acknowledged_below,
             first_sent_ms: s.first_sent_ms,
         });
-        let meta = CommandMeta { database: operation.database, user: operation.user, transaction: operation.transaction, session };
+        let meta = CommandMeta {
+            database: operation.database,
+            user: operation.user,
+            transaction: operation.transaction,
+            session,
+        };
         builder.push(&meta, &operation.argv);
     }
 }

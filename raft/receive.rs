@@ -13,7 +13,9 @@ use crate::record::VoteRecord;
 use crate::replica::SnapshotFile;
 use crate::seam::SnapshotSink;
 use crate::types::{Entry, SnapshotMeta, TypeConfig};
-use crate::wire::{self, AppendHead, AppendReply, SnapshotBegin, SnapshotPiece, TransferMessage, VoteMessage, VoteReply};
+use crate::wire::{
+    self, AppendHead, AppendReply, SnapshotBegin, SnapshotPiece, TransferMessage, VoteMessage, VoteReply,
+};
 
 /// The snapshot that is arriving, if one is.
 #[derive(Default)]
@@ -65,7 +67,12 @@ impl Group {
     }
 
     /// The appends of one stream, in order; `first` was read to find the group.
-    pub async fn on_append_stream(self: Arc<Group>, first: (AppendHead, Vec<Entry>), mut input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) {
+    pub async fn on_append_stream(
+        self: Arc<Group>,
+        first: (AppendHead, Vec<Entry>),
+        mut input: mpsc::Receiver<Bytes>,
+        output: mpsc::Sender<Vec<Bytes>>,
+    ) {
         let (requests, queue) = mpsc::channel(64);
         let replica = self.replica.clone();
         let target = first.0.target.replica;
@@ -107,7 +114,11 @@ impl Group {
     /// # Errors
     /// When the replica has stopped.
     pub async fn on_vote(&self, message: VoteMessage, rehearsal: bool) -> io::Result<Vec<Bytes>> {
-        let request = VoteRequest { vote: message.vote.into(), last_log_id: message.last.map(Into::into), leadership_transfer: message.transfer };
+        let request = VoteRequest {
+            vote: message.vote.into(),
+            last_log_id: message.last.map(Into::into),
+            leadership_transfer: message.transfer,
+        };
         let response = if rehearsal { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
         let response = response.map_err(io::Error::other)?;
         let last = response.last_log_id.map(Into::into);
@@ -132,7 +143,12 @@ impl Group {
         let mut partial = self.receiving.0.lock().await;
         if partial.as_ref().is_none_or(|p| p.name != begin.name || p.bytes != begin.bytes || p.sink.is_none()) {
             let sink = self.replica.seams.disk.create_snapshot(self.replica.group, &begin.name)?;
-            tracing::info!(group = self.replica.group.0, name = begin.name, bytes = begin.bytes, "receiving a snapshot");
+            tracing::info!(
+                group = self.replica.group.0,
+                name = begin.name,
+                bytes = begin.bytes,
+                "receiving a snapshot"
+            );
             *partial = Some(Partial { name: begin.name, bytes: begin.bytes, at: 0, sink: Some(sink) });
         }
         Ok(vec![wire::part(&partial.as_ref().map_or(0, |p| p.at))])
@@ -145,7 +161,8 @@ impl Group {
     pub async fn on_snapshot_piece(&self, head: SnapshotPiece, piece: Bytes) -> io::Result<Vec<Bytes>> {
         let mut slot = self.receiving.0.lock().await;
         let partial = slot.as_mut().filter(|p| p.name == head.name && p.at == head.at);
-        let partial = partial.ok_or_else(|| io::Error::other(format!("a piece of {} at {} was not expected", head.name, head.at)))?;
+        let partial = partial
+            .ok_or_else(|| io::Error::other(format!("a piece of {} at {} was not expected", head.name, head.at)))?;
         let mut sink = partial.sink.take().ok_or_else(|| io::Error::other("the snapshot file failed"))?;
         let len = piece.len() as u64;
         let sink = self.replica.seams.blocking(move || sink.write(&piece).map(|()| sink)).await??;

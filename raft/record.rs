@@ -15,7 +15,7 @@ use crate::types::{Body, Entry, LogId, Member, Membership, Payload, StoredMember
 
 /// Version of the records below.
 const FORMAT: u8 = 1;
-/// Encoded size of [`Head`], in bytes.
+/// Bytes in front of an entry's payload: format, kind, term, leader.
 pub const HEAD_BYTES: usize = 1 + 1 + 8 + 8;
 
 const BLANK: u8 = 0;
@@ -142,7 +142,8 @@ pub fn decode_entry(index: u64, bytes: &Bytes) -> io::Result<Entry> {
         BLANK => Payload::Blank,
         COMMANDS => Payload::Normal(Body(bytes.slice(taken..))),
         MEMBERSHIP => {
-            let (record, _): (MembershipRecord, usize) = codec::read(&bytes[taken..], "membership").map_err(io::Error::other)?;
+            let (record, _): (MembershipRecord, usize) =
+                codec::read(&bytes[taken..], "membership").map_err(io::Error::other)?;
             Payload::Membership(record.membership()?)
         }
         other => return Err(io::Error::other(format!("log record of kind {other}"))),
@@ -159,7 +160,9 @@ mod tests {
         let id = LogIdRecord { term: 3, leader: 2, index: 7 }.into();
         let member = Member { node: 1, addr: "127.0.0.1:1".into() };
         let membership = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, member)])).expect("valid");
-        for payload in [Payload::Blank, Payload::Normal(Body(Bytes::from_static(b"body"))), Payload::Membership(membership)] {
+        for payload in
+            [Payload::Blank, Payload::Normal(Body(Bytes::from_static(b"body"))), Payload::Membership(membership)]
+        {
             let entry = Entry { log_id: id, payload };
             let (head, payload) = encode_entry(&entry);
             assert_eq!(head.len(), HEAD_BYTES);

@@ -76,7 +76,13 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     result
 }
 
-async fn append(streams: &mut HashMap<u64, mpsc::Sender<Bytes>>, id: u64, body: Bytes, service: &Arc<dyn Service>, replies: &mpsc::Sender<Frame>) {
+async fn append(
+    streams: &mut HashMap<u64, mpsc::Sender<Bytes>>,
+    id: u64,
+    body: Bytes,
+    service: &Arc<dyn Service>,
+    replies: &mpsc::Sender<Frame>,
+) {
     streams.retain(|_, s| !s.is_closed());
     let stream = streams.entry(id).or_insert_with(|| {
         let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);

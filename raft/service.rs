@@ -19,9 +19,13 @@ use crate::wire::{self, Hello, Kind, SnapshotPiece, Target};
 impl Node {
     /// The replica that a request of Raft is meant for. Another id would be another disk's.
     fn target(&self, target: Target) -> io::Result<Arc<Group>> {
-        let group = self.group(target.group).ok_or_else(|| io::Error::other(format!("{} does not run here", target.group)))?;
+        let group =
+            self.group(target.group).ok_or_else(|| io::Error::other(format!("{} does not run here", target.group)))?;
         if group.replica.id != target.replica {
-            return Err(io::Error::other(format!("{} here is replica {}, not {}", target.group, group.replica.id, target.replica)));
+            return Err(io::Error::other(format!(
+                "{} here is replica {}, not {}",
+                target.group, group.replica.id, target.replica
+            )));
         }
         Ok(group)
     }
@@ -64,7 +68,9 @@ impl Node {
             }
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
-            Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::CloseStream => Err(io::Error::other(format!("{kind:?} is no request"))),
+            Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::CloseStream => {
+                Err(io::Error::other(format!("{kind:?} is no request")))
+            }
         }
     }
 }
@@ -84,10 +90,15 @@ impl Service for Node {
         })
     }
 
-    fn append_stream(self: Arc<Self>, mut input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()> {
+    fn append_stream(
+        self: Arc<Self>,
+        mut input: mpsc::Receiver<Bytes>,
+        output: mpsc::Sender<Vec<Bytes>>,
+    ) -> BoxFuture<()> {
         Box::pin(async move {
             let Some(first) = input.recv().await else { return };
-            let found = wire::read_append(&first).and_then(|(head, entries)| Ok((self.target(head.target)?, head, entries)));
+            let found =
+                wire::read_append(&first).and_then(|(head, entries)| Ok((self.target(head.target)?, head, entries)));
             match found {
                 Ok((group, head, entries)) => group.on_append_stream((head, entries), input, output).await,
                 Err(e) => {

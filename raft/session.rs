@@ -97,7 +97,9 @@ impl Session {
     pub async fn execute(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
         let limit = self.node.config().entry_bytes_max;
         if let Some(large) = operations.iter().map(|o| o.argv.frame().len()).find(|n| *n > limit) {
-            return Err(Error::Refused(format!("ERR command of {large} bytes is larger than entry-bytes-max ({limit})")));
+            return Err(Error::Refused(format!(
+                "ERR command of {large} bytes is larger than entry-bytes-max ({limit})"
+            )));
         }
         let total: usize = operations.iter().map(|o| o.argv.frame().len()).sum();
         if total <= BATCH_BYTES {
@@ -108,7 +110,9 @@ impl Session {
         while operations.peek().is_some() {
             let mut bytes = 0;
             let mut piece = Vec::new();
-            while let Some(next) = operations.next_if(|o| piece.is_empty() || bytes + o.argv.frame().len() <= BATCH_BYTES) {
+            while let Some(next) =
+                operations.next_if(|o| piece.is_empty() || bytes + o.argv.frame().len() <= BATCH_BYTES)
+            {
                 bytes += next.argv.frame().len();
                 piece.push(next);
             }
@@ -142,7 +146,13 @@ impl Session {
         Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms: self.node.clock_ms(group) }
     }
 
-    async fn attempts(&self, group: GroupId, operations: Vec<Operation>, forward: bool, first_sequence: u64) -> Result<Executed, Error> {
+    async fn attempts(
+        &self,
+        group: GroupId,
+        operations: Vec<Operation>,
+        forward: bool,
+        first_sequence: u64,
+    ) -> Result<Executed, Error> {
         let deadline = tokio::time::Instant::now() + self.node.config().request_timeout;
         let mut stamp = None;
         let mut sent = false;
@@ -160,7 +170,9 @@ impl Session {
                         return Ok(Executed { replies, position });
                     }
                     Ok(Local::NotLeader) => {}
-                    Ok(Local::Unknown(text)) if stamp.is_none() && writes => return Err(Error::Unknown(text.to_string())),
+                    Ok(Local::Unknown(text)) if stamp.is_none() && writes => {
+                        return Err(Error::Unknown(text.to_string()));
+                    }
                     Ok(Local::Unknown(_)) => {}
                     Err(_) if writes => return Err(Error::Unknown(no_majority(group))),
                     Err(_) => return Err(Error::Unavailable(no_majority(group))),
@@ -170,7 +182,9 @@ impl Session {
                 if leader.is_some() || tokio::time::Instant::now() >= deadline {
                     return Err(Error::NotLeader { leader });
                 }
-            } else if let Some(leader) = hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id()) {
+            } else if let Some(leader) =
+                hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
+            {
                 let stamp = *stamp.get_or_insert_with(|| self.stamp(group, first_sequence));
                 let batch = operations.as_deref().unwrap_or_default();
                 let call = self.forward(leader, group, batch, writes.then_some(stamp), &mut sent);
@@ -190,7 +204,11 @@ impl Session {
             }
             if tokio::time::Instant::now() >= deadline {
                 operations.take();
-                return Err(if sent && writes { Error::Unknown(no_majority(group)) } else { Error::Unavailable(no_majority(group)) });
+                return Err(if sent && writes {
+                    Error::Unknown(no_majority(group))
+                } else {
+                    Error::Unavailable(no_majority(group))
+                });
             }
             if hint.is_none() {
                 tokio::time::sleep(PAUSE).await;
@@ -199,7 +217,14 @@ impl Session {
     }
 
     /// Sends the batch to a node; nothing when its answer was lost or it could not be reached.
-    async fn forward(&self, leader: NodeId, group: GroupId, operations: &[Operation], stamp: Option<Stamp>, sent: &mut bool) -> Option<Forwarded> {
+    async fn forward(
+        &self,
+        leader: NodeId,
+        group: GroupId,
+        operations: &[Operation],
+        stamp: Option<Stamp>,
+        sent: &mut bool,
+    ) -> Option<Forwarded> {
         let connection = self.node.links().connection(leader, Lane::Forward).await.ok()?;
         *sent = true;
         let answer = connection.call(Kind::Forward, forward::request(group, operations, stamp)).await.ok()?;

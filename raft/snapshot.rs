@@ -28,7 +28,8 @@ const AUX_MEMBERSHIP: &str = "quoris-membership";
 const AUX_GROUP: &str = "quoris-group";
 
 /// A snapshot as openraft hands it around.
-pub type Snapshot = openraft::Snapshot<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, Member, SnapshotFile>;
+pub type Snapshot =
+    openraft::Snapshot<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, Member, SnapshotFile>;
 
 /// Builds one snapshot of a replica.
 pub struct Builder {
@@ -50,7 +51,13 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         match build(&self.replica).await {
             Ok(file) => {
                 let took = self.replica.seams.clock.monotonic().saturating_sub(started);
-                tracing::info!(group = self.replica.group.0, name = file.name, bytes = file.bytes, took_ms = took.as_millis() as u64, "snapshot written");
+                tracing::info!(
+                    group = self.replica.group.0,
+                    name = file.name,
+                    bytes = file.bytes,
+                    took_ms = took.as_millis() as u64,
+                    "snapshot written"
+                );
                 Ok(Snapshot { meta: file.meta.clone(), snapshot: file })
             }
             Err(e) => {
@@ -81,7 +88,10 @@ async fn build(replica: &Arc<Replica>) -> io::Result<SnapshotFile> {
             (AUX_MEMBERSHIP.to_string(), codec::bytes(&MembershipRecord::from(&membership))),
         ];
         engine.begin_snapshot(aux).map_err(|_| io::Error::other("a snapshot is already running"))?;
-        (SnapshotMeta { last_log_id: Some(log_id), last_membership: membership }, replica.installs.load(Ordering::SeqCst))
+        (
+            SnapshotMeta { last_log_id: Some(log_id), last_membership: membership },
+            replica.installs.load(Ordering::SeqCst),
+        )
     };
     let result = write_out(replica, meta, installs).await;
     if result.is_err() {
@@ -142,13 +152,15 @@ pub fn load(disk: &dyn Disk, group: GroupId, name: &str) -> io::Result<Loaded> {
     let mut reader = io::BufReader::with_capacity(1 << 20, &mut source);
     let reader: &mut dyn Read = &mut reader;
     let loaded = Engine::load(reader, &mut |_| {}).map_err(|e| io::Error::other(format!("snapshot {name}: {e}")))?;
-    let field = |aux: &str| loaded.aux.get(aux).ok_or_else(|| io::Error::other(format!("snapshot {name} has no field {aux}")));
+    let field =
+        |aux: &str| loaded.aux.get(aux).ok_or_else(|| io::Error::other(format!("snapshot {name} has no field {aux}")));
     let (of, _): (GroupId, usize) = codec::read(field(AUX_GROUP)?, "group").map_err(io::Error::other)?;
     if of != group {
         return Err(io::Error::other(format!("snapshot {name} is of {of}, not of {group}")));
     }
     let (log_id, _): (LogIdRecord, usize) = codec::read(field(AUX_LOG_ID)?, "log id").map_err(io::Error::other)?;
-    let (membership, _): (MembershipRecord, usize) = codec::read(field(AUX_MEMBERSHIP)?, "membership").map_err(io::Error::other)?;
+    let (membership, _): (MembershipRecord, usize) =
+        codec::read(field(AUX_MEMBERSHIP)?, "membership").map_err(io::Error::other)?;
     let meta = SnapshotMeta { last_log_id: Some(log_id.into()), last_membership: membership.stored()? };
     Ok(Loaded { engine: loaded.engine, file: SnapshotFile { meta, name: name.to_string(), bytes } })
 }

@@ -153,7 +153,9 @@ impl Node {
             last_save_unix_s: 0,
         };
         let replicas = record.into_iter().flat_map(|r| &r.replicas);
-        status.replicas = replicas.map(|(id, node)| ReplicaStatus { replica: *id, node: *node, voter: true, matched: None }).collect();
+        status.replicas = replicas
+            .map(|(id, node)| ReplicaStatus { replica: *id, node: *node, voter: true, matched: None })
+            .collect();
         let Some(group) = self.group(id) else { return status };
         let metrics = group.metrics();
         let index = |id: Option<crate::types::LogId>| id.map_or(0, |id| id.index);

@@ -95,7 +95,16 @@ impl LogStore {
         };
         let flushed = Arc::new(AtomicU64::new(last.map_or(0, |id| id.index)));
         let state = State { vote, committed, purged, last, appended_bytes: records.bytes, ..State::default() };
-        Ok(LogStore { shared: Arc::new(Shared { disk, group, state: Mutex::new(state), flushed, truncations: Arc::default(), applied }) })
+        Ok(LogStore {
+            shared: Arc::new(Shared {
+                disk,
+                group,
+                state: Mutex::new(state),
+                flushed,
+                truncations: Arc::default(),
+                applied,
+            }),
+        })
     }
 
     /// Bytes of log that a purge has not removed.
@@ -200,7 +209,10 @@ fn bounds<R: RangeBounds<u64>>(range: &R) -> (u64, u64) {
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(&mut self, range: R) -> io::Result<Vec<Entry>> {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> io::Result<Vec<Entry>> {
         let (mut from, to) = bounds(&range);
         let mut out = Vec::new();
         while from < to {
@@ -311,7 +323,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             while state.tail.back().is_some_and(|e| keep.is_none_or(|k| e.log_id.index > k)) {
                 if let Some(entry) = state.tail.pop_back() {
                     state.tail_bytes -= entry_bytes(&entry);
-                    state.appended_bytes = state.appended_bytes.saturating_sub(entry_bytes(&entry) as u64).max(state.purged_bytes);
+                    state.appended_bytes =
+                        state.appended_bytes.saturating_sub(entry_bytes(&entry) as u64).max(state.purged_bytes);
                 }
             }
             let sum = state.appended_bytes;

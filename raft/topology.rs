@@ -99,7 +99,14 @@ impl Topology {
         topology
     }
 
-    fn add_group(&mut self, id: GroupId, first_node: u64, replicas: u64, slots: Vec<(u16, u16)>, random: &mut impl FnMut() -> u64) {
+    fn add_group(
+        &mut self,
+        id: GroupId,
+        first_node: u64,
+        replicas: u64,
+        slots: Vec<(u16, u16)>,
+        random: &mut impl FnMut() -> u64,
+    ) {
         let count = self.nodes.len() as u64;
         let founder = self.next_replica;
         let mut record = GroupRecord { replicas: BTreeMap::new(), slots, hash_seed: [random(), random()], founder };
@@ -142,7 +149,9 @@ mod tests {
     use super::*;
 
     fn nodes(n: u16) -> Vec<NodeRecord> {
-        (0..n).map(|i| NodeRecord { peer_addr: format!("127.0.0.1:{}", 100 + i), client_addr: format!("127.0.0.1:{i}") }).collect()
+        (0..n)
+            .map(|i| NodeRecord { peer_addr: format!("127.0.0.1:{}", 100 + i), client_addr: format!("127.0.0.1:{i}") })
+            .collect()
     }
 
     #[test]

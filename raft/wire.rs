@@ -64,11 +64,26 @@ pub enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> io::Result<Kind> {
         const ALL: [Kind; 16] = [
-            Kind::Hello, Kind::Reply, Kind::Error, Kind::Append, Kind::CloseStream, Kind::Heartbeat, Kind::Vote, Kind::PreVote,
-            Kind::Transfer, Kind::SnapshotBegin, Kind::SnapshotPiece, Kind::SnapshotEnd, Kind::Forward, Kind::Probe, Kind::Adopt,
+            Kind::Hello,
+            Kind::Reply,
+            Kind::Error,
+            Kind::Append,
+            Kind::CloseStream,
+            Kind::Heartbeat,
+            Kind::Vote,
+            Kind::PreVote,
+            Kind::Transfer,
+            Kind::SnapshotBegin,
+            Kind::SnapshotPiece,
+            Kind::SnapshotEnd,
+            Kind::Forward,
+            Kind::Probe,
+            Kind::Adopt,
             Kind::Progress,
         ];
-        ALL.into_iter().find(|k| *k as u8 == byte).ok_or_else(|| io::Error::other(format!("frame of unknown kind {byte}")))
+        ALL.into_iter()
+            .find(|k| *k as u8 == byte)
+            .ok_or_else(|| io::Error::other(format!("frame of unknown kind {byte}")))
     }
 }
 
@@ -114,7 +129,10 @@ impl Frame {
 ///
 /// # Errors
 /// When the connection breaks or the bytes are no frame.
-pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
+pub async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin + ?Sized),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<Frame>> {
     while buffer.len() < HEAD_BYTES {
         buffer.reserve(64 << 10);
         if stream.read_buf(buffer).await? == 0 {
@@ -129,7 +147,7 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin + ?Sized), buffer: 
     while buffer.len() < HEAD_BYTES + len {
         // Grows with what arrives, not with what was announced.
         let missing = HEAD_BYTES + len - buffer.len();
-        buffer.reserve(missing.min(4 << 20).max(16 << 10));
+        buffer.reserve(missing.clamp(16 << 10, 4 << 20));
         if stream.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -52,7 +52,8 @@ impl RocksDisk {
         std::fs::create_dir_all(&snapshots)?;
         snapshots::remove_unfinished(&snapshots)?;
         let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
-        let db = DB::open_cf_descriptors(&database_options(), dir.join("log"), families).map_err(|e| describe(dir, &e))?;
+        let db =
+            DB::open_cf_descriptors(&database_options(), dir.join("log"), families).map_err(|e| describe(dir, &e))?;
         let db = Arc::new(db);
         let writer = Writer::start(db.clone(), fsync, Box::new(failed))?;
         Ok(RocksDisk { db, writer, snapshots })
@@ -124,7 +125,9 @@ impl Disk for RocksDisk {
         for item in self.entries(group, 0, u64::MAX) {
             let (index, bytes) = item?;
             if let Some(gap) = previous.filter(|p| p + 1 != index) {
-                return Err(io::Error::other(format!("{group}: the log jumps from index {gap} to {index}; the folder is damaged")));
+                return Err(io::Error::other(format!(
+                    "{group}: the log jumps from index {gap} to {index}; the folder is damaged"
+                )));
             }
             previous = Some(index);
             records.bytes += bytes.len() as u64;
@@ -139,7 +142,9 @@ impl Disk for RocksDisk {
         for item in self.entries(group, from, to) {
             let (index, entry) = item?;
             if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
-                return Err(io::Error::other(format!("{group}: the log jumps from index {last} to {index}; the folder is damaged")));
+                return Err(io::Error::other(format!(
+                    "{group}: the log jumps from index {last} to {index}; the folder is damaged"
+                )));
             }
             bytes += entry.len();
             out.push((index, Bytes::from(entry.into_vec())));

@@ -19,7 +19,10 @@ fn folder(root: &Path, group: GroupId) -> PathBuf {
 
 /// A name comes from a peer: it must name a file of the folder and nothing else.
 fn path(root: &Path, group: GroupId, name: &str) -> io::Result<PathBuf> {
-    let plain = !name.is_empty() && name.len() < 200 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') && !name.starts_with('.');
+    let plain = !name.is_empty()
+        && name.len() < 200
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        && !name.starts_with('.');
     if !plain {
         return Err(io::Error::other(format!("{name:?} is no name of a snapshot")));
     }

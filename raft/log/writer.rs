@@ -51,7 +51,15 @@ impl Writer {
     pub fn start(db: Arc<DB>, fsync: Fsync, failed: Box<dyn FnOnce(String) + Send>) -> io::Result<Writer> {
         let (queue, jobs) = channel();
         let flushes = Arc::new(AtomicU64::new(0));
-        let run = Run { db, fsync, flushes: flushes.clone(), failed: Some(failed), error: None, unflushed: false, flushed_at: Instant::now() };
+        let run = Run {
+            db,
+            fsync,
+            flushes: flushes.clone(),
+            failed: Some(failed),
+            error: None,
+            unflushed: false,
+            flushed_at: Instant::now(),
+        };
         let thread = std::thread::Builder::new().name("quoris-log".into()).spawn(move || run.run(&jobs))?;
         Ok(Writer { queue: Mutex::new(queue), flushes, thread: Some(thread) })
     }
@@ -220,7 +228,8 @@ impl Run {
             self.flushes.fetch_add(1, Ordering::Relaxed);
         }
         let overdue = self.fsync == Fsync::EverySecond && self.flushed_at.elapsed() >= SECOND;
-        let result = if overdue { result.and_then(|()| self.db.flush_wal(true).map_err(|e| e.to_string())) } else { result };
+        let result =
+            if overdue { result.and_then(|()| self.db.flush_wal(true).map_err(|e| e.to_string())) } else { result };
         if overdue { self.note(result) } else { self.latch(result) }
     }
 

@@ -279,7 +279,7 @@ fn kept(reply: &Reply) -> Bytes {
         return Bytes::new();
     }
     let mut bytes = BytesMut::new();
-    encode(reply, Protocol::Resp3, &mut bytes);
+    encode(reply, Protocol::Internal, &mut bytes);
     if bytes.len() > REPLY_BYTES_MAX { Bytes::new() } else { bytes.freeze() }
 }
 

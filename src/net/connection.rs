@@ -50,7 +50,13 @@ enum End {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<H: Handler>(stream: TcpStream, link: Arc<Link>, settings: Arc<Settings>, traffic: Arc<Traffic>, handler: H) {
+pub(crate) async fn serve<H: Handler>(
+    stream: TcpStream,
+    link: Arc<Link>,
+    settings: Arc<Settings>,
+    traffic: Arc<Traffic>,
+    handler: H,
+) {
     let mut connection = Connection {
         stream,
         link,
@@ -254,7 +260,8 @@ impl Connection {
     }
 
     async fn write_or_read(&mut self) -> Woken {
-        let (stream, input, output, link, ended) = (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended);
+        let (stream, input, output, link, ended) =
+            (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended);
         poll_fn(|cx| {
             if let Poll::Ready(result) = pin!(stream.write(output)).poll(cx) {
                 return Poll::Ready(Woken::Written(result));

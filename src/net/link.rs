@@ -189,7 +189,11 @@ impl Link {
     /// fits into a connection's first buffer does not count.
     pub(crate) fn passes(&self, waiting: usize, settings: &Settings) -> bool {
         let limit = settings.output(self.class());
-        let (waiting, hard, soft) = (waiting.saturating_sub(UNCOUNTED_BYTES) as u64, limit.hard.load(Ordering::Relaxed), limit.soft.load(Ordering::Relaxed));
+        let (waiting, hard, soft) = (
+            waiting.saturating_sub(UNCOUNTED_BYTES) as u64,
+            limit.hard.load(Ordering::Relaxed),
+            limit.soft.load(Ordering::Relaxed),
+        );
         if hard > 0 && waiting > hard {
             return true;
         }

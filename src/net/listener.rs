@@ -65,7 +65,8 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 fn listen(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
-    let address = (host, port).to_socket_addrs()?.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))?;
+    let address =
+        (host, port).to_socket_addrs()?.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if address.is_ipv6() {
         SockRef::from(&socket).set_only_v6(true)?;

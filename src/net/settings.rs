@@ -50,7 +50,11 @@ impl Default for Settings {
             clients_max: 10_000.into(),
             keepalive_seconds: 300.into(),
             idle_seconds_max: 0.into(),
-            output: [OutputLimit::new(0, 0, 0), OutputLimit::new(256 * MIB, 64 * MIB, 60), OutputLimit::new(32 * MIB, 8 * MIB, 60)],
+            output: [
+                OutputLimit::new(0, 0, 0),
+                OutputLimit::new(256 * MIB, 64 * MIB, 60),
+                OutputLimit::new(32 * MIB, 8 * MIB, 60),
+            ],
         }
     }
 }
@@ -88,8 +92,16 @@ pub struct Traffic {
 impl Traffic {
     /// Sets the counters back that `CONFIG RESETSTAT` clears.
     pub fn reset(&self) {
-        let counters = [&self.bytes_in, &self.bytes_out, &self.reads, &self.writes, &self.accepted, &self.refused,
-            &self.query_limit_closed, &self.output_limit_closed];
+        let counters = [
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.reads,
+            &self.writes,
+            &self.accepted,
+            &self.refused,
+            &self.query_limit_closed,
+            &self.output_limit_closed,
+        ];
         counters.iter().for_each(|c| c.store(0, Relaxed));
     }
 }

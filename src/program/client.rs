@@ -69,7 +69,9 @@ impl Client {
     /// The same, for a reply that is a text.
     pub async fn ask_text<T: AsRef<[u8]>>(&mut self, parts: &[T]) -> anyhow::Result<String> {
         match self.ask(parts).await? {
-            Reply::Bulk(text) | Reply::Verbatim(_, text) | Reply::Status(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Reply::Bulk(text) | Reply::Verbatim(_, text) | Reply::Status(text) => {
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
             other => bail!("a text was expected, not {other:?}"),
         }
     }

@@ -56,7 +56,10 @@ impl Start {
     fn check(&self) -> anyhow::Result<()> {
         let last = u32::from(self.port) + u32::from(self.nodes) - 1 + u32::from(PEER_PORT_DISTANCE);
         if last > 65535 || self.port == 0 {
-            bail!("ports would be above 65535: choose a --port of at most {}", 65535 - PEER_PORT_DISTANCE - self.nodes + 1);
+            bail!(
+                "ports would be above 65535: choose a --port of at most {}",
+                65535 - PEER_PORT_DISTANCE - self.nodes + 1
+            );
         }
         if self.replication_factor.is_some_and(|factor| factor == 0 || factor > self.nodes) {
             bail!("--replication-factor must be between 1 and the number of nodes");
@@ -65,7 +68,9 @@ impl Start {
     }
 
     fn config(&self, node: u16, dir: &Path) -> String {
-        let peers: Vec<String> = (1..=self.nodes).map(|other| format!("\"127.0.0.1:{}\"", self.port_of(other) + PEER_PORT_DISTANCE)).collect();
+        let peers: Vec<String> = (1..=self.nodes)
+            .map(|other| format!("\"127.0.0.1:{}\"", self.port_of(other) + PEER_PORT_DISTANCE))
+            .collect();
         let factor = self.replication_factor.unwrap_or(self.nodes.min(3));
         let path = |name: &str| quoris_server::config::file::quote(&dir.join(name).to_string_lossy());
         format!(
@@ -87,7 +92,10 @@ impl Start {
         let wanted = self.config(node, &dir);
         match std::fs::read_to_string(&path) {
             Ok(found) if found == wanted => {}
-            Ok(_) => bail!("{} was written for another cluster or changed by hand: use another --dir, or the same options as before", path.display()),
+            Ok(_) => bail!(
+                "{} was written for another cluster or changed by hand: use another --dir, or the same options as before",
+                path.display()
+            ),
             Err(_) => std::fs::write(&path, wanted).with_context(|| path.display().to_string())?,
         }
         Ok(path)
@@ -163,13 +171,18 @@ async fn wait_until_ready(options: &Start) -> anyhow::Result<String> {
         let first = View::ask(&format!("127.0.0.1:{}", options.port), None).await;
         if let Ok(first) = first {
             let views = status::everybody(&first, None).await;
-            let all = views.len() == usize::from(options.nodes) && views.values().all(|view| view.ready && view.is_led());
+            let all =
+                views.len() == usize::from(options.nodes) && views.values().all(|view| view.ready && view.is_led());
             if all && first.nodes.iter().all(|node| views.contains_key(field(node, "id"))) {
                 return Ok(status::tables(&first, &views));
             }
         }
         if Instant::now() >= deadline {
-            bail!("the cluster is not ready after {} s; see the logs in {}", READY_TIME_MAX.as_secs(), options.dir.display());
+            bail!(
+                "the cluster is not ready after {} s; see the logs in {}",
+                READY_TIME_MAX.as_secs(),
+                options.dir.display()
+            );
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -72,7 +72,11 @@ fn init_log(file: &str) -> anyhow::Result<()> {
     // Settings decide how much of our own is logged; other crates only warn.
     let filter = filter_fn(|metadata| {
         let own = metadata.target().starts_with("quoris");
-        if own { log::is_enabled(metadata.level()) } else { *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level()) }
+        if own {
+            log::is_enabled(metadata.level())
+        } else {
+            *metadata.level() <= tracing::Level::WARN && log::is_enabled(metadata.level())
+        }
     })
     .with_max_level_hint(LevelFilter::DEBUG);
     let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(io::stdout().is_terminal());
@@ -80,8 +84,12 @@ fn init_log(file: &str) -> anyhow::Result<()> {
     if file.is_empty() {
         return registry.with(layer.with_filter(filter)).try_init().context("the log is set up already");
     }
-    let out = std::fs::OpenOptions::new().create(true).append(true).open(file).with_context(|| format!("logfile {file}"))?;
-    registry.with(layer.with_ansi(false).with_writer(std::sync::Mutex::new(out)).with_filter(filter)).try_init().context("the log is set up already")
+    let out =
+        std::fs::OpenOptions::new().create(true).append(true).open(file).with_context(|| format!("logfile {file}"))?;
+    registry
+        .with(layer.with_ansi(false).with_writer(std::sync::Mutex::new(out)).with_filter(filter))
+        .try_init()
+        .context("the log is set up already")
 }
 
 /// A panic anywhere is a defect after which nothing can be promised: the process ends, others take over.
@@ -117,7 +125,12 @@ fn seams(config: &Config) -> io::Result<Seams> {
         std::process::abort();
     };
     let disk = RocksDisk::open(Path::new(&config.text("dir")), fsync, failed)?;
-    Ok(Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads })
+    Ok(Seams {
+        disk: Arc::new(disk),
+        net: Arc::new(TcpNet),
+        clock: Arc::new(SystemClock::default()),
+        blocking: blocking_threads,
+    })
 }
 
 async fn serve(config: Config, raft: &tokio::runtime::Handle) -> anyhow::Result<()> {
@@ -155,7 +168,14 @@ fn banner(running: &Running) {
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     let dir = std::path::absolute(Path::new(&config.text("dir"))).unwrap_or_default();
     tracing::info!("Quoris {} (speaks Redis {}), process {}", version::QUORIS, version::REDIS, std::process::id());
-    tracing::info!("cluster {} ({}), node {} of {}, {} data groups", status.cluster_name, status.cluster_id, status.node.0, status.nodes.len(), running.server.node.groups().len());
+    tracing::info!(
+        "cluster {} ({}), node {} of {}, {} data groups",
+        status.cluster_name,
+        status.cluster_id,
+        status.node.0,
+        status.nodes.len(),
+        running.server.node.groups().len()
+    );
     tracing::info!("data in {}, appendfsync {}", dir.display(), config.text("appendfsync"));
     if !config.ignored().is_empty() {
         tracing::info!("settings without effect here: {}", config.ignored().join(", "));

@@ -23,8 +23,17 @@ impl View {
     pub fn parse(text: &str) -> View {
         let mut view = View::default();
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
-            let fields = || value.split(',').filter_map(|field| field.split_once('=')).map(|(k, v)| (k.to_string(), v.to_string())).collect();
-            let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+            let fields = || {
+                value
+                    .split(',')
+                    .filter_map(|field| field.split_once('='))
+                    .map(|(k, v)| (k.to_string(), v.to_string()))
+                    .collect()
+            };
+            let numbered = |prefix: &str| {
+                name.strip_prefix(prefix)
+                    .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+            };
             match name {
                 "ready" => view.ready = value == "1",
                 "node" => view.node = value.into(),
@@ -41,7 +50,9 @@ impl View {
     /// Asks a node.
     pub async fn ask(address: &str, password: Option<&str>) -> anyhow::Result<View> {
         let ask = async { Client::connect(address, password).await?.ask_text(&["INFO", "raft"]).await };
-        let text = tokio::time::timeout(ANSWER_TIME_MAX, ask).await.map_err(|_| anyhow::anyhow!("no answer from {address} in time"))??;
+        let text = tokio::time::timeout(ANSWER_TIME_MAX, ask)
+            .await
+            .map_err(|_| anyhow::anyhow!("no answer from {address} in time"))??;
         Ok(View::parse(&text))
     }
 
@@ -75,18 +86,31 @@ pub(super) fn tables(first: &View, views: &BTreeMap<String, View>) -> String {
     let mut nodes = vec![["node", "clients", "peers", "state", "leads"].map(String::from).to_vec()];
     for node in &first.nodes {
         let id = field(node, "id");
-        let leads = first.groups.iter().filter(|group| field(group, "leader") == id && field(group, "id") != "0").count();
+        let leads =
+            first.groups.iter().filter(|group| field(group, "leader") == id && field(group, "id") != "0").count();
         let state = match views.get(id) {
             None => "no answer",
             Some(view) if view.ready => "ready",
             Some(_) => "not ready",
         };
-        nodes.push(vec![id.into(), field(node, "addr").into(), field(node, "peer").into(), state.into(), leads.to_string()]);
+        nodes.push(vec![
+            id.into(),
+            field(node, "addr").into(),
+            field(node, "peer").into(),
+            state.into(),
+            leads.to_string(),
+        ]);
     }
-    let mut groups = vec![["group", "leader", "term", "commit", "applied", "log", "snapshot", "slots", "replicas (lag)"].map(String::from).to_vec()];
+    let mut groups = vec![
+        ["group", "leader", "term", "commit", "applied", "log", "snapshot", "slots", "replicas (lag)"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for group in &first.groups {
         // Only a leader knows how far its followers are.
-        let seen = views.get(field(group, "leader")).and_then(|view| view.groups.iter().find(|other| field(other, "id") == field(group, "id")));
+        let seen = views
+            .get(field(group, "leader"))
+            .and_then(|view| view.groups.iter().find(|other| field(other, "id") == field(group, "id")));
         groups.push(group_row(seen.unwrap_or(group), views));
     }
     format!("cluster {}, fsync {}\n\n{}\n{}", first.cluster, first.fsync, table(&nodes), table(&groups))
@@ -97,7 +121,10 @@ fn group_row(group: &BTreeMap<String, String>, views: &BTreeMap<String, View>) -
     let last = number(group, "last");
     let replicas = field(group, "replicas").split('+').filter_map(|replica| {
         let (node, matched) = replica.split_once(':')?;
-        let applied = views.get(node).and_then(|view| view.groups.iter().find(|other| field(other, "id") == id)).map(|own| number(own, "applied"));
+        let applied = views
+            .get(node)
+            .and_then(|view| view.groups.iter().find(|other| field(other, "id") == id))
+            .map(|own| number(own, "applied"));
         Some(match (applied, matched.parse::<u64>()) {
             (None, _) => format!("{node} (no answer)"),
             (Some(_), Ok(matched)) => format!("{node} ({})", last.saturating_sub(matched)),
@@ -105,7 +132,8 @@ fn group_row(group: &BTreeMap<String, String>, views: &BTreeMap<String, View>) -
         })
     });
     let name = if id == "0" { "0 (meta)".to_string() } else { id.to_string() };
-    let plain = ["leader", "term", "commit", "applied", "log_bytes", "snapshot", "slots"].map(|column| field(group, column).to_string());
+    let plain = ["leader", "term", "commit", "applied", "log_bytes", "snapshot", "slots"]
+        .map(|column| field(group, column).to_string());
     std::iter::once(name).chain(plain).chain(std::iter::once(replicas.collect::<Vec<_>>().join(" "))).collect()
 }
 

@@ -37,7 +37,12 @@ fn bar(length: u64, unit: &str) -> ProgressBar {
 }
 
 /// Loads a dump of any Redis into the cluster.
-pub(super) async fn import(mut client: Client, path: &Path, skip_unsupported: bool, replace: bool) -> anyhow::Result<()> {
+pub(super) async fn import(
+    mut client: Client,
+    path: &Path,
+    skip_unsupported: bool,
+    replace: bool,
+) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let progress = bar(file.metadata()?.len(), "bytes");
     let (sender, mut entries) = mpsc::channel::<(ForeignEntry, u64)>(READ_AHEAD);
@@ -97,8 +102,13 @@ pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()
     let databases = databases(&client.ask_text(&["INFO", "keyspace"]).await?);
     let progress = bar(databases.iter().map(|(_, keys)| keys).sum(), "keys");
     let temporary = path.with_extension("partial");
-    let out = BufWriter::with_capacity(1 << 20, File::create(&temporary).with_context(|| temporary.display().to_string())?);
-    let fields = [("redis-ver", quoris_server::version::REDIS), ("quoris-ver", quoris_server::version::QUORIS), ("redis-bits", "64")];
+    let out =
+        BufWriter::with_capacity(1 << 20, File::create(&temporary).with_context(|| temporary.display().to_string())?);
+    let fields = [
+        ("redis-ver", quoris_server::version::REDIS),
+        ("quoris-ver", quoris_server::version::QUORIS),
+        ("redis-bits", "64"),
+    ];
     let mut file = FileWriter::new(out, &fields)?;
     let mut keys = 0;
     for (database, _) in databases {
@@ -114,7 +124,12 @@ pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-async fn export_database<W: Write>(client: &mut Client, database: u32, file: &mut FileWriter<W>, progress: &ProgressBar) -> anyhow::Result<u64> {
+async fn export_database<W: Write>(
+    client: &mut Client,
+    database: u32,
+    file: &mut FileWriter<W>,
+    progress: &ProgressBar,
+) -> anyhow::Result<u64> {
     // SCAN may give a key twice; in a file it must stand once.
     let mut seen = std::collections::HashSet::new();
     let mut cursor = String::from("0");
@@ -132,7 +147,9 @@ async fn export_database<W: Write>(client: &mut Client, database: u32, file: &mu
                 // It has gone meanwhile.
                 (Reply::Null, _) => {}
                 (Reply::Bulk(payload), Reply::Int(at)) => file.push(database, key, u64::try_from(at).ok(), &payload)?,
-                (Reply::Error(text), _) | (_, Reply::Error(text)) => bail!("the export stops: {}", String::from_utf8_lossy(&text)),
+                (Reply::Error(text), _) | (_, Reply::Error(text)) => {
+                    bail!("the export stops: {}", String::from_utf8_lossy(&text))
+                }
                 other => bail!("the export stops: {other:?} is no DUMP"),
             }
         }

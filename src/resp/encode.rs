@@ -13,11 +13,14 @@ pub enum Protocol {
     Resp2,
     /// RESP3, after `HELLO 3`.
     Resp3,
+    /// RESP3 that loses nothing, between nodes and in session windows: a null array stays one, and
+    /// pairs have a type of their own, `&`. No client ever sees it.
+    Internal,
 }
 
 /// Appends `reply` to `out`.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
-    let resp3 = protocol == Protocol::Resp3;
+    let resp3 = protocol != Protocol::Resp2;
     match reply {
         Reply::None => {}
         Reply::Ok => out.put_slice(b"+OK\r\n"),
@@ -26,7 +29,7 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
         Reply::Int(n) => put_int(out, b':', *n),
         Reply::Bulk(bytes) => put_bulk(out, bytes),
         Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
-        Reply::NullArray => out.put_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" }),
+        Reply::NullArray => out.put_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" }),
         Reply::Double(n) => put_double(out, *n, resp3),
         Reply::Bool(b) if resp3 => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Bool(b) => put_int(out, b':', i64::from(*b)),
@@ -49,6 +52,10 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             } else {
                 put_header(out, b'*', pairs.len() * 2);
             }
+            put_pairs(out, pairs, protocol);
+        }
+        Reply::Pairs(pairs) if protocol == Protocol::Internal => {
+            put_header(out, b'&', pairs.len());
             put_pairs(out, pairs, protocol);
         }
         Reply::Pairs(pairs) if resp3 => {

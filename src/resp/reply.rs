@@ -1,7 +1,7 @@
 //! A reply as a value: what handlers return, the session window keeps and tools read.
 //!
 //! Replies travel between nodes and rest in snapshots as RESP3; [`ReplyDecoder`] reads that back
-//! without loss, except that `Pairs` come back as an array of arrays.
+//! without loss from [`crate::Protocol::Internal`].
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -159,7 +159,7 @@ fn skip(buffer: &[u8], at: &mut usize, depth: usize) -> Result<Option<()>, Strin
             return Ok(Some(()));
         }
         b'*' | b'~' | b'>' => length(body)?.unwrap_or(0),
-        b'%' => length(body)?.unwrap_or(0).saturating_mul(2),
+        b'%' | b'&' => length(body)?.unwrap_or(0).saturating_mul(2),
         other => return Err(format!("unknown reply type {:?}", other as char)),
     };
     for _ in 0..items {
@@ -220,10 +220,11 @@ fn parse(frame: &mut Bytes) -> Result<Reply, String> {
         },
         b'~' => Reply::Set(many(frame, length(&line[1..])?.unwrap_or(0))?),
         b'>' => Reply::Push(many(frame, length(&line[1..])?.unwrap_or(0))?),
-        b'%' => {
+        kind @ (b'%' | b'&') => {
             let n = length(&line[1..])?.unwrap_or(0);
             let pairs = (0..n).map(|_| Ok((parse(frame)?, parse(frame)?)));
-            Reply::Map(pairs.collect::<Result<Vec<_>, String>>()?)
+            let pairs = pairs.collect::<Result<Vec<_>, String>>()?;
+            if kind == b'%' { Reply::Map(pairs) } else { Reply::Pairs(pairs) }
         }
         other => return Err(format!("unknown reply type {:?}", other as char)),
     })
@@ -235,7 +236,7 @@ mod tests {
     use crate::{Protocol, encode};
 
     #[test]
-    fn every_reply_reads_back_from_resp3() {
+    fn every_reply_reads_back_from_the_internal_encoding() {
         let all = Reply::Array(vec![
             Reply::Ok,
             Reply::status("QUEUED"),
@@ -243,6 +244,8 @@ mod tests {
             Reply::Int(-3),
             Reply::bulk("a\r\nb"),
             Reply::Null,
+            Reply::NullArray,
+            Reply::Pairs(vec![(Reply::bulk("m"), Reply::Double(1.5))]),
             Reply::Double(0.1),
             Reply::Bool(true),
             Reply::BigNumber("123456789012345678901".into()),
@@ -253,7 +256,7 @@ mod tests {
             Reply::Array(vec![]),
         ]);
         let mut bytes = BytesMut::new();
-        encode(&all, Protocol::Resp3, &mut bytes);
+        encode(&all, Protocol::Internal, &mut bytes);
         for cut in 0..bytes.len() {
             assert_eq!(ReplyDecoder::decode(&mut BytesMut::from(&bytes[..cut])), Ok(None), "cut at {cut}");
         }

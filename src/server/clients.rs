@@ -80,7 +80,11 @@ impl ClientInfo {
     }
 
     pub fn set(&self, flag: u32, on: bool) {
-        if on { self.flags.fetch_or(flag, Relaxed) } else { self.flags.fetch_and(!flag, Relaxed) };
+        if on {
+            self.flags.fetch_or(flag, Relaxed)
+        } else {
+            self.flags.fetch_and(!flag, Relaxed)
+        };
     }
 
     pub fn set_protocol(&self, protocol: Protocol) {
@@ -117,14 +121,17 @@ impl ClientInfo {
     pub fn line(&self) -> String {
         let link = &self.link;
         let names = self.names.lock().clone();
-        let mut line = format!("id={} addr={} laddr={} fd={} name={}", link.id, link.peer, link.local, link.fd, names.name);
+        let mut line =
+            format!("id={} addr={} laddr={} fd={} name={}", link.id, link.peer, link.local, link.fd, names.name);
         let _ = write!(line, " age={} idle={} flags={}", link.age_ms() / 1000, link.idle_ms() / 1000, self.letters());
-        let _ = write!(line, " db={} sub=0 psub=0 ssub=0 multi={}", self.database.load(Relaxed), self.multi.load(Relaxed));
+        let _ =
+            write!(line, " db={} sub=0 psub=0 ssub=0 multi={}", self.database.load(Relaxed), self.multi.load(Relaxed));
         let _ = write!(line, " watch={}", self.watches.load(Relaxed));
         let (query, free) = (link.query_bytes.load(Relaxed), link.query_free.load(Relaxed));
         let (output, messages) = (link.output_bytes.load(Relaxed), link.message_bytes());
         let multi_bytes = self.multi_bytes.load(Relaxed);
-        let _ = write!(line, " qbuf={query} qbuf-free={free} argv-mem=0 multi-mem={multi_bytes} rbs={output} rbp={output}");
+        let _ =
+            write!(line, " qbuf={query} qbuf-free={free} argv-mem=0 multi-mem={multi_bytes} rbs={output} rbp={output}");
         let total = query + free + output + messages + multi_bytes + size_of::<ClientInfo>();
         let _ = write!(line, " obl={output} oll={} omem={messages} tot-mem={total} events=r", link.message_count());
         let last = self.last_command.load(Relaxed);

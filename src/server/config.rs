@@ -9,6 +9,7 @@ pub mod file;
 pub mod kind;
 mod remembered;
 mod rewrite;
+pub mod sample;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -76,7 +77,8 @@ impl Config {
         if let Some(path) = path {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
             let is_toml = file::is_toml(path);
-            let directives = file::parse(&text, is_toml).map_err(|e| Error::Syntax(format!("{}: {e}", path.display())))?;
+            let directives =
+                file::parse(&text, is_toml).map_err(|e| Error::Syntax(format!("{}: {e}", path.display())))?;
             config.file = Some(std::path::absolute(path).unwrap_or_else(|_| path.into()));
             config.take(&directives, !is_toml)?;
         }
@@ -105,7 +107,10 @@ impl Config {
                 text = format!("{} {text}", values[at]);
             }
             seen.push(at);
-            values[at] = key.kind.normalise(&text, &values[at]).map_err(|why| Error::Value { name: directive.name.clone(), why })?;
+            values[at] = key
+                .kind
+                .normalise(&text, &values[at])
+                .map_err(|why| Error::Value { name: directive.name.clone(), why })?;
         }
         Ok(())
     }
@@ -204,14 +209,23 @@ mod tests {
         assert_eq!(config.text("save"), "900 1 300 10");
         assert_eq!(config.text("requirepass"), "a b");
         assert_eq!(config.number("hash-max-listpack-entries"), 7);
-        assert!(config.text("client-output-buffer-limit").starts_with("normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 0 0"));
+        assert!(
+            config
+                .text("client-output-buffer-limit")
+                .starts_with("normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 0 0")
+        );
         assert_eq!(config.ignored(), ["save", "rename-command"]);
     }
 
     #[test]
     fn a_toml_file_refuses_what_it_does_not_know() {
-        let config = load("q.toml", "port = 7001\nprotected-mode = false\npeers = [\"a:1\", \"b:2\"]\nmaxmemory = \"1gb\"\n").expect("valid");
-        assert_eq!((config.number("port"), config.flag("protected-mode"), config.number("maxmemory")), (7001, false, 1 << 30));
+        let config =
+            load("q.toml", "port = 7001\nprotected-mode = false\npeers = [\"a:1\", \"b:2\"]\nmaxmemory = \"1gb\"\n")
+                .expect("valid");
+        assert_eq!(
+            (config.number("port"), config.flag("protected-mode"), config.number("maxmemory")),
+            (7001, false, 1 << 30)
+        );
         assert_eq!(config.words("peers"), ["a:1", "b:2"]);
         assert!(matches!(load("q.toml", "prot = 7001\n"), Err(Error::Unknown(_))));
         assert!(matches!(load("q.toml", "port = \"x\"\n"), Err(Error::Value { .. })));
@@ -220,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_sample_file_loads_to_the_defaults() {
-        let config = load("q.toml", &table::sample()).expect("valid");
+        let config = load("q.toml", &sample::sample()).expect("valid");
         assert_eq!(*config.values.read(), *Config::default().values.read());
         assert!(config.ignored().is_empty());
     }

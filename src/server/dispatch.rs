@@ -202,7 +202,8 @@ impl Client {
         }
         let Some(local) = server.node.group(group) else { return Err(first) };
         let Some(engine) = local.try_read() else { return Err(first) };
-        let mut context = ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        let mut context =
+            ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
             let (found, argv) = &pending;
@@ -238,7 +239,10 @@ impl Client {
                 let local = if at_once { server.node.group(plain.group) } else { None };
                 let reply = local.as_ref().and_then(|local| local.try_read()).and_then(|engine| {
                     let now_ms = server.node.clock_ms(plain.group);
-                    plain.read(engine.keyspace(), &ReadContext { database: plain.database, now_ms, rng: server.rng().into() })
+                    plain.read(
+                        engine.keyspace(),
+                        &ReadContext { database: plain.database, now_ms, rng: server.rng().into() },
+                    )
                 });
                 match reply {
                     Some(reply) => self.emit(reply, found.id, output),
@@ -269,7 +273,9 @@ impl Client {
                 let silent = std::mem::take(&mut self.silent);
                 self.gather.push_split(plan.join, plan.parts, found.id, silent);
             }
-            Route::NoOwner(slot) => self.emit(Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}")), found.id, output),
+            Route::NoOwner(slot) => {
+                self.emit(Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}")), found.id, output)
+            }
             Route::Cross => self.emit(outcome::cross_slot(), found.id, output),
         }
     }

@@ -45,7 +45,8 @@ async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, String) {
     }
     let lacking = status.groups.iter().filter(|group| group.local && group.leader.is_none());
     let lacking: Vec<String> = lacking.map(|group| group.id.0.to_string()).collect();
-    let why = if lacking.is_empty() { "catching up".into() } else { format!("no leader for group {}", lacking.join(", ")) };
+    let why =
+        if lacking.is_empty() { "catching up".into() } else { format!("no leader for group {}", lacking.join(", ")) };
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
 }
 
@@ -88,13 +89,20 @@ fn text(server: &Server) -> String {
     out.one("ready", "gauge", "Whether every local group has a leader and is caught up.", u8::from(status.ready));
     group_metrics(&snapshot, &mut out);
     out.family("command_calls_total", "counter", "Calls per command.");
-    let rows: Vec<_> = command::walk().map(|found| (found.full_name(), stats.row(found.id))).filter(|(_, row)| row.calls.load(Relaxed) > 0).collect();
+    let rows: Vec<_> = command::walk()
+        .map(|found| (found.full_name(), stats.row(found.id)))
+        .filter(|(_, row)| row.calls.load(Relaxed) > 0)
+        .collect();
     for (name, row) in &rows {
         let _ = writeln!(out.0, "quoris_command_calls_total{{command=\"{name}\"}} {}", row.calls.load(Relaxed));
     }
     out.family("command_seconds_total", "counter", "Time per command.");
     for (name, row) in &rows {
-        let _ = writeln!(out.0, "quoris_command_seconds_total{{command=\"{name}\"}} {}", row.nanos.load(Relaxed) as f64 / 1e9);
+        let _ = writeln!(
+            out.0,
+            "quoris_command_seconds_total{{command=\"{name}\"}} {}",
+            row.nanos.load(Relaxed) as f64 / 1e9
+        );
     }
     out.0
 }

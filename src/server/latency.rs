@@ -41,7 +41,12 @@ impl Latency {
         let events = self.0.lock();
         let shown = events.iter().map(|(name, event)| {
             let (second, millis) = event.samples.back().copied().unwrap_or_default();
-            Reply::Array(vec![Reply::bulk(name), Reply::Int(second as i64), Reply::Int(millis as i64), Reply::Int(event.worst_ms as i64)])
+            Reply::Array(vec![
+                Reply::bulk(name),
+                Reply::Int(second as i64),
+                Reply::Int(millis as i64),
+                Reply::Int(event.worst_ms as i64),
+            ])
         });
         Reply::Array(shown.collect())
     }
@@ -49,7 +54,10 @@ impl Latency {
     fn history(&self, name: &[u8]) -> Reply {
         let events = self.0.lock();
         let samples = events.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, event)| &event.samples);
-        let shown = samples.into_iter().flatten().map(|(s, ms)| Reply::Array(vec![Reply::Int(*s as i64), Reply::Int(*ms as i64)]));
+        let shown = samples
+            .into_iter()
+            .flatten()
+            .map(|(s, ms)| Reply::Array(vec![Reply::Int(*s as i64), Reply::Int(*ms as i64)]));
         Reply::Array(shown.collect())
     }
 
@@ -69,7 +77,11 @@ impl Latency {
         for (name, event) in events.iter() {
             let total: u64 = event.samples.iter().map(|(_, ms)| ms).sum();
             let mean = total / (event.samples.len() as u64).max(1);
-            text += &format!("* {name}: {} samples, {mean} ms on average, {} ms at worst\n", event.samples.len(), event.worst_ms);
+            text += &format!(
+                "* {name}: {} samples, {mean} ms on average, {} ms at worst\n",
+                event.samples.len(),
+                event.worst_ms
+            );
         }
         text
     }
@@ -78,7 +90,8 @@ impl Latency {
         let events = self.0.lock();
         let (name, event) = events.iter().find(|(known, _)| known.as_bytes() == name)?;
         let low = event.samples.iter().map(|(_, ms)| *ms).min()?;
-        let mut text = format!("{name} - high {} ms, low {low} ms (all time high {} ms)\n", event.worst_ms, event.worst_ms);
+        let mut text =
+            format!("{name} - high {} ms, low {low} ms (all time high {} ms)\n", event.worst_ms, event.worst_ms);
         for (second, millis) in &event.samples {
             let bar = "#".repeat((millis * 60 / event.worst_ms.max(1)) as usize);
             text += &format!("{:>6}s {millis:>6} ms {bar}\n", (unix_ms() / 1000).saturating_sub(*second));
@@ -97,7 +110,12 @@ pub(crate) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
         "doctor" => Reply::Verbatim(*b"txt", latency.doctor().into()),
         "graph" => match latency.graph(&argv[2]) {
             Some(text) => Reply::Verbatim(*b"txt", text.into()),
-            None => return Served::error(format!("ERR No samples available for event '{}'", String::from_utf8_lossy(&argv[2]))),
+            None => {
+                return Served::error(format!(
+                    "ERR No samples available for event '{}'",
+                    String::from_utf8_lossy(&argv[2])
+                ));
+            }
         },
         "histogram" => histogram(client, argv),
         _ => return Served::unknown(argv),
@@ -107,7 +125,12 @@ pub(crate) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
 fn histogram(client: &Client, argv: &Argv) -> Reply {
     let rows: Vec<command::Found> = if argv.len() > 2 {
         let named = argv.iter().skip(2).filter_map(command::by_name);
-        named.flat_map(|found| command::walk().filter(move |f| f.id == found.id || f.container.is_some_and(|c| c.name == found.command.name))).collect()
+        named
+            .flat_map(|found| {
+                command::walk()
+                    .filter(move |f| f.id == found.id || f.container.is_some_and(|c| c.name == found.command.name))
+            })
+            .collect()
     } else {
         command::walk().collect()
     };

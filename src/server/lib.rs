@@ -3,7 +3,7 @@
 //! Invariants:
 //! * Replies leave in the order of the commands, whatever ran where.
 //! * A read never overtakes a write of the same connection to the same group.
-//! * Every error says whether the write may still take effect, see [`outcome`].
+//! * Every error says whether the write may still take effect, see `outcome.rs`.
 //! * No lock and no read guard lives across an await.
 
 mod chance;

@@ -184,7 +184,8 @@ impl Client {
     pub(crate) async fn exec_mixed(&mut self, output: &mut BytesMut) -> Served {
         let queued = self.queue.take().map(|queue| queue.commands).unwrap_or_default();
         // SELECT is both: apply follows it inside the transaction, and the connection afterwards.
-        let data: Vec<_> = queued.iter().filter(|(found, _)| is_data(found) || found.command.name == "select").cloned().collect();
+        let data: Vec<_> =
+            queued.iter().filter(|(found, _)| is_data(found) || found.command.name == "select").cloned().collect();
         let needs_group = !self.watches.is_empty() || data.iter().any(|(found, _)| is_data(found));
         let exec = if needs_group { self.plan_with_select(data) } else { Exec::Answer(Reply::Array(Vec::new())) };
         self.end_transaction();
@@ -219,7 +220,13 @@ impl Client {
     }
 
     /// Runs the server's commands and puts all replies in order.
-    async fn merge(&mut self, queued: Vec<(Found, Argv)>, replies: Vec<Reply>, ran: bool, output: &mut BytesMut) -> Served {
+    async fn merge(
+        &mut self,
+        queued: Vec<(Found, Argv)>,
+        replies: Vec<Reply>,
+        ran: bool,
+        output: &mut BytesMut,
+    ) -> Served {
         let mut replies = replies.into_iter();
         let mut all = Vec::with_capacity(queued.len());
         for (found, argv) in queued {
@@ -266,7 +273,14 @@ impl Client {
     /// Asks the group's leader: WATCH as a read answers the version.
     async fn remote_version(&mut self, found: Found, group: GroupId, slot: u16, key: &[u8]) -> Result<u64, Reply> {
         let argv = Argv::from_parts(&[b"WATCH", key]);
-        let operation = Operation { command: found.command, argv, database: self.database, user: 0, transaction: false, write: false };
+        let operation = Operation {
+            command: found.command,
+            argv,
+            database: self.database,
+            user: 0,
+            transaction: false,
+            write: false,
+        };
         let forward = !self.server.tunables.redirects.load(Relaxed);
         let result = self.session.execute(group, vec![operation], forward).await;
         let executed = result.map_err(|error| outcome::reply(&error, slot, || self.server.node.status()))?;

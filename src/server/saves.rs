@@ -72,7 +72,10 @@ impl Server {
         let result = match self.node.save().await {
             Ok(files) => {
                 let path = self.save_path();
-                tokio::task::spawn_blocking(move || join_files(files, &path)).await.map_err(std::io::Error::other).flatten()
+                tokio::task::spawn_blocking(move || join_files(files, &path))
+                    .await
+                    .map_err(std::io::Error::other)
+                    .flatten()
             }
             Err(e) => Err(e),
         };

@@ -15,18 +15,8 @@ use quoris_net::{Link, Service, Settings, Traffic};
 use quoris_raft::{GroupId, Node};
 
 use crate::{
-    chance,
-    client::Client,
-    clients::Clients,
-    config::Config,
-    gate::Gate,
-    latency::Latency,
-    monitor::Monitors,
-    saves::Saves,
-    shutdown::Shutdown,
-    slowlog::SlowLog,
-    stats::Stats,
-    users::Users,
+    chance, client::Client, clients::Clients, config::Config, gate::Gate, latency::Latency, monitor::Monitors,
+    saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -179,7 +169,8 @@ impl Server {
             ticks.tick().await;
             self.refresh_groups();
             let traffic = &self.traffic;
-            let totals = [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];
+            let totals =
+                [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];
             self.stats.sample(last.elapsed(), totals);
             last = Instant::now();
             if round % 10 == 0 {

@@ -54,7 +54,9 @@ impl Join {
                 }
                 Reply::Array(all)
             }
-            Join::Cursor { at, of } => replies.into_iter().next().map_or(Reply::Null, |reply| cursor_reply(reply, at, of)),
+            Join::Cursor { at, of } => {
+                replies.into_iter().next().map_or(Reply::Null, |reply| cursor_reply(reply, at, of))
+            }
         }
     }
 }
@@ -129,7 +131,10 @@ impl Server {
     fn keyless(&self, found: &Found, argv: &Argv, database: u32) -> Route {
         let groups = self.groups();
         let (all, operation) = (groups.as_slice(), self.operation(found, argv.clone(), database));
-        let plan = |join, groups: &[GroupId]| Plan { join, parts: groups.iter().map(|group| (*group, operation.clone())).collect() };
+        let plan = |join, groups: &[GroupId]| Plan {
+            join,
+            parts: groups.iter().map(|group| (*group, operation.clone())).collect(),
+        };
         match found.command.name {
             "dbsize" => Route::Split(plan(Join::Sum, all)),
             "keys" => Route::Split(plan(Join::Concat, all)),
@@ -175,7 +180,10 @@ impl Server {
             parts[part].1.push(&argv[*at]);
             parts[part].2.push(place);
         }
-        let operations = parts.iter().map(|(group, words, _)| (*group, self.operation(found, Argv::from_parts(words), database))).collect();
+        let operations = parts
+            .iter()
+            .map(|(group, words, _)| (*group, self.operation(found, Argv::from_parts(words), database)))
+            .collect();
         let join = if sums {
             Join::Sum
         } else {
@@ -186,7 +194,14 @@ impl Server {
 
     /// An operation for a command as it came.
     pub(crate) fn operation(&self, found: &Found, argv: Argv, database: u32) -> Operation {
-        Operation { command: found.command, argv, database, user: 0, transaction: false, write: found.command.is_write() }
+        Operation {
+            command: found.command,
+            argv,
+            database,
+            user: 0,
+            transaction: false,
+            write: found.command.is_write(),
+        }
     }
 }
 

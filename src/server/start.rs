@@ -6,7 +6,11 @@ use quoris_net::{BindError, Listener};
 use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
 use tokio::{runtime::Handle, task::JoinSet};
 
-use crate::{config::Config, http, server::{Front, Server}};
+use crate::{
+    config::Config,
+    http,
+    server::{Front, Server},
+};
 
 /// How much higher the port for peers is, when nothing else is said; as in Redis Cluster.
 const PEER_PORT_DISTANCE: u32 = 10_000;
@@ -48,13 +52,21 @@ pub struct Running {
 ///
 /// # Errors
 /// When an address is taken, the data folder belongs to somebody else, or settings contradict each other.
-pub async fn start(config: Config, raft: &Handle, seams: impl FnOnce(&Config) -> io::Result<Seams>) -> Result<Running, StartError> {
+pub async fn start(
+    config: Config,
+    raft: &Handle,
+    seams: impl FnOnce(&Config) -> io::Result<Seams>,
+) -> Result<Running, StartError> {
     let dir = PathBuf::from(config.text("dir"));
     let failed = |source| StartError::Io { path: dir.clone(), source };
     std::fs::create_dir_all(&dir).map_err(failed)?;
     let port: u16 = config.count("port");
     // The sockets come first: a port that is taken must not touch the data.
-    let sockets = if port == 0 { Vec::new() } else { quoris_net::bind(&config.words("bind"), port, config.count("tcp-backlog"))? };
+    let sockets = if port == 0 {
+        Vec::new()
+    } else {
+        quoris_net::bind(&config.words("bind"), port, config.count("tcp-backlog"))?
+    };
     let admin_port: u16 = config.count("admin-port");
     let admin = if admin_port == 0 { None } else { Some(http::bind(admin_port)?) };
     let seams = seams(&config).map_err(failed)?;
@@ -103,7 +115,10 @@ fn own_address(config: &Config) -> String {
         return written;
     }
     let words = config.words("bind");
-    let host = words.iter().map(|word| word.trim_start_matches('-')).find(|host| !["*", "::*", "0.0.0.0", "::"].contains(host));
+    let host = words
+        .iter()
+        .map(|word| word.trim_start_matches('-'))
+        .find(|host| !["*", "::*", "0.0.0.0", "::"].contains(host));
     format!("{}:{}", host.unwrap_or("127.0.0.1"), config.text("port"))
 }
 
@@ -128,7 +143,9 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
     let millis = |name: &str| Duration::from_millis(config.count(name));
     let (election_min, election_max) = (millis("election-ms-min"), millis("election-ms-max"));
     if election_min > election_max || millis("heartbeat-ms") * 2 > election_min {
-        return Err(StartError::Config("election-ms-min must be at least twice heartbeat-ms and at most election-ms-max".into()));
+        return Err(StartError::Config(
+            "election-ms-min must be at least twice heartbeat-ms and at most election-ms-max".into(),
+        ));
     }
     let client_addr = own_address(config);
     let peer_addr = peer_address(config, &client_addr)?;

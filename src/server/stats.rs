@@ -127,7 +127,8 @@ impl Stats {
             [&row.calls, &row.nanos, &row.rejected, &row.failed].iter().for_each(|c| c.store(0, Relaxed));
             self.clear_histogram(row);
         }
-        let counters = [&self.processed, &self.error_replies, &self.keyspace_hits, &self.keyspace_misses, &self.auth_failures];
+        let counters =
+            [&self.processed, &self.error_replies, &self.keyspace_hits, &self.keyspace_misses, &self.auth_failures];
         counters.iter().for_each(|c| c.store(0, Relaxed));
         self.errors.lock().clear();
     }

@@ -26,7 +26,10 @@ struct User {
 
 impl Default for Users {
     fn default() -> Users {
-        Users { default: RwLock::new(User { enabled: true, passwords: Vec::new(), no_password: true }), open: AtomicBool::new(true) }
+        Users {
+            default: RwLock::new(User { enabled: true, passwords: Vec::new(), no_password: true }),
+            open: AtomicBool::new(true),
+        }
     }
 }
 
@@ -120,7 +123,10 @@ impl Users {
 
 impl User {
     fn take(&mut self, rule: &str) -> Result<(), String> {
-        let malformed = || "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal characters".to_string();
+        let malformed = || {
+            "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
+                .to_string()
+        };
         match rule.to_ascii_lowercase().as_str() {
             "on" => self.enabled = true,
             "off" => self.enabled = false,
@@ -148,7 +154,11 @@ impl User {
     fn remove(&mut self, password: &Hash) -> Result<(), String> {
         let before = self.passwords.len();
         self.passwords.retain(|known| known != password);
-        if self.passwords.len() < before { Ok(()) } else { Err("The password you are trying to remove from the user does not exist".into()) }
+        if self.passwords.len() < before {
+            Ok(())
+        } else {
+            Err("The password you are trying to remove from the user does not exist".into())
+        }
     }
 }
 

@@ -40,7 +40,12 @@ async fn start(dir: &Path, config: NodeConfig) -> Node {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let seams = Seams { disk: Arc::new(disk), net: Arc::new(TcpNet), clock: Arc::new(SystemClock::default()), blocking: blocking_threads };
+    let seams = Seams {
+        disk: Arc::new(disk),
+        net: Arc::new(TcpNet),
+        clock: Arc::new(SystemClock::default()),
+        blocking: blocking_threads,
+    };
     Node::start(config, seams).await.expect("the node starts")
 }
 
@@ -87,7 +92,9 @@ async fn three_nodes_answer_from_any_of_them() {
     for i in 0..30 {
         let on = i % 3;
         let key = format!("key:{}", i % 7);
-        let Reply::Int(n) = run(&sessions[on], &nodes[on], &["INCR", &key]).await else { panic!("INCR answers a number") };
+        let Reply::Int(n) = run(&sessions[on], &nodes[on], &["INCR", &key]).await else {
+            panic!("INCR answers a number")
+        };
         let elsewhere = (on + 1) % 3;
         assert_eq!(run(&sessions[elsewhere], &nodes[elsewhere], &["GET", &key]).await, Reply::bulk(n.to_string()));
     }

@@ -21,7 +21,9 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
             Err(text) => Served::error(text),
         },
         "setuser" => Served::error("ERR this version has no user but 'default'"),
-        "deluser" if argv.iter().skip(2).any(|name| name == b"default") => Served::error("ERR The 'default' user cannot be removed"),
+        "deluser" if argv.iter().skip(2).any(|name| name == b"default") => {
+            Served::error("ERR The 'default' user cannot be removed")
+        }
         "deluser" => Reply::Int(0).into(),
         "dryrun" => dryrun(argv),
         _ => Served::unknown(argv),
@@ -47,7 +49,11 @@ fn genpass(argv: &Argv) -> Served {
         None => 256,
         Some(text) => match quoris_engine::number::integer(text) {
             Some(bits @ 1..=4096) => bits as usize,
-            _ => return Served::error("ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096"),
+            _ => {
+                return Served::error(
+                    "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
+                );
+            }
         },
     };
     let digits = bits.div_ceil(4);

@@ -12,7 +12,10 @@ use crate::{client::Client, clients::flag};
 pub(super) fn time(client: &Client) -> Served {
     let server = &client.server;
     let millis = server.groups().first().map_or_else(crate::server::unix_ms, |group| server.node.clock_ms(*group));
-    let micros = (millis % 1000) * 1000 + u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_micros() % 1000));
+    let micros = (millis % 1000) * 1000
+        + u64::from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_micros() % 1000),
+        );
     Reply::Array(vec![Reply::bulk((millis / 1000).to_string()), Reply::bulk(micros.to_string())]).into()
 }
 

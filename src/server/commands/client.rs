@@ -1,6 +1,9 @@
 //! CLIENT and its subcommands.
 
-use std::{sync::{Arc, atomic::Ordering::Relaxed}, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use quoris_net::OutputClass;
 use quoris_resp::{Argv, Reply};
@@ -38,7 +41,9 @@ pub(super) fn run(client: &mut Client, sub: &str, argv: &Argv) -> Served {
         "trackinginfo" => tracking_info().into(),
         "tracking" if word(argv, 2) == "off" => Reply::Ok.into(),
         "tracking" => Served::error("ERR client-side caching is not supported"),
-        "caching" => Served::error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"),
+        "caching" => Served::error(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+        ),
         _ => Served::unknown(argv),
     }
 }
@@ -174,7 +179,11 @@ fn list(client: &Client, argv: &Argv) -> Served {
             all.retain(|info| is_of_type(info, &name));
         }
         (4.., "id") => {
-            let ids: Option<Vec<u64>> = argv.iter().skip(3).map(|id| quoris_engine::number::integer(id).and_then(|n| u64::try_from(n).ok())).collect();
+            let ids: Option<Vec<u64>> = argv
+                .iter()
+                .skip(3)
+                .map(|id| quoris_engine::number::integer(id).and_then(|n| u64::try_from(n).ok()))
+                .collect();
             let Some(ids) = ids else { return Served::error("ERR Invalid client ID") };
             all.retain(|info| ids.contains(&info.link.id));
         }
@@ -257,7 +266,8 @@ fn kill(client: &mut Client, argv: &Argv) -> Served {
         }
     };
     let me = client.info.link.id;
-    let hit: Vec<Arc<ClientInfo>> = client.server.clients.all().into_iter().filter(|info| filter.fits(info, me)).collect();
+    let hit: Vec<Arc<ClientInfo>> =
+        client.server.clients.all().into_iter().filter(|info| filter.fits(info, me)).collect();
     for info in &hit {
         if info.link.id == me {
             client.closing = true;

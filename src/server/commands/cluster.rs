@@ -34,7 +34,11 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
         "myshardid" => Reply::bulk(group_id(&status, own_group(&status))).into(),
         "keyslot" => Reply::Int(i64::from(slot(&argv[2]))).into(),
         "info" => Reply::Verbatim(*b"txt", info(&status).into()).into(),
-        "nodes" => Reply::Verbatim(*b"txt", status.nodes.iter().map(|node| node_line(&status, node)).collect::<String>().into()).into(),
+        "nodes" => Reply::Verbatim(
+            *b"txt",
+            status.nodes.iter().map(|node| node_line(&status, node)).collect::<String>().into(),
+        )
+        .into(),
         "slots" => slots(&status).into(),
         "shards" => shards(&status).into(),
         "replicas" | "slaves" => replicas(&status, &argv[2]),
@@ -43,9 +47,10 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
             server.peek(server.node.group_of(slot)?, |engine| Reply::Int(engine.keyspace().slot_len(slot) as i64))
         }),
         "getkeysinslot" => match number::integer(&argv[3]) {
-            Some(count) if count >= 0 => {
-                with_slot(argv, |slot| keys_in_slot(server, slot, count as usize).map(|keys| Reply::Array(keys.into_iter().map(Reply::bulk).collect())))
-            }
+            Some(count) if count >= 0 => with_slot(argv, |slot| {
+                keys_in_slot(server, slot, count as usize)
+                    .map(|keys| Reply::Array(keys.into_iter().map(Reply::bulk).collect()))
+            }),
             _ => Served::error("ERR Invalid slot or number of keys"),
         },
         _ => Served::unknown(argv),
@@ -56,7 +61,8 @@ fn with_slot(argv: &Argv, answer: impl FnOnce(u16) -> Option<Reply>) -> Served {
     let slot = number::integer(&argv[2]).and_then(|n| u16::try_from(n).ok()).filter(|n| *n < SLOTS);
     match slot {
         None => Served::error("ERR Invalid slot"),
-        Some(slot) => answer(slot).map_or_else(|| Served::error("ERR the slot's group has no replica on this node"), Served::Reply),
+        Some(slot) => answer(slot)
+            .map_or_else(|| Served::error("ERR the slot's group has no replica on this node"), Served::Reply),
     }
 }
 
@@ -147,13 +153,21 @@ fn node_line(status: &NodeStatus, node: &NodeInfo) -> String {
     let (_, peer_port) = host_port(&node.peer_addr);
     let led: Vec<&GroupStatus> = status.groups.iter().filter(|group| group.leader == Some(node.id)).collect();
     let is_me = node.id == status.node;
-    let follows = status.groups.iter().find(|group| group.replicas.iter().any(|replica| replica.node == node.id)).and_then(|group| group.leader);
+    let follows = status
+        .groups
+        .iter()
+        .find(|group| group.replicas.iter().any(|replica| replica.node == node.id))
+        .and_then(|group| group.leader);
     let master = if led.is_empty() { follows } else { None };
     let role = if master.is_some() { "slave" } else { "master" };
     let flags = if is_me { format!("myself,{role}") } else { role.to_string() };
     let master = master.map_or_else(|| "-".into(), |id| node_id(status, id));
     let link = if is_me || node.connected { "connected" } else { "disconnected" };
-    let ranges: String = led.iter().flat_map(|group| &group.slots).map(|(from, to)| if from == to { format!(" {from}") } else { format!(" {from}-{to}") }).collect();
+    let ranges: String = led
+        .iter()
+        .flat_map(|group| &group.slots)
+        .map(|(from, to)| if from == to { format!(" {from}") } else { format!(" {from}-{to}") })
+        .collect();
     let epoch = status.epoch;
     format!("{} {host}:{port}@{peer_port} {flags} {master} 0 0 {epoch} {link}{ranges}\n", node_id(status, node.id))
 }
@@ -161,15 +175,24 @@ fn node_line(status: &NodeStatus, node: &NodeInfo) -> String {
 fn slots(status: &NodeStatus) -> Reply {
     let entry = |node: &NodeInfo| {
         let (host, port) = host_port(&node.client_addr);
-        Reply::Array(vec![Reply::bulk(host), Reply::Int(port), Reply::bulk(node_id(status, node.id)), Reply::Array(Vec::new())])
+        Reply::Array(vec![
+            Reply::bulk(host),
+            Reply::Int(port),
+            Reply::bulk(node_id(status, node.id)),
+            Reply::Array(Vec::new()),
+        ])
     };
     let mut ranges = Vec::new();
     for group in &status.groups {
         let Some(leader) = group.leader.and_then(|id| find(status, id)) else { continue };
         let others = group.replicas.iter().filter(|replica| replica.voter && replica.node != leader.id);
-        let nodes: Vec<Reply> = std::iter::once(leader).chain(others.filter_map(|replica| find(status, replica.node))).map(entry).collect();
+        let nodes: Vec<Reply> =
+            std::iter::once(leader).chain(others.filter_map(|replica| find(status, replica.node))).map(entry).collect();
         for (from, to) in &group.slots {
-            ranges.push((*from, [vec![Reply::Int(i64::from(*from)), Reply::Int(i64::from(*to))], nodes.clone()].concat()));
+            ranges.push((
+                *from,
+                [vec![Reply::Int(i64::from(*from)), Reply::Int(i64::from(*to))], nodes.clone()].concat(),
+            ));
         }
     }
     ranges.sort_by_key(|(from, _)| *from);
@@ -178,7 +201,8 @@ fn slots(status: &NodeStatus) -> Reply {
 
 fn shards(status: &NodeStatus) -> Reply {
     let groups = status.groups.iter().map(|group| {
-        let slots = group.slots.iter().flat_map(|(from, to)| [Reply::Int(i64::from(*from)), Reply::Int(i64::from(*to))]);
+        let slots =
+            group.slots.iter().flat_map(|(from, to)| [Reply::Int(i64::from(*from)), Reply::Int(i64::from(*to))]);
         let nodes = group.replicas.iter().filter_map(|replica| {
             let node = find(status, replica.node)?;
             let (host, port) = host_port(&node.client_addr);
@@ -194,20 +218,26 @@ fn shards(status: &NodeStatus) -> Reply {
                 (Reply::bulk("health"), Reply::bulk(health)),
             ]))
         });
-        Reply::Map(vec![(Reply::bulk("slots"), Reply::Array(slots.collect())), (Reply::bulk("nodes"), Reply::Array(nodes.collect()))])
+        Reply::Map(vec![
+            (Reply::bulk("slots"), Reply::Array(slots.collect())),
+            (Reply::bulk("nodes"), Reply::Array(nodes.collect())),
+        ])
     });
     Reply::Array(groups.collect())
 }
 
 fn replicas(status: &NodeStatus, id: &[u8]) -> Served {
-    let Some(node) = status.nodes.iter().find(|node| node_id(status, node.id).as_bytes().eq_ignore_ascii_case(id)) else {
+    let Some(node) = status.nodes.iter().find(|node| node_id(status, node.id).as_bytes().eq_ignore_ascii_case(id))
+    else {
         return Served::error(format!("ERR Unknown node {}", String::from_utf8_lossy(id)));
     };
     let led: Vec<&GroupStatus> = status.groups.iter().filter(|group| group.leader == Some(node.id)).collect();
     if led.is_empty() {
         return Served::error("ERR The specified node is not a master");
     }
-    let follows = |other: &&NodeInfo| other.id != node.id && led.iter().any(|group| group.replicas.iter().any(|r| r.node == other.id));
+    let follows = |other: &&NodeInfo| {
+        other.id != node.id && led.iter().any(|group| group.replicas.iter().any(|r| r.node == other.id))
+    };
     let lines = status.nodes.iter().filter(follows).map(|other| Reply::bulk(node_line(status, other).trim_end()));
     Reply::Array(lines.collect()).into()
 }

@@ -47,12 +47,13 @@ fn set(server: &Server, argv: &Argv) -> Result<(), String> {
     if !argv.len().is_multiple_of(2) {
         return Err("ERR syntax error".into());
     }
-    let failed = |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
+    let failed =
+        |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
     let mut changes: Vec<(usize, String)> = Vec::new();
     for at in (2..argv.len()).step_by(2) {
         let (name, value) = (String::from_utf8_lossy(&argv[at]), String::from_utf8_lossy(&argv[at + 1]));
-        let position =
-            table::position(&name).ok_or_else(|| format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))?;
+        let position = table::position(&name)
+            .ok_or_else(|| format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))?;
         if key(position).effect == Effect::Start {
             return Err(failed(&name, "can't set immutable config"));
         }
@@ -115,7 +116,8 @@ impl Server {
     }
 
     fn apply_output_limits(&self) -> Result<(), String> {
-        let limits = parse_output_limits(&self.config.text("client-output-buffer-limit")).ok_or("not a list of limits")?;
+        let limits =
+            parse_output_limits(&self.config.text("client-output-buffer-limit")).ok_or("not a list of limits")?;
         let classes = [OutputClass::Normal, OutputClass::Replica, OutputClass::PubSub];
         for (class, [hard, soft, seconds]) in classes.into_iter().zip(limits) {
             let limit = self.settings.output(class);

@@ -79,7 +79,8 @@ fn parse_hello(argv: &Argv) -> Result<Hello<'_>, Reply> {
     if argv.len() == 1 {
         return Ok(hello);
     }
-    let version = integer(argv, 1).map_err(|_| Reply::error("ERR Protocol version is not an integer or out of range"))?;
+    let version =
+        integer(argv, 1).map_err(|_| Reply::error("ERR Protocol version is not an integer or out of range"))?;
     hello.protocol = Some(match version {
         2 => Protocol::Resp2,
         3 => Protocol::Resp3,
@@ -96,7 +97,12 @@ fn parse_hello(argv: &Argv) -> Result<Hello<'_>, Reply> {
                 hello.name = Some(name);
                 at += 2;
             }
-            _ => return Err(Reply::error(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(&argv[at])))),
+            _ => {
+                return Err(Reply::error(format!(
+                    "ERR Syntax error in HELLO option '{}'",
+                    String::from_utf8_lossy(&argv[at])
+                )));
+            }
         }
     }
     Ok(hello)

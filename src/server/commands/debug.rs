@@ -41,19 +41,29 @@ pub(super) async fn run(client: &Client, argv: &Argv) -> Served {
             let pattern = "*".repeat(stars) + "b";
             Reply::Int(i64::from(quoris_engine::glob::matches(pattern.as_bytes(), &argv[3]))).into()
         }
-        ("change-repl-id" | "jmap" | "flushall" | "set-disable-deny-scripts" | "pause-cron" | "replybuffer", _) => Reply::Ok.into(),
-        ("set-active-expire" | "quicklist-packed-threshold" | "listpack" | "dict-resizing" | "replicate", _) => Reply::Ok.into(),
+        ("change-repl-id" | "jmap" | "flushall" | "set-disable-deny-scripts" | "pause-cron" | "replybuffer", _) => {
+            Reply::Ok.into()
+        }
+        ("set-active-expire" | "quicklist-packed-threshold" | "listpack" | "dict-resizing" | "replicate", _) => {
+            Reply::Ok.into()
+        }
         ("reload" | "loadaof", _) => reload(server).await,
         ("protocol", 3) => protocol(&word(argv, 2)),
         ("error", 3) => Served::error(String::from_utf8_lossy(&argv[2]).into_owned()),
         ("populate", 3..=5) => Served::error("ERR DEBUG POPULATE is not served: use redis-benchmark"),
-        _ => Served::error(format!("ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.", word(argv, 1))),
+        _ => Served::error(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            word(argv, 1)
+        )),
     }
 }
 
 /// Redis's whole process sleeps; here only this connection does, as nothing waits for it.
 async fn sleep(argv: &Argv) -> Served {
-    let seconds = std::str::from_utf8(&argv[2]).ok().and_then(|text| text.parse::<f64>().ok()).filter(|s| s.is_finite() && *s >= 0.0);
+    let seconds = std::str::from_utf8(&argv[2])
+        .ok()
+        .and_then(|text| text.parse::<f64>().ok())
+        .filter(|s| s.is_finite() && *s >= 0.0);
     tokio::time::sleep(Duration::from_secs_f64(seconds.unwrap_or(0.0).min(SLEEP_SECONDS_MAX))).await;
     Reply::Ok.into()
 }
@@ -88,7 +98,12 @@ fn describe(keyspace: &Keyspace, database: u32, key: &[u8]) -> Option<String> {
 
 /// The digests of the groups that live here, together.
 fn digest(server: &Server) -> u64 {
-    let digests = server.groups().iter().filter_map(|group| server.node.group(*group)).map(|local| local.replica.engine.write().digest()).collect::<Vec<_>>();
+    let digests = server
+        .groups()
+        .iter()
+        .filter_map(|group| server.node.group(*group))
+        .map(|local| local.replica.engine.write().digest())
+        .collect::<Vec<_>>();
     digests.into_iter().fold(0, |all, digest| all ^ digest)
 }
 
@@ -99,7 +114,10 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
         let group = server.node.group_of(quoris_engine::slot(key));
         let show = |engine: &Engine| engine.keyspace().value(client.database, key).map(|value| format!("{value:?}"));
         let shown = group.and_then(|group| server.peek(group, show)).flatten();
-        let digits = shown.map_or_else(|| "0".repeat(40), |text| Sha256::digest(text.as_bytes()).iter().take(20).map(|b| format!("{b:02x}")).collect());
+        let digits = shown.map_or_else(
+            || "0".repeat(40),
+            |text| Sha256::digest(text.as_bytes()).iter().take(20).map(|b| format!("{b:02x}")).collect(),
+        );
         Reply::bulk(digits)
     });
     Reply::Array(digests.collect()).into()
@@ -120,6 +138,10 @@ fn protocol(kind: &str) -> Served {
         "true" => Reply::Bool(true),
         "false" => Reply::Bool(false),
         "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),
-        _ => return Served::error("ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false"),
+        _ => {
+            return Served::error(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            );
+        }
     })
 }

@@ -83,7 +83,8 @@ pub(crate) fn sections(snapshot: &Snapshot<'_>, names: &[String]) -> String {
 }
 
 pub(super) fn run(client: &Client, argv: &Argv) -> Served {
-    let names: Vec<String> = argv.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    let names: Vec<String> =
+        argv.iter().skip(1).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
     let text = sections(&Snapshot::new(&client.server), &names);
     Reply::Verbatim(*b"txt", text.into()).into()
 }
@@ -106,6 +107,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_redis_prints_them() {
-        assert_eq!([human(0), human(1023), human(1024), human(940_928), human(25_276_510_208)], ["0B", "1023B", "1.00K", "918.88K", "23.54G"]);
+        assert_eq!(
+            [human(0), human(1023), human(1024), human(940_928), human(25_276_510_208)],
+            ["0B", "1023B", "1.00K", "918.88K", "23.54G"]
+        );
     }
 }

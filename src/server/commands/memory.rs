@@ -18,7 +18,11 @@ pub(crate) struct Allocated {
 pub(crate) fn allocated() -> Allocated {
     let bytes = |read: Result<usize, tikv_jemalloc_ctl::Error>| read.unwrap_or(0) as u64;
     let _ = epoch::advance();
-    Allocated { allocated: bytes(stats::allocated::read()), active: bytes(stats::active::read()), resident: bytes(stats::resident::read()) }
+    Allocated {
+        allocated: bytes(stats::allocated::read()),
+        active: bytes(stats::active::read()),
+        resident: bytes(stats::resident::read()),
+    }
 }
 
 /// Bytes that count against `maxmemory`: keys and values of the groups that live here, by their own count.
@@ -50,10 +54,14 @@ fn doctor(server: &Server) -> String {
     let (now, peak) = (allocated(), server.memory_peak.load(std::sync::atomic::Ordering::Relaxed));
     let mut findings = Vec::new();
     if now.allocated > 0 && peak > now.allocated * 3 / 2 {
-        findings.push("the peak is more than half above what is used now, so the process may hold pages that it does not need");
+        findings.push(
+            "the peak is more than half above what is used now, so the process may hold pages that it does not need",
+        );
     }
     if now.allocated > 5 << 20 && now.resident > now.allocated * 14 / 10 {
-        findings.push("resident memory is well above what is allocated: fragmentation, or pages that wait to be given back");
+        findings.push(
+            "resident memory is well above what is allocated: fragmentation, or pages that wait to be given back",
+        );
     }
     if findings.is_empty() { "Nothing stands out.".into() } else { format!("Worth a look: {}.", findings.join("; ")) }
 }
@@ -103,7 +111,10 @@ pub(crate) fn clients(server: &Server) -> u64 {
     use std::sync::atomic::Ordering::Relaxed;
     let sizes = server.clients.all().into_iter().map(|info| {
         let link = &info.link;
-        link.query_bytes.load(Relaxed) + link.query_free.load(Relaxed) + link.output_bytes.load(Relaxed) + link.message_bytes()
+        link.query_bytes.load(Relaxed)
+            + link.query_free.load(Relaxed)
+            + link.output_bytes.load(Relaxed)
+            + link.message_bytes()
     });
     sizes.sum::<usize>() as u64
 }

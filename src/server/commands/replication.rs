@@ -24,7 +24,9 @@ pub(super) fn role(client: &Client) -> Served {
 pub(super) fn refused(name: &str) -> Served {
     Served::error(match name {
         "failover" => "ERR FAILOVER is not needed: leadership moves by itself when a node stops or fails",
-        "sync" | "psync" => "ERR replication goes through the Raft log; a copy of the data is to be had with 'quoris admin export'",
+        "sync" | "psync" => {
+            "ERR replication goes through the Raft log; a copy of the data is to be had with 'quoris admin export'"
+        }
         _ => "ERR REPLICAOF not allowed: the members of a group replicate each other",
     })
 }
@@ -61,7 +63,8 @@ async fn wait_for(client: &Client, wanted: usize, timeout: Duration) -> Waited {
     client.info.set(flag::UNBLOCKABLE, true);
     let _unblockable = Unblockable(client);
     loop {
-        let step = deadline.map_or(WAIT_STEP, |deadline| WAIT_STEP.min(deadline.saturating_duration_since(Instant::now())));
+        let step =
+            deadline.map_or(WAIT_STEP, |deadline| WAIT_STEP.min(deadline.saturating_duration_since(Instant::now())));
         let unblocked = tokio::time::timeout(step, client.info.unblock.notified()).await.is_ok();
         let count = covering(client).await;
         if count >= wanted {
@@ -85,7 +88,10 @@ impl Drop for Unblockable<'_> {
 }
 
 fn timeout(argv: &Argv, at: usize) -> Result<Duration, Reply> {
-    let millis = argv.get(at).and_then(quoris_engine::number::integer).ok_or_else(|| Reply::error("ERR timeout is not an integer or out of range"))?;
+    let millis = argv
+        .get(at)
+        .and_then(quoris_engine::number::integer)
+        .ok_or_else(|| Reply::error("ERR timeout is not an integer or out of range"))?;
     u64::try_from(millis).map(Duration::from_millis).map_err(|_| Reply::error("ERR timeout is negative"))
 }
 

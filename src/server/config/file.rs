@@ -53,7 +53,9 @@ fn toml_words(name: &str, value: toml::Value) -> Result<Vec<String>, String> {
             let words = items.into_iter().map(|item| toml_words(name, item)).collect::<Result<Vec<_>, _>>()?;
             Ok(words.concat())
         }
-        toml::Value::Datetime(_) | toml::Value::Table(_) => Err(format!("{name}: a text, a number, true or false is expected")),
+        toml::Value::Datetime(_) | toml::Value::Table(_) => {
+            Err(format!("{name}: a text, a number, true or false is expected"))
+        }
     }
 }
 
@@ -64,8 +66,13 @@ fn parse_lines(text: &str) -> Result<Vec<Directive>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let words = quoris_resp::split_quoted(line.as_bytes()).ok_or_else(|| format!("line {number}: unbalanced quotes"))?;
-        let words = words.into_iter().map(String::from_utf8).collect::<Result<Vec<_>, _>>().map_err(|_| format!("line {number}: not UTF-8"))?;
+        let words =
+            quoris_resp::split_quoted(line.as_bytes()).ok_or_else(|| format!("line {number}: unbalanced quotes"))?;
+        let words = words
+            .into_iter()
+            .map(String::from_utf8)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| format!("line {number}: not UTF-8"))?;
         let Some((name, rest)) = words.split_first() else { continue };
         directives.push(Directive { name: name.to_ascii_lowercase(), words: rest.to_vec() });
     }
@@ -127,8 +134,14 @@ mod tests {
     fn arguments_are_names_and_words() {
         let arguments = ["--port", "7000", "--save", "60", "1", "--bind=::1", "--save", ""].map(String::from);
         let got = parse_arguments(&arguments).expect("valid");
-        let words = |name: &str, words: &[&str]| Directive { name: name.into(), words: words.iter().map(|w| w.to_string()).collect() };
-        assert_eq!(got, [words("port", &["7000"]), words("save", &["60", "1"]), words("bind", &["::1"]), words("save", &[""])]);
+        let words = |name: &str, words: &[&str]| Directive {
+            name: name.into(),
+            words: words.iter().map(|w| w.to_string()).collect(),
+        };
+        assert_eq!(
+            got,
+            [words("port", &["7000"]), words("save", &["60", "1"]), words("bind", &["::1"]), words("save", &[""])]
+        );
         assert!(parse_arguments(&["x".to_string()]).is_err());
     }
 

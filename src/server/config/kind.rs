@@ -63,7 +63,11 @@ impl Kind {
 }
 
 fn within(n: i64, min: i64, max: i64) -> Result<String, String> {
-    if (min..=max).contains(&n) { Ok(n.to_string()) } else { Err(format!("argument must be between {min} and {max} inclusive")) }
+    if (min..=max).contains(&n) {
+        Ok(n.to_string())
+    } else {
+        Err(format!("argument must be between {min} and {max} inclusive"))
+    }
 }
 
 /// A memory value as Redis reads it.
@@ -117,7 +121,10 @@ fn output_limits(text: &str, current: &str) -> Result<String, String> {
         };
         limits[class] = [hard, soft, seconds];
     }
-    let shown = OUTPUT_CLASSES.iter().zip(limits).map(|(class, [hard, soft, seconds])| format!("{class} {hard} {soft} {seconds}"));
+    let shown = OUTPUT_CLASSES
+        .iter()
+        .zip(limits)
+        .map(|(class, [hard, soft, seconds])| format!("{class} {hard} {soft} {seconds}"));
     Ok(shown.collect::<Vec<_>>().join(" "))
 }
 
@@ -141,7 +148,9 @@ fn save_points(text: &str) -> Result<String, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let numbers = words.iter().map(|w| w.parse::<i64>().ok()).collect::<Option<Vec<_>>>();
     match numbers {
-        Some(numbers) if numbers.len() % 2 == 0 && numbers.chunks(2).all(|p| p[0] >= 1 && p[1] >= 0) => Ok(words.join(" ")),
+        Some(numbers) if numbers.len() % 2 == 0 && numbers.chunks(2).all(|p| p[0] >= 1 && p[1] >= 0) => {
+            Ok(words.join(" "))
+        }
         _ => Err("Invalid save parameters".into()),
     }
 }
@@ -152,9 +161,18 @@ mod tests {
 
     #[test]
     fn memory_values_have_the_units_of_redis() {
-        for (text, n) in [("0", Some(0)), ("1k", Some(1000)), ("1kb", Some(1024)), ("2MB", Some(2 << 20)), ("1Gb", Some(1 << 30)),
-            ("10b", Some(10)), ("1tb", None), ("x", None), ("", None), ("9999999999gb", None)]
-        {
+        for (text, n) in [
+            ("0", Some(0)),
+            ("1k", Some(1000)),
+            ("1kb", Some(1024)),
+            ("2MB", Some(2 << 20)),
+            ("1Gb", Some(1 << 30)),
+            ("10b", Some(10)),
+            ("1tb", None),
+            ("x", None),
+            ("", None),
+            ("9999999999gb", None),
+        ] {
             assert_eq!(bytes(text), n, "{text}");
         }
     }
@@ -184,6 +202,9 @@ mod tests {
         assert_eq!(Kind::Choice(&["always", "no"]).normalise("ALWAYS", ""), Ok("always".into()));
         let error = Kind::Choice(&["a", "b"]).normalise("c", "").unwrap_err();
         assert_eq!(error, "argument(s) must be one of the following: a, b");
-        assert_eq!(Kind::Number { min: 1, max: 5 }.normalise("6", ""), Err("argument must be between 1 and 5 inclusive".into()));
+        assert_eq!(
+            Kind::Number { min: 1, max: 5 }.normalise("6", ""),
+            Err("argument must be between 1 and 5 inclusive".into())
+        );
     }
 }

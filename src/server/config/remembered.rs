@@ -12,7 +12,17 @@ const NUMBER: Kind = Kind::Number { min: i32::MIN as i64, max: i64::MAX };
 const MEMORY: Kind = Kind::Bytes { min: 0, max: i64::MAX };
 
 const fn kept(name: &'static str, aliases: &'static [&'static str], kind: Kind, default: &'static str) -> Key {
-    Key { name, aliases, kind, default, effect: Effect::None, scope: Scope::Node, unit: "", since: "0.1.0", meaning: "Kept for Redis's sake." }
+    Key {
+        name,
+        aliases,
+        kind,
+        default,
+        effect: Effect::None,
+        scope: Scope::Node,
+        unit: "",
+        since: "0.1.0",
+        meaning: "Kept for Redis's sake.",
+    }
 }
 
 /// The settings, in no order that matters.
@@ -109,7 +119,12 @@ pub const REMEMBERED: &[Key] = &[
     kept("repl-backlog-size", &[], MEMORY, "1048576"),
     kept("repl-backlog-ttl", &[], NUMBER, "3600"),
     kept("repl-disable-tcp-nodelay", &[], Kind::Flag, "no"),
-    kept("repl-diskless-load", &[], Kind::Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled"),
+    kept(
+        "repl-diskless-load",
+        &[],
+        Kind::Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
+        "disabled",
+    ),
     kept("repl-diskless-sync", &[], Kind::Flag, "yes"),
     kept("repl-diskless-sync-delay", &[], NUMBER, "5"),
     kept("repl-diskless-sync-max-replicas", &[], NUMBER, "0"),

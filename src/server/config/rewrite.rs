@@ -28,7 +28,11 @@ fn rewritten(old: &str, is_toml: bool, values: &[String]) -> String {
     let shown = |at: usize| {
         let key = key(at);
         let value = &values[at];
-        if is_toml { format!("{} = {}\n", key.name, file::toml_value(key, value)) } else { format!("{} {}\n", key.name, file::line_value(key, value)) }
+        if is_toml {
+            format!("{} = {}\n", key.name, file::toml_value(key, value))
+        } else {
+            format!("{} {}\n", key.name, file::line_value(key, value))
+        }
     };
     let (mut new, mut written) = (String::new(), BTreeSet::new());
     let mut lines = old.lines().peekable();
@@ -49,8 +53,11 @@ fn rewritten(old: &str, is_toml: bool, values: &[String]) -> String {
             new += &shown(at);
         }
     }
-    let missing: Vec<usize> =
-        table::all().enumerate().filter(|(at, key)| values[*at] != key.default && !written.contains(at)).map(|(at, _)| at).collect();
+    let missing: Vec<usize> = table::all()
+        .enumerate()
+        .filter(|(at, key)| values[*at] != key.default && !written.contains(at))
+        .map(|(at, _)| at)
+        .collect();
     if !missing.is_empty() && !old.contains(MARK) {
         new += &format!("{MARK}\n");
     }
@@ -77,15 +84,15 @@ mod tests {
         for (name, value) in pairs {
             config.store(table::position(name).expect("known"), (*value).into());
         }
-        let values = config.values.read().clone();
-        values
+        config.values.read().clone()
     }
 
     #[test]
     fn comments_and_order_stay() {
         let values = changed(&[("port", "7000"), ("save", "60 1"), ("requirepass", "a b")]);
         let old = "# head\n\nPort 1\nsave 1 1\nsave 2 2\n# tail\nunknown thing\n";
-        let want = "# head\n\nport 7000\nsave 60 1\n# tail\nunknown thing\n# Added by CONFIG REWRITE\nrequirepass \"a b\"\n";
+        let want =
+            "# head\n\nport 7000\nsave 60 1\n# tail\nunknown thing\n# Added by CONFIG REWRITE\nrequirepass \"a b\"\n";
         let new = rewritten(old, false, &values);
         assert_eq!(new, want);
         assert_eq!(rewritten(&new, false, &values), want, "a second time changes nothing");

@@ -54,11 +54,23 @@ const fn live(name: &'static str, kind: Kind, default: &'static str, unit: &'sta
     Key { name, aliases: &[], kind, default, effect: Effect::Live, scope: Scope::Node, unit, since: "0.1.0", meaning }
 }
 
-const fn start(name: &'static str, kind: Kind, default: &'static str, unit: &'static str, meaning: &'static str) -> Key {
+const fn start(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+) -> Key {
     Key { effect: Effect::Start, ..live(name, kind, default, unit, meaning) }
 }
 
-const fn replicated(name: &'static str, kind: Kind, default: &'static str, unit: &'static str, meaning: &'static str) -> Key {
+const fn replicated(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+) -> Key {
     Key { scope: Scope::Replicated, ..live(name, kind, default, unit, meaning) }
 }
 
@@ -74,6 +86,7 @@ const MEMORY: Kind = Kind::Bytes { min: 0, max: i64::MAX };
 const LOCAL_YES_NO: Kind = Kind::Choice(&["no", "yes", "local"]);
 
 /// Settings that do something here.
+#[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     // Where clients come in.
     start("bind", Kind::Words, "127.0.0.1 -::1", "addresses", "Addresses to listen on. A leading - marks one that may be missing; * means every address."),
@@ -145,31 +158,9 @@ pub fn all() -> impl Iterator<Item = &'static Key> {
 
 /// The position of a setting in [`all`], by its name or an alias, in any case.
 pub fn position(name: &str) -> Option<usize> {
-    all().position(|key| key.name.eq_ignore_ascii_case(name) || key.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name)))
-}
-
-/// The sample configuration file: every setting of [`KEYS`] with its meaning and default.
-pub fn sample() -> String {
-    let mut text = String::from(
-        "# Every setting of a Quoris node, with its default. Lines may be left out.\n\
-         # The same names work on the command line (--port 7000) and, for live settings, with CONFIG SET.\n\
-         # Memory values take the units k, kb, m, mb, g and gb.\n",
-    );
-    for key in KEYS {
-        let effect = match key.effect {
-            Effect::Live => "changes at once",
-            Effect::Start => "read at start",
-            Effect::None => "kept only",
-        };
-        let scope = match key.scope {
-            Scope::Node => "of this node",
-            Scope::Replicated => "of the whole cluster, this file only seeds it",
-        };
-        let unit = if key.unit.is_empty() { String::new() } else { format!("in {}; ", key.unit) };
-        text += &format!("\n# {}\n# {unit}{effect}; {scope}; since {}.\n", key.meaning, key.since);
-        text += &format!("{} = {}\n", key.name, super::file::toml_value(key, key.default));
-    }
-    text
+    all().position(|key| {
+        key.name.eq_ignore_ascii_case(name) || key.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    })
 }
 
 #[cfg(test)]
@@ -186,15 +177,5 @@ mod tests {
             }
             assert_eq!(key.kind.normalise(key.default, "").as_deref(), Ok(key.default), "default of {}", key.name);
         }
-    }
-
-    #[test]
-    fn the_sample_file_is_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/quoris.toml");
-        if std::env::var_os("QUORIS_WRITE_SAMPLE").is_some() {
-            std::fs::write(path, sample()).expect("the sample can be written");
-        }
-        let file = std::fs::read_to_string(path).expect("the sample exists");
-        assert!(file == sample(), "config/quoris.toml differs from the table: run this test with QUORIS_WRITE_SAMPLE=1");
     }
 }

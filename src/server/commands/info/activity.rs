@@ -10,11 +10,18 @@ use crate::{gate::Pause, stats::Row};
 pub(super) fn clients(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     let server = snapshot.server;
     let clients = server.clients.all();
-    let most = |size: fn(&quoris_net::Link) -> usize| clients.iter().map(|client| size(&client.link)).max().unwrap_or(0);
+    let most =
+        |size: fn(&quoris_net::Link) -> usize| clients.iter().map(|client| size(&client.link)).max().unwrap_or(0);
     lines.add("connected_clients", clients.len());
-    lines.add("cluster_connections", snapshot.status.nodes.iter().filter(|node| node.connected && node.id != snapshot.status.node).count());
+    lines.add(
+        "cluster_connections",
+        snapshot.status.nodes.iter().filter(|node| node.connected && node.id != snapshot.status.node).count(),
+    );
     lines.add("maxclients", server.config.text("maxclients"));
-    lines.add("client_recent_max_input_buffer", most(|link| link.query_bytes.load(Relaxed) + link.query_free.load(Relaxed)));
+    lines.add(
+        "client_recent_max_input_buffer",
+        most(|link| link.query_bytes.load(Relaxed) + link.query_free.load(Relaxed)),
+    );
     lines.add("client_recent_max_output_buffer", most(|link| link.output_bytes.load(Relaxed) + link.message_bytes()));
     lines.add("blocked_clients", server.clients.blocked());
     lines.add("tracking_clients", 0);
@@ -50,18 +57,37 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     }
     lines.add("expired_keys", server.sum(|engine| engine.keyspace().expired()));
     lines.add("expired_stale_perc", "0.00");
-    for name in ["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds", "evicted_keys", "evicted_clients", "total_eviction_exceeded_time",
-        "current_eviction_exceeded_time"]
-    {
+    for name in [
+        "expired_time_cap_reached_count",
+        "expire_cycle_cpu_milliseconds",
+        "evicted_keys",
+        "evicted_clients",
+        "total_eviction_exceeded_time",
+        "current_eviction_exceeded_time",
+    ] {
         lines.add(name, 0);
     }
     lines.add("keyspace_hits", stats.keyspace_hits.load(Relaxed));
     lines.add("keyspace_misses", stats.keyspace_misses.load(Relaxed));
-    for name in ["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks", "migrate_cached_sockets",
-        "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
-        "total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
-        "unexpected_error_replies"]
-    {
+    for name in [
+        "pubsub_channels",
+        "pubsub_patterns",
+        "pubsubshard_channels",
+        "latest_fork_usec",
+        "total_forks",
+        "migrate_cached_sockets",
+        "slave_expires_tracked_keys",
+        "active_defrag_hits",
+        "active_defrag_misses",
+        "active_defrag_key_hits",
+        "active_defrag_key_misses",
+        "total_active_defrag_time",
+        "current_active_defrag_time",
+        "tracking_total_keys",
+        "tracking_total_items",
+        "tracking_total_prefixes",
+        "unexpected_error_replies",
+    ] {
         lines.add(name, 0);
     }
     lines.add("total_error_replies", stats.error_replies.load(Relaxed));
@@ -89,7 +115,9 @@ pub(super) fn commands(snapshot: &Snapshot<'_>, lines: &mut Lines) {
         }
         let micros = row.nanos.load(Relaxed) / 1000;
         let each = if calls == 0 { 0.0 } else { micros as f64 / calls as f64 };
-        let shown = format!("calls={calls},usec={micros},usec_per_call={each:.2},rejected_calls={rejected},failed_calls={failed}");
+        let shown = format!(
+            "calls={calls},usec={micros},usec_per_call={each:.2},rejected_calls={rejected},failed_calls={failed}"
+        );
         lines.add(&format!("cmdstat_{}", found.full_name()), shown);
     }
 }
@@ -102,13 +130,16 @@ pub(super) fn errors(snapshot: &Snapshot<'_>, lines: &mut Lines) {
 
 pub(super) fn latencies(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     let percentiles = snapshot.server.config.words("latency-tracking-info-percentiles");
-    let percentiles: Vec<(String, f64)> = percentiles.into_iter().filter_map(|text| text.parse().ok().map(|percent| (text, percent))).collect();
+    let percentiles: Vec<(String, f64)> =
+        percentiles.into_iter().filter_map(|text| text.parse().ok().map(|percent| (text, percent))).collect();
     for found in command::walk() {
         let histogram = snapshot.server.stats.row(found.id).histogram();
         if histogram.is_empty() || percentiles.is_empty() {
             continue;
         }
-        let shown = percentiles.iter().map(|(text, percent)| format!("p{text}={:.3}", Row::percentile(&histogram, *percent) as f64 / 1000.0));
+        let shown = percentiles
+            .iter()
+            .map(|(text, percent)| format!("p{text}={:.3}", Row::percentile(&histogram, *percent) as f64 / 1000.0));
         lines.add(&format!("latency_percentiles_usec_{}", found.full_name()), shown.collect::<Vec<_>>().join(","));
     }
 }

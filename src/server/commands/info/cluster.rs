@@ -14,7 +14,13 @@ pub(super) fn replication(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("connected_slaves", others.len());
     for (at, node) in others.iter().enumerate() {
         let (host, port) = node.client_addr.rsplit_once(':').unwrap_or((&node.client_addr, "0"));
-        let matched: Option<u64> = status.groups.iter().flat_map(|group| &group.replicas).filter(|replica| replica.node == node.id).map(|r| r.matched).sum();
+        let matched: Option<u64> = status
+            .groups
+            .iter()
+            .flat_map(|group| &group.replicas)
+            .filter(|replica| replica.node == node.id)
+            .map(|r| r.matched)
+            .sum();
         let matched = matched.unwrap_or(0);
         lines.add(&format!("slave{at}"), format!("ip={host},port={port},state=online,offset={matched},lag=0"));
     }
@@ -44,11 +50,15 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("ready", u8::from(status.ready));
     lines.add("nodes", status.nodes.len());
     lines.add("groups", status.groups.iter().filter(|group| group.id != META).count());
-    lines.add("groups_led", status.groups.iter().filter(|group| group.id != META && group.leader == Some(status.node)).count());
+    lines.add(
+        "groups_led",
+        status.groups.iter().filter(|group| group.id != META && group.leader == Some(status.node)).count(),
+    );
     lines.add("fsync", &fsync);
     lines.add("fsyncs", status.fsyncs);
     lines.add("elections", status.elections);
-    let local = |count: fn(&GroupStatus) -> u64| status.groups.iter().filter(|group| group.local).map(count).sum::<u64>();
+    let local =
+        |count: fn(&GroupStatus) -> u64| status.groups.iter().filter(|group| group.local).map(count).sum::<u64>();
     lines.add("log_bytes", local(|group| group.log_bytes));
     lines.add("lag", local(|group| group.commit.saturating_sub(group.applied)));
     for group in &status.groups {
@@ -65,18 +75,33 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
     let replicas: Vec<String> = group
         .replicas
         .iter()
-        .map(|replica| format!("{}:{}", replica.node.0, replica.matched.map_or_else(|| "?".to_string(), |index| index.to_string())))
+        .map(|replica| {
+            format!("{}:{}", replica.node.0, replica.matched.map_or_else(|| "?".to_string(), |index| index.to_string()))
+        })
         .collect();
     format!(
         "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
-        group.id.0, group.role, group.term, group.commit, group.applied, group.last_log, group.log_bytes, group.snapshot_index, group.purged, group.clock_ms,
-        slots.join("+"), replicas.join("+"),
+        group.id.0,
+        group.role,
+        group.term,
+        group.commit,
+        group.applied,
+        group.last_log,
+        group.log_bytes,
+        group.snapshot_index,
+        group.purged,
+        group.clock_ms,
+        slots.join("+"),
+        replicas.join("+"),
     )
 }
 
 fn nodes(status: &NodeStatus, lines: &mut Lines) {
     for node in &status.nodes {
         let up = u8::from(node.connected || node.id == status.node);
-        lines.add(&format!("node{}", node.id.0), format!("id={},addr={},peer={},connected={up}", node.id.0, node.client_addr, node.peer_addr));
+        lines.add(
+            &format!("node{}", node.id.0),
+            format!("id={},addr={},peer={},connected={up}", node.id.0, node.client_addr, node.peer_addr),
+        );
     }
 }

@@ -9,7 +9,8 @@ use crate::commands::memory as data;
 pub(crate) fn resident_and_total() -> (u64, u64) {
     let field = |path: &str, name: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse::<u64>().ok();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse::<u64>().ok();
         line.map(|kib| kib * 1024)
     };
     (field("/proc/self/status", "VmRSS:").unwrap_or(0), field("/proc/meminfo", "MemTotal:").unwrap_or(0))
@@ -67,9 +68,18 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
 
 /// Fields about scripts, which there are none of yet.
 fn scripts(lines: &mut Lines) {
-    for name in ["used_memory_lua", "used_memory_vm_eval", "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions",
-        "number_of_libraries", "used_memory_vm_functions", "used_memory_vm_total", "used_memory_functions", "used_memory_scripts"]
-    {
+    for name in [
+        "used_memory_lua",
+        "used_memory_vm_eval",
+        "used_memory_scripts_eval",
+        "number_of_cached_scripts",
+        "number_of_functions",
+        "number_of_libraries",
+        "used_memory_vm_functions",
+        "used_memory_vm_total",
+        "used_memory_functions",
+        "used_memory_scripts",
+    ] {
         lines.add(name, 0);
     }
     for name in ["used_memory_lua_human", "used_memory_vm_total_human", "used_memory_scripts_human"] {
