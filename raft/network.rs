@@ -237,19 +237,16 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 let items: BoxStream<'s, PipeItem> = Box::pin(one_by_one.filter_map(|item| async { item }));
                 return Ok(items);
             }
-            let connection = self.connect(self.append_lane).await?;
-            let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-            let pipe = Pipe {
-                input: Some(input),
-                connection,
-                id,
-                replies,
-                in_flight: 0,
-                target: self.target,
-                clock: self.clock.clone(),
-            };
-            let items: BoxStream<'s, PipeItem> =
-                Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }));
+            let items = stream::once(self.open(input)).flat_map(|opened| -> BoxStream<'s, PipeItem> {
+                match opened {
+                    Ok(Some(pipe)) => {
+                        Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }))
+                    }
+                    Ok(None) => Box::pin(stream::empty()),
+                    Err(e) => Box::pin(stream::once(async { Err(e) })),
+                }
+            });
+            let items: BoxStream<'s, PipeItem> = Box::pin(items);
             Ok(items)
         })
     }
@@ -312,6 +309,31 @@ impl RaftNetworkV2<TypeConfig> for Client {
 }
 
 impl Client {
+    /// Opens a stream of appends and sends the first one; nothing when there is none.
+    ///
+    /// The input is asked before the peer is: openraft waits for its backoff inside the input. Asked the
+    /// other way round, an unreachable peer is tried again without any pause.
+    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(
+        &self,
+        mut input: S,
+    ) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
+        let Some(first) = input.next().await else { return Ok(None) };
+        let connection = self.connect(self.append_lane).await?;
+        let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
+        let pipe = Pipe {
+            input: Some(input),
+            connection,
+            id,
+            replies,
+            in_flight: 1,
+            target: self.target,
+            clock: self.clock.clone(),
+        };
+        let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
+        pipe.connection.send(frame).await.map_err(|e| network(&e))?;
+        Ok(Some(pipe))
+    }
+
     async fn ask_vote(
         &self,
         kind: Kind,
