@@ -5,7 +5,7 @@
 //!
 //! Invariant: a peer can only slow down itself; its queues are bounded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     let (mut reader, writer) = tokio::io::split(stream);
     let (replies, queue) = mpsc::channel(REPLIES_MAX);
     let write = tokio::spawn(write_frames(queue, writer));
-    let mut streams: HashMap<u64, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut streams: BTreeMap<u64, mpsc::Sender<Bytes>> = BTreeMap::new();
     let result = async {
         while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
             let body = frame.body.pop().unwrap_or_default();
@@ -76,7 +76,7 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     result
 }
 
-async fn append(streams: &mut HashMap<u64, mpsc::Sender<Bytes>>, id: u64, body: Bytes, service: &Arc<dyn Service>, replies: &mpsc::Sender<Frame>) {
+async fn append(streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>, id: u64, body: Bytes, service: &Arc<dyn Service>, replies: &mpsc::Sender<Frame>) {
     streams.retain(|_, s| !s.is_closed());
     let stream = streams.entry(id).or_insert_with(|| {
         let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);
