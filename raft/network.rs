@@ -215,10 +215,21 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 let items: BoxStream<'s, PipeItem> = Box::pin(one_by_one.filter_map(|item| async { item }));
                 return Ok(items);
             }
-            let connection = self.connect(self.append_lane).await?;
-            let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-            let pipe = Pipe { input: Some(input), connection, id, replies, in_flight: 0, target: self.target, clock: self.clock.clone() };
-            let items: BoxStream<'s, PipeItem> = Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }));
+            // openraft waits after an error inside of `input`: asking it before connecting is what keeps a
+            // peer that refuses at once from being tried again at once, without end.
+            let piped = stream::once(async move {
+                let Some(first) = input.next().await else { return stream::empty().boxed() };
+                let opened = self.connect(self.append_lane).await;
+                let opened = opened.and_then(|c| c.open_stream().map(|(id, replies)| (c, id, replies)).map_err(|e| network(&e)));
+                let (connection, id, replies) = match opened {
+                    Ok(opened) => opened,
+                    Err(e) => return stream::once(std::future::ready(Err(e))).boxed(),
+                };
+                let input = Some(stream::once(std::future::ready(first)).chain(input));
+                let pipe = Pipe { input, connection, id, replies, in_flight: 0, target: self.target, clock: self.clock.clone() };
+                stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }).boxed()
+            });
+            let items: BoxStream<'s, PipeItem> = Box::pin(piped.flatten());
             Ok(items)
         })
     }
