@@ -268,7 +268,8 @@ impl Disk for SimDisk {
     fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>) {
         let change = match op {
             DiskOp::Append(entries) => {
-                let joined = entries.into_iter().map(|(i, head, payload)| (i, Bytes::from([&head[..], &payload].concat())));
+                let joined =
+                    entries.into_iter().map(|(i, head, payload)| (i, Bytes::from([&head[..], &payload].concat())));
                 Change::Append(joined.collect())
             }
             DiskOp::TruncateAfter(keep) => Change::TruncateAfter(keep),
@@ -295,7 +296,9 @@ impl Disk for SimDisk {
         let state = self.state.lock();
         let mut out = Vec::new();
         let mut bytes = 0;
-        for (index, entry) in state.accepted.get(&group).into_iter().flat_map(|log| log.entries.range(from..to.max(from))) {
+        for (index, entry) in
+            state.accepted.get(&group).into_iter().flat_map(|log| log.entries.range(from..to.max(from)))
+        {
             bytes += entry.len();
             out.push((*index, entry.clone()));
             if bytes > bytes_max {

@@ -102,7 +102,9 @@ impl Faults {
             return;
         }
         self.counts.crashes += 1;
+        self.world.wires.crash(&name(node));
         sim.crash(name(node));
+        self.world.wires.bury();
         let lost = self.world.disks[node].crash();
         self.world.crashed(node);
         self.say(sim, format!("crash of {}, {lost} operations lost", name(node)));

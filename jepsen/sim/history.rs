@@ -195,7 +195,10 @@ impl History {
             let (acknowledged, value) = (counter.replies.len() as i64, number(reply));
             let most = counter.begun - counter.failed;
             if value < acknowledged.max(counter.known) || value > most {
-                return Err(format!("{key} is {value}: {acknowledged} acknowledged, {} told, {most} possible", counter.known));
+                return Err(format!(
+                    "{key} is {value}: {acknowledged} acknowledged, {} told, {most} possible",
+                    counter.known
+                ));
             }
         }
         if let Some(tokens) = inner.appends.get(key) {

@@ -77,7 +77,15 @@ impl World {
             finals: BTreeMap::new(),
         };
         let disks = (0..NODES).map(disk).collect();
-        World { seed, groups, history: History::default(), disks, ledger, wires: Arc::default(), shared: Mutex::new(shared) }
+        World {
+            seed,
+            groups,
+            history: History::default(),
+            disks,
+            ledger,
+            wires: Arc::default(),
+            shared: Mutex::new(shared),
+        }
     }
 
     /// Where the run stands.

@@ -3,11 +3,15 @@
 //! A link that is held delays everything, as TCP does over a short cut. A link that is cut loses what was
 //! on its way; turmoil does not send it again, so every connection over a cut link is reset when the link
 //! comes back, as a peer's kernel would do. Until then both sides hear nothing.
+//!
+//! tokio drops the tasks of a crashed host in an order that depends on ids of the whole process. What a
+//! closed stream says would depend on it too, so the streams outlive the tasks and then end in silence,
+//! as in a power failure: [`Wires::crash`] and [`Wires::bury`] stand around the crash.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,81 +23,125 @@ use turmoil::net::{TcpListener, TcpStream};
 /// Unix time at the start of every simulation, in milliseconds.
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
-/// One side's view of a connection that may be reset from outside.
-#[derive(Default)]
-struct Fuse {
+/// One side's end of a connection; it may be reset from outside.
+struct End {
+    stream: TcpStream,
     reset: bool,
     wakers: [Option<Waker>; 2],
 }
 
-/// Two nodes by host name, the lesser first.
-type Pair = BTreeSet<String>;
+/// An end that its host and the registry hold.
+struct Registered {
+    own: String,
+    peer: String,
+    end: Arc<Mutex<End>>,
+}
+
+#[derive(Default)]
+struct Registry {
+    ends: BTreeMap<u64, Registered>,
+    next: u64,
+    /// The host that is crashing.
+    crashing: Option<String>,
+}
 
 /// All connections of a run.
 #[derive(Default)]
-pub struct Wires(Mutex<Vec<(Pair, Weak<Mutex<Fuse>>)>>);
+pub struct Wires(Mutex<Registry>);
 
 impl Wires {
-    fn add(&self, a: String, b: String) -> Arc<Mutex<Fuse>> {
-        let fuse = Arc::<Mutex<Fuse>>::default();
-        let mut wires = self.0.lock();
-        wires.retain(|(_, fuse)| fuse.strong_count() > 0);
-        wires.push((BTreeSet::from([a, b]), Arc::downgrade(&fuse)));
-        fuse
+    fn add(self: &Arc<Wires>, own: &str, peer: &str, stream: TcpStream) -> Box<dyn Stream> {
+        let end = Arc::new(Mutex::new(End { stream, reset: false, wakers: [None, None] }));
+        let mut registry = self.0.lock();
+        let id = registry.next;
+        registry.next += 1;
+        registry.ends.insert(id, Registered { own: own.into(), peer: peer.into(), end: end.clone() });
+        Box::new(Wire { id, end, wires: self.clone() })
     }
 
     /// Resets every connection between two hosts.
     pub fn reset(&self, a: &str, b: &str) {
-        let pair = BTreeSet::from([a.to_string(), b.to_string()]);
-        let fuses: Vec<_> = self.0.lock().iter().filter(|(p, _)| *p == pair).filter_map(|(_, f)| f.upgrade()).collect();
-        for fuse in fuses {
+        let registry = self.0.lock();
+        let between = |r: &&Registered| (r.own == a && r.peer == b) || (r.own == b && r.peer == a);
+        let ends: Vec<_> = registry.ends.values().filter(between).map(|r| r.end.clone()).collect();
+        drop(registry);
+        for end in ends {
             let wakers = {
-                let mut fuse = fuse.lock();
-                fuse.reset = true;
-                std::mem::take(&mut fuse.wakers)
+                let mut end = end.lock();
+                end.reset = true;
+                std::mem::take(&mut end.wakers)
             };
             wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
+
+    /// A host is about to crash: its streams stay until [`Wires::bury`].
+    pub fn crash(&self, host: &str) {
+        self.0.lock().crashing = Some(host.to_string());
+    }
+
+    /// The host that crashed has no tasks any more: its streams end, and say nothing.
+    pub fn bury(&self) {
+        let mut registry = self.0.lock();
+        let Some(host) = registry.crashing.take() else { return };
+        let (gone, kept) = std::mem::take(&mut registry.ends).into_iter().partition(|(_, r)| r.own == host);
+        registry.ends = kept;
+        drop(registry);
+        let gone: BTreeMap<u64, Registered> = gone;
+        drop(gone);
+    }
 }
 
 struct Wire {
-    stream: TcpStream,
-    fuse: Arc<Mutex<Fuse>>,
+    id: u64,
+    end: Arc<Mutex<End>>,
+    wires: Arc<Wires>,
 }
 
 impl Wire {
-    /// Fails when the connection was reset; else remembers whom to wake then.
-    fn check(&self, side: usize, cx: &Context<'_>) -> io::Result<()> {
-        let mut fuse = self.fuse.lock();
-        if fuse.reset {
-            return Err(io::ErrorKind::ConnectionReset.into());
+    /// Polls the stream unless it was reset; remembers whom to wake when it is.
+    fn poll<T>(
+        &self,
+        side: usize,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut end = self.end.lock();
+        if end.reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        fuse.wakers[side] = Some(cx.waker().clone());
-        Ok(())
+        end.wakers[side] = Some(cx.waker().clone());
+        poll(Pin::new(&mut end.stream), cx)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let mut registry = self.wires.0.lock();
+        let own = registry.ends.get(&self.id).map(|r| r.own.clone());
+        if own.is_none() || own != registry.crashing {
+            registry.ends.remove(&self.id);
+        }
     }
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check(0, cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll(0, cx, |stream, cx| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.check(1, cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(1, cx, |stream, cx| stream.poll_write(cx, buf))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(1, cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(1, cx, |stream, cx| stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(1, cx, |stream, cx| stream.poll_shutdown(cx))
     }
 }
 
@@ -109,10 +157,8 @@ impl Net for SimNet {
     fn connect(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Stream>>> {
         let (own, wires) = (self.own.clone(), self.wires.clone());
         Box::pin(async move {
-            let peer = addr.split(':').next().unwrap_or_default().to_string();
-            let fuse = wires.add(own, peer);
-            let stream = TcpStream::connect(addr).await?;
-            Ok(Box::new(Wire { stream, fuse }) as Box<dyn Stream>)
+            let stream = TcpStream::connect(addr.as_str()).await?;
+            Ok(wires.add(&own, addr.split(':').next().unwrap_or_default(), stream))
         })
     }
 
@@ -137,8 +183,7 @@ impl Listener for Peers {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
             let peer = turmoil::reverse_lookup(from.ip()).unwrap_or_default();
-            let fuse = self.wires.add(self.own.clone(), peer);
-            Ok(Box::new(Wire { stream, fuse }) as Box<dyn Stream>)
+            Ok(self.wires.add(&self.own, &peer, stream))
         })
     }
 }
