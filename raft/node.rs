@@ -3,7 +3,7 @@
 //! Invariants: everything of Raft runs on the runtime that [`Node::start`] was given, apart from the
 //! clients' work; a group that dies makes [`Node::failed`] resolve, and the process must end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +68,7 @@ pub(crate) struct Inner {
     topology: ArcSwap<Option<Arc<Routes>>>,
     addresses: Addresses,
     /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
-    remote: Mutex<HashMap<GroupId, Remote>>,
+    remote: Mutex<BTreeMap<GroupId, Remote>>,
     next_connection: AtomicU64,
     pub(crate) health: Health,
     /// Tasks of the node itself; they end with it.
