@@ -31,8 +31,11 @@ use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 const TICK: Duration = Duration::from_millis(100);
 /// How often the size of the log is looked at.
 const MAINTENANCE: Duration = Duration::from_millis(500);
-/// Entries that stay behind a snapshot for followers that are a little behind.
+/// Entries that stay behind a snapshot for followers that are a little behind, unless the log may only be
+/// so short that they would fill it.
 const KEEP_ENTRIES: u64 = 1000;
+/// What an entry takes at least, in bytes.
+const ENTRY_BYTES_MIN: u64 = 64;
 
 /// Timing and limits of Raft.
 #[derive(Clone, Debug)]
@@ -328,6 +331,7 @@ async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
 
 /// Takes snapshots and purges the log: the only place that does.
 async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log_bytes: u64) {
+    let keep = KEEP_ENTRIES.min(snapshot_log_bytes / ENTRY_BYTES_MIN);
     loop {
         tokio::time::sleep(MAINTENANCE).await;
         let limit = snapshot_log_bytes.max(replica.engine.read().keyspace().memory_bytes());
@@ -337,7 +341,7 @@ async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log
         let metrics = raft.metrics().borrow_watched().clone();
         let snapshot = metrics.snapshot.map_or(0, |id| id.index);
         let applied = replica.applied.load(Ordering::Acquire);
-        let purgeable = snapshot.min(applied).saturating_sub(KEEP_ENTRIES);
+        let purgeable = snapshot.min(applied).saturating_sub(keep);
         // A follower that is alive and a little behind keeps its entries; one that is far behind or
         // gone must not keep the log for ever: it gets the snapshot.
         let slowest = metrics.replication.iter().flat_map(|r| r.values()).map(|id| id.map_or(0, |id| id.index)).min();
@@ -348,7 +352,7 @@ async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log
             tracing::debug!(group = replica.group.0, upto, "log purged");
             continue;
         }
-        if applied > snapshot + KEEP_ENTRIES && raft.trigger().snapshot().await.is_ok() {
+        if applied > snapshot + keep && raft.trigger().snapshot().await.is_ok() {
             let wait = raft.wait(Some(Duration::from_secs(600)));
             let _ = wait.metrics(|m| m.snapshot.is_some_and(|s| s.index > snapshot), "snapshot").await;
         }

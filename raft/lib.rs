@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod clock;
+mod follow;
 mod forward;
 mod founding;
 mod group;
@@ -29,6 +30,7 @@ pub mod seam;
 mod serve;
 mod service;
 mod session;
+mod ship;
 mod snapshot;
 mod status;
 pub mod store;

@@ -7,7 +7,7 @@
 //! Invariants: queues are bounded, so a slow peer pushes back on its own senders only; when a connection
 //! ends every open request of it ends with an error; frames leave in the order in which they were sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ enum Waiter {
 /// One connection.
 pub struct Connection {
     queue: mpsc::Sender<Frame>,
-    waiters: Arc<Mutex<Option<HashMap<u64, Waiter>>>>,
+    waiters: Arc<Mutex<Option<BTreeMap<u64, Waiter>>>>,
     next_id: AtomicU64,
     /// What the peer said of itself.
     pub peer: Hello,
@@ -281,7 +281,7 @@ pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, ow
 fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connection {
     let (mut reader, writer) = tokio::io::split(stream);
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
-    let waiters = Arc::new(Mutex::new(Some(HashMap::new())));
+    let waiters = Arc::new(Mutex::new(Some(BTreeMap::new())));
     let for_reader = waiters.clone();
     let write = tokio::spawn(write_frames(frames, writer));
     tokio::spawn(async move {
@@ -299,7 +299,7 @@ fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connecti
     Connection { queue, waiters, next_id: AtomicU64::new(1), peer }
 }
 
-fn dispatch(waiters: &Mutex<Option<HashMap<u64, Waiter>>>, mut frame: Frame) {
+fn dispatch(waiters: &Mutex<Option<BTreeMap<u64, Waiter>>>, mut frame: Frame) {
     let body = frame.body.pop().unwrap_or_default();
     let mut waiters = waiters.lock();
     let Some(waiters) = waiters.as_mut() else { return };

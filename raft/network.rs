@@ -3,7 +3,6 @@
 //! Entries flow through a stream of pipelined appends; heartbeats, votes and snapshots have lanes of
 //! their own. Every append carries the leader's clock of the group.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -26,15 +25,10 @@ use crate::replica::SnapshotFile;
 use crate::seam::Disk;
 use crate::snapshot::Snapshot;
 use crate::types::{GroupId, Member, NodeId, TypeConfig, Vote};
-use crate::wire::{
-    self, AppendHead, AppendReply, Frame, Kind, SnapshotBegin, SnapshotPiece, Target, TransferMessage, VoteMessage,
-    VoteReply,
-};
+use crate::wire::{self, AppendHead, AppendReply, Frame, Kind, Target, TransferMessage, VoteMessage, VoteReply};
 
 /// Appends of one stream that are on their way; more would only fill queues.
 const IN_FLIGHT_MAX: usize = 64;
-/// Bytes of one piece of a snapshot.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// Makes the clients of one group.
 pub struct Factory {
@@ -52,13 +46,13 @@ pub struct Factory {
 
 /// Sends to one replica of one group.
 pub struct Client {
-    target: Target,
+    pub(crate) target: Target,
     own: u64,
     node: NodeId,
     append_lane: Lane,
     links: Arc<Links>,
     clock: Arc<GroupClock>,
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
 }
 
 impl Factory {
@@ -91,12 +85,12 @@ fn unreachable(e: &io::Error) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(e))
 }
 
-fn network(e: &io::Error) -> RPCError<TypeConfig> {
+pub(crate) fn network(e: &io::Error) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(e))
 }
 
 impl Client {
-    async fn connect(&self, lane: Lane) -> Result<Arc<Connection>, RPCError<TypeConfig>> {
+    pub(crate) async fn connect(&self, lane: Lane) -> Result<Arc<Connection>, RPCError<TypeConfig>> {
         self.links.connection(self.node, lane).await.map_err(|e| unreachable(&e))
     }
 
@@ -237,19 +231,16 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 let items: BoxStream<'s, PipeItem> = Box::pin(one_by_one.filter_map(|item| async { item }));
                 return Ok(items);
             }
-            let connection = self.connect(self.append_lane).await?;
-            let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-            let pipe = Pipe {
-                input: Some(input),
-                connection,
-                id,
-                replies,
-                in_flight: 0,
-                target: self.target,
-                clock: self.clock.clone(),
-            };
-            let items: BoxStream<'s, PipeItem> =
-                Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }));
+            let items = stream::once(self.open(input)).flat_map(|opened| -> BoxStream<'s, PipeItem> {
+                match opened {
+                    Ok(Some(pipe)) => {
+                        Box::pin(stream::unfold(pipe, |mut pipe| async move { Some((pipe.next().await?, pipe)) }))
+                    }
+                    Ok(None) => Box::pin(stream::empty()),
+                    Err(e) => Box::pin(stream::once(async { Err(e) })),
+                }
+            });
+            let items: BoxStream<'s, PipeItem> = Box::pin(items);
             Ok(items)
         })
     }
@@ -312,6 +303,31 @@ impl RaftNetworkV2<TypeConfig> for Client {
 }
 
 impl Client {
+    /// Opens a stream of appends and sends the first one; nothing when there is none.
+    ///
+    /// The input is asked before the peer is: openraft waits for its backoff inside the input. Asked the
+    /// other way round, an unreachable peer is tried again without any pause.
+    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(
+        &self,
+        mut input: S,
+    ) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
+        let Some(first) = input.next().await else { return Ok(None) };
+        let connection = self.connect(self.append_lane).await?;
+        let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
+        let pipe = Pipe {
+            input: Some(input),
+            connection,
+            id,
+            replies,
+            in_flight: 1,
+            target: self.target,
+            clock: self.clock.clone(),
+        };
+        let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
+        pipe.connection.send(frame).await.map_err(|e| network(&e))?;
+        Ok(Some(pipe))
+    }
+
     async fn ask_vote(
         &self,
         kind: Kind,
@@ -332,48 +348,5 @@ impl Client {
             vote_granted: reply.granted,
             last_log_id: reply.last.map(Into::into),
         })
-    }
-
-    /// Sends a snapshot file in pieces, from where the receiver has it, and has it installed.
-    async fn send_snapshot(
-        &self,
-        vote: Vote,
-        snapshot: Snapshot,
-    ) -> Result<SnapshotResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let file = snapshot.snapshot;
-        let log_id = snapshot.meta.last_log_id.ok_or_else(|| network(&io::Error::other("a snapshot of nothing")))?;
-        let connection = self.connect(Lane::Snapshot).await?;
-        let begin = SnapshotBegin {
-            target: self.target,
-            vote: vote.into(),
-            log_id: log_id.into(),
-            membership: (&snapshot.meta.last_membership).into(),
-            name: file.name.clone(),
-            bytes: file.bytes,
-        };
-        let begin = vec![wire::part(&begin)];
-        let reply = connection.call(Kind::SnapshotBegin, begin.clone()).await.map_err(|e| network(&e))?;
-        let mut at: u64 = wire::message(&reply).map_err(|e| network(&e))?;
-        let (_, mut source) = self.disk.open_snapshot(self.target.group, &file.name).map_err(|e| network(&e))?;
-        source.seek(io::SeekFrom::Start(at)).map_err(|e| network(&e))?;
-        let mut waiting: VecDeque<tokio::task::JoinHandle<io::Result<Bytes>>> = VecDeque::new();
-        while at < file.bytes {
-            let mut piece = vec![0; PIECE_BYTES.min((file.bytes - at) as usize)];
-            source.read_exact(&mut piece).map_err(|e| network(&e))?;
-            let head = SnapshotPiece { target: self.target, name: file.name.clone(), at };
-            at += piece.len() as u64;
-            let (connection, body) = (connection.clone(), vec![wire::part(&head), Bytes::from(piece)]);
-            // One piece is written over there while the next one is on its way.
-            if let Some(sent) = waiting.pop_front() {
-                sent.await.map_err(|e| network(&io::Error::other(e)))?.map_err(|e| network(&e))?;
-            }
-            waiting.push_back(tokio::spawn(async move { connection.call(Kind::SnapshotPiece, body).await }));
-        }
-        for sent in waiting {
-            sent.await.map_err(|e| network(&io::Error::other(e)))?.map_err(|e| network(&e))?;
-        }
-        let reply = connection.call(Kind::SnapshotEnd, begin).await.map_err(|e| network(&e))?;
-        let vote: crate::record::VoteRecord = wire::message(&reply).map_err(|e| network(&e))?;
-        Ok(SnapshotResponse::new(vote.into()))
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: everything of Raft runs on the runtime that [`Node::start`] was given, apart from the
 //! clients' work; a group that dies makes [`Node::failed`] resolve, and the process must end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quoris_engine::entry::SessionId;
-use quoris_engine::{Engine, EngineSeed, codec, command};
-use quoris_resp::{Argv, Reply};
+use quoris_engine::{Engine, EngineSeed};
 use tokio::sync::watch;
 
 use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
 use crate::link::{Lane, Links};
-use crate::propose::{Operation, run_read};
 use crate::runtime::random_u64;
 use crate::seam::{Seams, SnapshotSource};
 use crate::session::{Position, Session};
@@ -70,7 +68,7 @@ pub(crate) struct Inner {
     topology: ArcSwap<Option<Arc<Routes>>>,
     addresses: Addresses,
     /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
-    remote: Mutex<HashMap<GroupId, Remote>>,
+    remote: Mutex<BTreeMap<GroupId, Remote>>,
     next_connection: AtomicU64,
     pub(crate) health: Health,
     /// Tasks of the node itself; they end with it.
@@ -142,7 +140,7 @@ impl Node {
         founding::settle(&node).await?;
         node.start_groups().await?;
         node.wait_for_leaders(LEADERS_WAIT).await;
-        node.keep(tokio::spawn(follow_meta(node.clone())));
+        node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
         Ok(node)
     }
 
@@ -366,38 +364,6 @@ pub(crate) fn covering(group: &Group, index: u64) -> usize {
     let replication = group.metrics().replication.unwrap_or_default();
     let matched = replication.iter().filter(|(id, _)| **id != group.replica.id).filter_map(|(_, at)| *at);
     matched.filter(|at| at.index >= index).count()
-}
-
-/// Takes over every change of the topology that the meta group applies; its leader writes the first one.
-async fn follow_meta(node: Node) {
-    let Some(meta) = node.group(META) else { return };
-    let mut applied = meta.replica.applied_watch.subscribe();
-    let mut epoch = node.routes().topology.epoch;
-    loop {
-        let stored = stored_topology(&meta);
-        match stored {
-            Some(topology) if topology.epoch > epoch => {
-                epoch = topology.epoch;
-                node.learn_topology(topology.clone());
-                let identity = Identity { topology, ..node.identity() };
-                if let Err(e) = founding::store(&node.inner().seams, &identity) {
-                    tracing::error!(error = %e, "the topology could not be stored");
-                }
-            }
-            None if meta.leads() => founding::write_first_topology(&node, &meta).await,
-            Some(_) | None => {}
-        }
-        // An election changes who must write the first topology without an entry being applied.
-        let _ = tokio::time::timeout(Duration::from_millis(500), applied.changed()).await;
-    }
-}
-
-fn stored_topology(meta: &Group) -> Option<Topology> {
-    let argv = Argv::from_parts(&[b"GET".as_slice(), crate::topology::KEY]);
-    let command = command::lookup(&argv).ok()?.command;
-    let get = Operation { command, argv, database: 0, user: 0, transaction: false, write: false };
-    let Reply::Bulk(value) = run_read(&meta.replica.engine.read(), &get, 0) else { return None };
-    codec::read(&value, "topology").ok().map(|(topology, _)| topology)
 }
 
 impl std::fmt::Debug for Node {

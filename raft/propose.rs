@@ -11,7 +11,7 @@
 //!   cannot come back behind an entry of a later one. Cut off alone is not enough: Raft, figure 8.)
 //! * covered by an installed snapshot, or lost with the Raft core: unknown.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -100,10 +100,10 @@ struct InFlight {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Entries that this node has proposed to one group, by seed.
+/// Entries that this node has proposed to one group, by seed; ordered, so that a simulation repeats itself.
 #[derive(Default)]
 pub struct Pending {
-    entries: Mutex<HashMap<u64, InFlight>>,
+    entries: Mutex<BTreeMap<u64, InFlight>>,
     count: AtomicUsize,
     cut_off: AtomicUsize,
 }

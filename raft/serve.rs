@@ -5,7 +5,7 @@
 //!
 //! Invariant: a peer can only slow down itself; its queues are bounded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     let (mut reader, writer) = tokio::io::split(stream);
     let (replies, queue) = mpsc::channel(REPLIES_MAX);
     let write = tokio::spawn(write_frames(queue, writer));
-    let mut streams: HashMap<u64, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut streams: BTreeMap<u64, mpsc::Sender<Bytes>> = BTreeMap::new();
     let result = async {
         while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
             let body = frame.body.pop().unwrap_or_default();
@@ -77,7 +77,7 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
 }
 
 async fn append(
-    streams: &mut HashMap<u64, mpsc::Sender<Bytes>>,
+    streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>,
     id: u64,
     body: Bytes,
     service: &Arc<dyn Service>,

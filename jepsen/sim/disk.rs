@@ -1,0 +1,375 @@
+//! A disk that forgets what was not flushed.
+//!
+//! Operations are accepted in order, become durable in that order, several per flush, after a delay from
+//! the seed; their callbacks run after that. A crash keeps what is durable and some more from the front
+//! of the queue, down to a part of an append: a contract that is weaker than a real write batch's.
+//! Operations that need no flush stay in the queue until one that does comes by.
+//!
+//! Invariants: reading shows what was accepted in this life; the disk outlives its node's crashes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quoris_engine::codec;
+use quoris_raft::GroupId;
+use quoris_raft::record::{LogIdRecord, VoteRecord, decode_entry};
+use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
+use quoris_raft::types::Vote;
+
+use crate::dice::Dice;
+use crate::ledger::{Leader, Ledger};
+
+/// One group's log at one moment.
+#[derive(Clone, Default)]
+struct GroupLog {
+    vote: Option<Vec<u8>>,
+    committed: Option<Vec<u8>>,
+    purged: Option<(u64, Vec<u8>)>,
+    entries: BTreeMap<u64, Bytes>,
+}
+
+/// An accepted operation, with its entries as they rest.
+enum Change {
+    Append(Vec<(u64, Bytes)>),
+    TruncateAfter(Option<u64>),
+    Purge(u64, Vec<u8>),
+    Vote(Vec<u8>),
+    Committed(Vec<u8>),
+    Remove,
+}
+
+type Image = BTreeMap<GroupId, GroupLog>;
+type SnapshotFiles = BTreeMap<(GroupId, String), Arc<Vec<u8>>>;
+
+struct Queued {
+    group: GroupId,
+    change: Change,
+    done: Option<Done>,
+    needs_flush: bool,
+}
+
+struct State {
+    durable: Image,
+    accepted: Image,
+    queue: VecDeque<Queued>,
+    flushing: bool,
+    /// Up to where a group's committed entries have been compared.
+    compared: BTreeMap<GroupId, u64>,
+    snapshots: SnapshotFiles,
+    records: BTreeMap<String, Vec<u8>>,
+    flushes: u64,
+    counts: DiskCounts,
+    dice: Dice,
+}
+
+/// What happened to a disk over all lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskCounts {
+    /// Operations that crashes took away.
+    pub lost: u64,
+    /// Snapshot files that were finished.
+    pub snapshots: u64,
+    /// Purges of a log.
+    pub purges: u64,
+    /// Cut-off tails of a log.
+    pub truncations: u64,
+}
+
+/// The disk of one node.
+#[derive(Clone)]
+pub struct SimDisk {
+    node: usize,
+    state: Arc<Mutex<State>>,
+    ledger: Arc<Ledger>,
+}
+
+fn apply(image: &mut Image, group: GroupId, change: &Change) {
+    let log = image.entry(group).or_default();
+    match change {
+        Change::Append(entries) => log.entries.extend(entries.iter().cloned()),
+        Change::TruncateAfter(keep) => {
+            log.entries.split_off(&keep.map_or(0, |k| k + 1));
+        }
+        Change::Purge(upto, mark) => {
+            log.entries = log.entries.split_off(&(upto + 1));
+            log.purged = Some((*upto, mark.clone()));
+        }
+        Change::Vote(vote) => log.vote = Some(vote.clone()),
+        Change::Committed(mark) => log.committed = Some(mark.clone()),
+        Change::Remove => *log = GroupLog::default(),
+    }
+}
+
+fn vote_of(bytes: &[u8]) -> Option<(u64, u64, bool)> {
+    let (record, _) = codec::read::<VoteRecord>(bytes, "vote").ok()?;
+    let vote = Vote::from(record);
+    Some((vote.leader_id.term, vote.leader_id.node_id, vote.committed))
+}
+
+fn leader_of(index: u64, bytes: &Bytes) -> Option<Leader> {
+    decode_entry(index, bytes).ok().map(|e| (e.log_id.leader_id.term, e.log_id.leader_id.node_id))
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(node: usize, dice: Dice, ledger: Arc<Ledger>) -> SimDisk {
+        let state = State {
+            durable: Image::new(),
+            accepted: Image::new(),
+            queue: VecDeque::new(),
+            flushing: false,
+            compared: BTreeMap::new(),
+            snapshots: SnapshotFiles::new(),
+            records: BTreeMap::new(),
+            flushes: 0,
+            counts: DiskCounts::default(),
+            dice,
+        };
+        SimDisk { node, state: Arc::new(Mutex::new(state)), ledger }
+    }
+
+    /// The node is gone: keeps what is durable and, by chance, some of what was on its way.
+    /// Says how many operations are lost.
+    pub fn crash(&self) -> usize {
+        let mut state = self.state.lock();
+        let queue = std::mem::take(&mut state.queue);
+        let survive = match state.dice.below(3) {
+            0 => 0,
+            1 => queue.len(),
+            _ => state.dice.below(queue.len() as u64 + 1) as usize,
+        };
+        for queued in queue.iter().take(survive) {
+            apply(&mut state.durable, queued.group, &queued.change);
+        }
+        if let Some(Queued { group, change: Change::Append(entries), .. }) = queue.get(survive) {
+            let kept = state.dice.below(entries.len() as u64) as usize;
+            apply(&mut state.durable, *group, &Change::Append(entries[..kept].to_vec()));
+        }
+        let lost = queue.len() - survive;
+        state.counts.lost += lost as u64;
+        state.accepted = state.durable.clone();
+        state.flushing = false;
+        state.compared.clear();
+        drop(state);
+        // Callbacks of lost operations go away unheard, outside of the lock.
+        drop(queue);
+        lost
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> DiskCounts {
+        self.state.lock().counts
+    }
+
+    fn enqueue(&self, group: GroupId, change: Change, done: Option<Done>) {
+        let mut state = self.state.lock();
+        self.check(&state, group, &change);
+        apply(&mut state.accepted, group, &change);
+        self.note(&mut state, group, &change);
+        let needs_flush = done.is_some() || matches!(change, Change::Append(_) | Change::Vote(_));
+        state.queue.push_back(Queued { group, change, done, needs_flush });
+        if needs_flush && !state.flushing && tokio::runtime::Handle::try_current().is_ok() {
+            state.flushing = true;
+            tokio::spawn(flush(self.state.clone()));
+        }
+    }
+
+    /// The rules of the seam.
+    fn check(&self, state: &State, group: GroupId, change: &Change) {
+        let log = state.accepted.get(&group);
+        let who = format!("{group} on node {}", self.node);
+        match change {
+            Change::Append(entries) => {
+                let last = log.and_then(|l| l.entries.keys().last().copied());
+                let purged = log.and_then(|l| l.purged.as_ref()).map(|(index, _)| *index);
+                let mut next = last.max(purged).map_or(0, |index| index + 1);
+                for (index, bytes) in entries {
+                    if *index != next {
+                        self.ledger.violation(format!("{who}: an append at {index} where {next} is next"));
+                    }
+                    next = index + 1;
+                    match leader_of(*index, bytes) {
+                        Some(leader) => self.ledger.entry(self.node, group, *index, leader, bytes),
+                        None => self.ledger.violation(format!("{who}: the entry at {index} cannot be read")),
+                    }
+                }
+            }
+            Change::Vote(new) => {
+                let before = log.and_then(|l| l.vote.as_deref()).and_then(vote_of);
+                if vote_of(new) < before {
+                    self.ledger.violation(format!("{who}: the vote went back from {before:?} to {:?}", vote_of(new)));
+                }
+            }
+            Change::TruncateAfter(keep) => {
+                let compared = state.compared.get(&group).copied();
+                if compared.is_some_and(|c| keep.is_none_or(|k| k < c)) {
+                    self.ledger.violation(format!("{who}: committed up to {compared:?}, but cut off after {keep:?}"));
+                }
+            }
+            Change::Purge(..) | Change::Committed(_) | Change::Remove => {}
+        }
+    }
+
+    fn note(&self, state: &mut State, group: GroupId, change: &Change) {
+        match change {
+            Change::Purge(..) => state.counts.purges += 1,
+            Change::TruncateAfter(_) => state.counts.truncations += 1,
+            Change::Committed(mark) => {
+                let Ok((id, _)) = codec::read::<LogIdRecord>(mark, "committed mark") else { return };
+                let from = state.compared.get(&group).map_or(0, |c| c + 1);
+                let log = state.accepted.entry(group).or_default();
+                for (index, bytes) in log.entries.range(from..(id.index + 1).max(from)) {
+                    if let Some(leader) = leader_of(*index, bytes) {
+                        self.ledger.committed(self.node, group, *index, leader);
+                    }
+                }
+                self.ledger.committed(self.node, group, id.index, (id.term, id.leader));
+                state.compared.insert(group, id.index);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Flushes what is queued until nothing needs it any more; ends with its host.
+async fn flush(state: Arc<Mutex<State>>) {
+    loop {
+        let (count, delay) = {
+            let mut state = state.lock();
+            if !state.queue.iter().any(|q| q.needs_flush) {
+                state.flushing = false;
+                return;
+            }
+            let slow = state.dice.percent(2);
+            let delay = if slow { state.dice.between(20_000, 120_000) } else { state.dice.between(200, 4_000) };
+            (state.queue.len(), Duration::from_micros(delay))
+        };
+        tokio::time::sleep(delay).await;
+        let flushed: Vec<Queued> = {
+            let mut state = state.lock();
+            state.flushes += 1;
+            let flushed: Vec<Queued> = state.queue.drain(..count).collect();
+            for queued in &flushed {
+                apply(&mut state.durable, queued.group, &queued.change);
+            }
+            flushed
+        };
+        for done in flushed.into_iter().filter_map(|q| q.done) {
+            done(Ok(()));
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>) {
+        let change = match op {
+            DiskOp::Append(entries) => {
+                let joined =
+                    entries.into_iter().map(|(i, head, payload)| (i, Bytes::from([&head[..], &payload].concat())));
+                Change::Append(joined.collect())
+            }
+            DiskOp::TruncateAfter(keep) => Change::TruncateAfter(keep),
+            DiskOp::Purge(upto, mark) => Change::Purge(upto, mark),
+            DiskOp::Vote(vote) => Change::Vote(vote),
+            DiskOp::Committed(mark) => Change::Committed(mark),
+        };
+        self.enqueue(group, change, done);
+    }
+
+    fn load(&self, group: GroupId) -> io::Result<GroupRecords> {
+        let state = self.state.lock();
+        let log = state.accepted.get(&group).cloned().unwrap_or_default();
+        Ok(GroupRecords {
+            vote: log.vote,
+            committed: log.committed,
+            purged: log.purged.map(|(_, mark)| mark),
+            bytes: log.entries.values().map(|b| b.len() as u64).sum(),
+            last: log.entries.into_iter().next_back(),
+        })
+    }
+
+    fn read(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let state = self.state.lock();
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        for (index, entry) in
+            state.accepted.get(&group).into_iter().flat_map(|log| log.entries.range(from..to.max(from)))
+        {
+            bytes += entry.len();
+            out.push((*index, entry.clone()));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn remove(&self, group: GroupId, done: Done) {
+        self.enqueue(group, Change::Remove, Some(done));
+    }
+
+    fn snapshots(&self, group: GroupId) -> io::Result<Vec<String>> {
+        Ok(self.state.lock().snapshots.keys().filter(|(g, _)| *g == group).map(|(_, name)| name.clone()).collect())
+    }
+
+    fn open_snapshot(&self, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn SnapshotSource>)> {
+        let file = self.state.lock().snapshots.get(&(group, name.to_string())).cloned();
+        let file = file.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no snapshot {name}")))?;
+        Ok((file.len() as u64, Box::new(io::Cursor::new(SharedFile(file)))))
+    }
+
+    fn create_snapshot(&self, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>> {
+        Ok(Box::new(Sink { disk: self.clone(), key: (group, name.to_string()), bytes: Vec::new() }))
+    }
+
+    fn remove_snapshot(&self, group: GroupId, name: &str) -> io::Result<()> {
+        self.state.lock().snapshots.remove(&(group, name.to_string()));
+        Ok(())
+    }
+
+    fn flushes(&self) -> u64 {
+        self.state.lock().flushes
+    }
+
+    fn write_record(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.state.lock().records.insert(name.to_string(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn read_record(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.state.lock().records.get(name).cloned())
+    }
+}
+
+struct SharedFile(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for SharedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A snapshot file on its way; a crash takes it away.
+struct Sink {
+    disk: SimDisk,
+    key: (GroupId, String),
+    bytes: Vec<u8>,
+}
+
+impl SnapshotSink for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.counts.snapshots += 1;
+        state.snapshots.insert(self.key, Arc::new(self.bytes));
+        Ok(())
+    }
+}

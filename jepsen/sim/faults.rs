@@ -1,0 +1,148 @@
+//! Crashes and cut links, on a schedule that the seed decides.
+//!
+//! Invariants: a link has one fault at a time; every fault has an end on the schedule, and
+//! [`Faults::heal`] ends them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use turmoil::Sim;
+
+use crate::dice::Dice;
+use crate::host::World;
+use crate::{NODES, name};
+
+/// What is wrong with a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cut {
+    /// Everything waits.
+    Held,
+    /// Everything is lost.
+    Lost,
+    /// Everything from the first to the second is lost.
+    OneWay,
+}
+
+/// What comes back when.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Return {
+    Node(usize),
+    Link(usize, usize),
+}
+
+/// How many faults there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    /// Crashed nodes.
+    pub crashes: u64,
+    /// Links that were held or cut.
+    pub cuts: u64,
+}
+
+/// The faults of one run.
+pub struct Faults {
+    dice: Dice,
+    next: Duration,
+    down: BTreeSet<usize>,
+    cuts: BTreeMap<(usize, usize), Cut>,
+    returns: BTreeSet<(Duration, Return)>,
+    world: Arc<World>,
+    /// So far.
+    pub counts: FaultCounts,
+}
+
+impl Faults {
+    /// The first fault comes at `begin` or a little later.
+    pub fn new(world: Arc<World>, begin: Duration) -> Faults {
+        let dice = Dice::new(world.seed, 300);
+        let (down, cuts, returns) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        Faults { dice, next: begin, down, cuts, returns, world, counts: FaultCounts::default() }
+    }
+
+    /// Does what is due.
+    pub fn step(&mut self, sim: &mut Sim<'_>) {
+        let now = sim.elapsed();
+        while let Some((at, what)) = self.returns.first().copied().filter(|(at, _)| *at <= now) {
+            self.returns.remove(&(at, what));
+            self.come_back(sim, what);
+        }
+        if now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_millis(self.dice.between(50, 600));
+        let node = self.dice.below(NODES as u64) as usize;
+        let other = (node + 1 + self.dice.below(NODES as u64 - 1) as usize) % NODES;
+        match self.dice.below(100) {
+            0..40 => self.crash(sim, node),
+            40..45 => (0..NODES).for_each(|n| self.crash(sim, n)),
+            45..60 => self.cut(sim, node, other, Cut::Held),
+            60..72 => self.cut(sim, node, other, Cut::Lost),
+            72..80 => self.cut(sim, node, other, Cut::OneWay),
+            _ => {
+                let cut = if self.dice.percent(50) { Cut::Held } else { Cut::Lost };
+                (0..NODES).filter(|n| *n != node).for_each(|n| self.cut(sim, node, n, cut));
+            }
+        }
+    }
+
+    /// Ends every fault.
+    pub fn heal(&mut self, sim: &mut Sim<'_>) {
+        for (_, what) in std::mem::take(&mut self.returns) {
+            self.come_back(sim, what);
+        }
+    }
+
+    fn say(&self, sim: &Sim<'_>, event: String) {
+        self.world.history.trace_at(sim.elapsed().as_micros(), event);
+    }
+
+    fn crash(&mut self, sim: &mut Sim<'_>, node: usize) {
+        if !self.down.insert(node) {
+            return;
+        }
+        self.counts.crashes += 1;
+        self.world.wires.crash(&name(node));
+        sim.crash(name(node));
+        self.world.wires.bury();
+        let lost = self.world.disks[node].crash();
+        self.world.crashed(node);
+        self.say(sim, format!("crash of {}, {lost} operations lost", name(node)));
+        let back = sim.elapsed() + Duration::from_millis(self.dice.between(10, 900));
+        self.returns.insert((back, Return::Node(node)));
+    }
+
+    fn cut(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, cut: Cut) {
+        let pair = (a.min(b), a.max(b));
+        if self.cuts.contains_key(&pair) {
+            return;
+        }
+        self.cuts.insert(pair, cut);
+        self.counts.cuts += 1;
+        match cut {
+            Cut::Held => sim.hold(name(a), name(b)),
+            Cut::Lost => sim.partition(name(a), name(b)),
+            Cut::OneWay => sim.partition_oneway(name(a), name(b)),
+        }
+        self.say(sim, format!("{} to {}: {cut:?}", name(a), name(b)));
+        let back = sim.elapsed() + Duration::from_millis(self.dice.between(50, 1200));
+        self.returns.insert((back, Return::Link(pair.0, pair.1)));
+    }
+
+    fn come_back(&mut self, sim: &mut Sim<'_>, what: Return) {
+        match what {
+            Return::Node(node) => {
+                self.down.remove(&node);
+                sim.bounce(name(node));
+            }
+            Return::Link(a, b) => match self.cuts.remove(&(a, b)) {
+                Some(Cut::Held) => sim.release(name(a), name(b)),
+                _ => {
+                    sim.repair(name(a), name(b));
+                    self.world.wires.reset(&name(a), &name(b));
+                }
+            },
+        }
+        self.say(sim, format!("back: {what:?}"));
+    }
+}

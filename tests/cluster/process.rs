@@ -1,0 +1,247 @@
+//! A cluster of real processes on this machine: started, killed without warning, started again.
+//!
+//! Invariants: only own children are killed; none outlives the test; what they logged is shown when the
+//! test fails.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::OpenOptions;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::view::{GroupView, NodeView};
+
+const READY_TIME_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at a condition that is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+const LOG_LINES_SHOWN: usize = 40;
+/// A message that is among the last so many different ones is not shown again.
+const LOG_MEMORY: usize = 12;
+
+/// Size of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Processes.
+    pub nodes: usize,
+    /// Groups that share the slots.
+    pub groups: usize,
+    /// Copies of each group.
+    pub factor: usize,
+}
+
+/// One node, alive or not.
+pub struct Node {
+    /// Where clients connect.
+    pub port: u16,
+    peer_port: u16,
+    dir: PathBuf,
+    child: Option<Child>,
+    /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
+    /// still accepts connections for a moment.
+    pub kills: Arc<AtomicU64>,
+}
+
+/// All nodes.
+pub struct Cluster {
+    shape: Shape,
+    root: TempDir,
+    /// In order of their ids, which begin with 1.
+    pub nodes: Vec<Node>,
+    /// Digest of each group at each index that was seen on any node.
+    digests: BTreeMap<(u64, u64), (u64, String)>,
+}
+
+impl Cluster {
+    /// Starts all nodes and waits until every group has a leader.
+    pub fn start(shape: Shape) -> Cluster {
+        let root = TempDir::with_prefix("quoris-cluster-").expect("a temporary folder");
+        let ports = free_ports(shape.nodes * 2);
+        let nodes = ports.chunks(2).enumerate().map(|(at, ports)| {
+            let dir = root.path().join(format!("node-{}", at + 1));
+            std::fs::create_dir(&dir).expect("a folder for each node");
+            Node { port: ports[0], peer_port: ports[1], dir, child: None, kills: Arc::default() }
+        });
+        let nodes = nodes.collect();
+        let mut cluster = Cluster { shape, root, nodes, digests: BTreeMap::new() };
+        for at in 0..shape.nodes {
+            cluster.restart(at);
+        }
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    /// Kills these nodes with SIGKILL, all signals before the first wait.
+    pub fn kill(&mut self, which: &[usize]) {
+        for at in which {
+            let node = &mut self.nodes[*at];
+            node.kills.fetch_add(1, Ordering::SeqCst);
+            node.child.as_mut().expect("a killed node was alive").kill().expect("an own child can be killed");
+        }
+        for at in which {
+            let node = &mut self.nodes[*at];
+            node.child.take().expect("still there").wait().expect("an own child ends");
+            node.kills.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Starts a node on its old folder and ports.
+    pub fn restart(&mut self, at: usize) {
+        let peers: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.peer_port)).collect();
+        let node = &mut self.nodes[at];
+        assert!(node.child.is_none(), "node {} runs", at + 1);
+        let log = OpenOptions::new().create(true).append(true).open(log_path(&node.dir)).expect("a log file");
+        let mut command = Command::new(program());
+        command.arg("server").args(["--bind", "127.0.0.1"]).args(["--port", &node.port.to_string()]);
+        command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
+        command.args(["--groups", &self.shape.groups.to_string()]);
+        command.args(["--replication-factor", &self.shape.factor.to_string()]);
+        command.arg("--dir").arg(node.dir.join("data"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
+        std::fs::create_dir_all(node.dir.join("data")).expect("a data folder");
+        node.child = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// What the living nodes report; digests that were seen before are compared.
+    pub fn views(&mut self) -> Vec<Option<NodeView>> {
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
+                node.child = None;
+                panic!("node {} ended by itself: {status}", at + 1);
+            }
+        }
+        let ask = |node: &Node| node.child.as_ref().and_then(|_| NodeView::ask(node.port));
+        let views: Vec<Option<NodeView>> = self.nodes.iter().map(ask).collect();
+        for view in views.iter().flatten() {
+            self.compare_digests(view);
+        }
+        views
+    }
+
+    fn compare_digests(&mut self, view: &NodeView) {
+        for group in &view.groups {
+            let Some((index, digest)) = &group.digest else { continue };
+            let seen = self.digests.entry((group.id, *index)).or_insert_with(|| (view.id, digest.clone()));
+            assert_eq!(&seen.1, digest, "group {} at index {index}: nodes {} and {} differ", group.id, seen.0, view.id);
+        }
+    }
+
+    /// Polls until the condition gives a value.
+    ///
+    /// # Panics
+    /// At the deadline, with the last views.
+    pub fn wait_for<T>(&mut self, what: &str, within: Duration, ready: impl Fn(&[NodeView]) -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            let views = self.views();
+            let all: Vec<NodeView> = views.iter().flatten().cloned().collect();
+            let found = if all.len() == self.nodes.len() { ready(&all) } else { None };
+            if let Some(found) = found {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within {within:?}; {views:#?}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until all nodes answer and the replicas of every group agree on a leader that knows it.
+    pub fn wait_until_ready(&mut self) {
+        let groups = self.shape.groups as u64;
+        self.wait_for("ready nodes", READY_TIME_MAX, |views| {
+            let led = (0..=groups).all(|group| leader(views, group).is_some());
+            (led && views.iter().all(|view| view.ready)).then_some(())
+        });
+    }
+
+    /// The node that leads a group.
+    pub fn leader_of(&mut self, group: u64) -> usize {
+        let id = self.wait_for("a leader", READY_TIME_MAX, |views| leader(views, group));
+        id as usize - 1
+    }
+
+    /// Waits until the replicas of every group stand at one index, and compares their digests there.
+    pub fn wait_for_equal_digests(&mut self, within: Duration) -> Vec<(u64, String)> {
+        let (groups, factor) = (self.shape.groups as u64, self.shape.factor);
+        self.wait_for("equal indexes", within, |views| {
+            (1..=groups).map(|group| common_digest(views, group, factor)).collect()
+        })
+    }
+
+    /// Lines in the longest log.
+    pub fn log_lines(&self) -> usize {
+        let lines =
+            |node: &Node| std::fs::read(log_path(&node.dir)).map_or(0, |log| log.split(|c| *c == b'\n').count());
+        self.nodes.iter().map(lines).max().unwrap_or(0)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                let _ = child.kill().and_then(|()| child.wait());
+            }
+        }
+        if std::thread::panicking() {
+            self.nodes.iter().for_each(show_log);
+            self.root.disable_cleanup(std::env::var_os("QUORIS_KEEP").is_some());
+        }
+    }
+}
+
+/// What the replicas agree on, by id.
+fn leader(views: &[NodeView], group: u64) -> Option<u64> {
+    let local = || views.iter().filter_map(|view| Some((view.id, view.group(group)?))).filter(|(_, g)| g.is_local());
+    let (id, first) = local().find(|(_, group)| group.role == "leader")?;
+    local().all(|(_, other)| (other.leader, other.term) == (Some(id), first.term)).then_some(id)
+}
+
+fn common_digest(views: &[NodeView], group: u64, factor: usize) -> Option<(u64, String)> {
+    let local: Vec<&GroupView> = views.iter().filter_map(|v| v.group(group)).filter(|g| g.is_local()).collect();
+    assert_eq!(local.len(), factor, "replicas of group {group}");
+    let first = local[0].digest.clone()?;
+    let equal = local.iter().all(|other| other.digest.as_ref().is_some_and(|(index, _)| *index == first.0));
+    // Digests at one index were compared when they were seen.
+    equal.then_some(first)
+}
+
+fn program() -> std::ffi::OsString {
+    std::env::var_os("QUORIS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_quoris").into())
+}
+
+fn log_path(dir: &std::path::Path) -> PathBuf {
+    dir.join("log")
+}
+
+/// The end of a log without repetitions of what was just said.
+fn show_log(node: &Node) {
+    let text = std::fs::read_to_string(log_path(&node.dir)).unwrap_or_default();
+    let mut said = VecDeque::new();
+    let mut shown = Vec::new();
+    for line in text.lines() {
+        let message = line.split_once(' ').map_or(line, |(_time, message)| message);
+        if !said.contains(&message) {
+            shown.push(line);
+            said.push_back(message);
+            if said.len() > LOG_MEMORY {
+                said.pop_front();
+            }
+        }
+    }
+    eprintln!("---- end of {} ({} lines) ----", log_path(&node.dir).display(), text.lines().count());
+    eprintln!("{}", shown[shown.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n"));
+}
+
+/// Ports that nobody listens on, below those that the kernel hands out to outgoing connections: a node's
+/// port must stay free while the node is dead.
+fn free_ports(count: usize) -> Vec<u16> {
+    let first = 10_000 + (std::process::id() * 61 % 18_000) as u16;
+    let listeners = (first..32_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let listeners: Vec<TcpListener> = listeners.take(count).collect();
+    assert_eq!(listeners.len(), count, "free ports");
+    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+}

@@ -1,0 +1,94 @@
+//! What a node says about itself and its groups: INFO raft, parsed.
+
+use std::time::Duration;
+
+use super::client::Client;
+
+const INFO_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// One node's report.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The node's id.
+    pub id: u64,
+    /// Whether its replicas have leaders and are caught up.
+    pub ready: bool,
+    /// Every group, the meta group (0) first.
+    pub groups: Vec<GroupView>,
+}
+
+/// One group as one node sees it.
+#[derive(Clone, Debug)]
+pub struct GroupView {
+    /// The group's id.
+    pub id: u64,
+    /// `leader`, `follower`, …; `none` where the node holds no replica.
+    pub role: String,
+    /// The term.
+    pub term: u64,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<u64>,
+    /// The index that the state stands at and its digest there.
+    pub digest: Option<(u64, String)>,
+    /// Owned slots, inclusive.
+    pub slots: Vec<(u16, u16)>,
+    /// Nodes that hold a replica.
+    pub replicas: Vec<u64>,
+}
+
+impl NodeView {
+    /// Asks the node that listens on `port`; nothing when it does not answer.
+    pub fn ask(port: u16) -> Option<NodeView> {
+        let mut client = Client::connect(port).ok()?;
+        let text = client.text(&["INFO", "raft"], INFO_TIME_MAX).ok()??;
+        Some(NodeView::parse(&text))
+    }
+
+    fn parse(text: &str) -> NodeView {
+        let mut view = NodeView { id: 0, ready: false, groups: Vec::new() };
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            match name {
+                "node" => view.id = number(value),
+                "ready" => view.ready = value == "1",
+                "groups" | "groups_led" => {}
+                name if name.starts_with("group") => view.groups.push(GroupView::parse(value)),
+                _ => {}
+            }
+        }
+        view
+    }
+
+    /// The group as this node sees it.
+    pub fn group(&self, id: u64) -> Option<&GroupView> {
+        self.groups.iter().find(|group| group.id == id)
+    }
+}
+
+impl GroupView {
+    fn parse(line: &str) -> GroupView {
+        let field = |name: &str| {
+            let found = line.split(',').filter_map(|field| field.split_once('=')).find(|(key, _)| *key == name);
+            found.unwrap_or_else(|| panic!("no {name} in {line}")).1
+        };
+        let ranges = field("slots").split('+').filter_map(|range| range.split_once('-'));
+        let replicas = field("replicas").split('+').filter_map(|replica| replica.split_once(':'));
+        GroupView {
+            id: number(field("id")),
+            role: field("role").to_string(),
+            term: number(field("term")),
+            leader: field("leader").parse().ok(),
+            digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
+            slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),
+            replicas: replicas.map(|(node, _)| number(node)).collect(),
+        }
+    }
+
+    /// Whether the node holds a replica.
+    pub fn is_local(&self) -> bool {
+        self.role != "none"
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a number"))
+}
