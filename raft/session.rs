@@ -157,13 +157,11 @@ impl Session {
         let mut stamp = None;
         let mut sent = false;
         let mut hint = None;
-        let mut operations = Some(operations);
-        let writes = operations.iter().flatten().any(|o| o.write);
+        let writes = operations.iter().any(|o| o.write);
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
-                // The last attempt may take the operations; every other needs them again.
-                let batch = operations.clone().unwrap_or_default();
-                let run = run_local(&local, batch, stamp.filter(|_| writes));
+                // A copy of handles: another attempt may need the operations again.
+                let run = run_local(&local, operations.clone(), stamp.filter(|_| writes));
                 match tokio::time::timeout_at(deadline, run).await {
                     Ok(Local::Done(replies, log_id)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
@@ -186,8 +184,7 @@ impl Session {
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
                 let stamp = *stamp.get_or_insert_with(|| self.stamp(group, first_sequence));
-                let batch = operations.as_deref().unwrap_or_default();
-                let call = self.forward(leader, group, batch, writes.then_some(stamp), &mut sent);
+                let call = self.forward(leader, group, &operations, writes.then_some(stamp), &mut sent);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Some(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
@@ -203,7 +200,6 @@ impl Session {
                 }
             }
             if tokio::time::Instant::now() >= deadline {
-                operations.take();
                 return Err(if sent && writes {
                     Error::Unknown(no_majority(group))
                 } else {
