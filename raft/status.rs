@@ -93,6 +93,10 @@ pub struct NodeStatus {
     pub ready: bool,
 }
 
+/// Committed entries that a replica in good health may not have applied yet: under load there are always
+/// some, and a leader has fewer than these in flight.
+const READY_LAG_MAX: u64 = 16;
+
 fn role(state: ServerState) -> &'static str {
     match state {
         ServerState::Leader => "leader",
@@ -116,7 +120,8 @@ impl Node {
             connected: *id == own || self.links().is_connected(*id),
         });
         let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(*g)).collect();
-        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && g.applied >= g.commit);
+        let caught_up = |g: &GroupStatus| g.applied + READY_LAG_MAX >= g.commit;
+        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g));
         NodeStatus {
             cluster_id: format!("{:032x}", topology.cluster),
             cluster_name: self.config().cluster_name.clone(),

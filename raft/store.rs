@@ -56,6 +56,8 @@ struct Shared {
 struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// The mark goes to disk with the next entries: losing it costs nothing but a little time at a start.
+    committed_waits: bool,
     purged: Option<LogId>,
     last: Option<LogId>,
     /// Consecutive entries up to `last`.
@@ -125,6 +127,16 @@ impl LogStore {
 
     fn submit(&self, op: DiskOp) {
         self.shared.disk.submit(self.shared.group, op, None);
+    }
+
+    fn submit_committed(&self) {
+        let mut state = self.shared.state.lock();
+        if !std::mem::take(&mut state.committed_waits) {
+            return;
+        }
+        if let Some(id) = state.committed {
+            self.submit(DiskOp::Committed(codec::bytes(&LogIdRecord::from(id))));
+        }
     }
 
     fn remember(&self, entries: &[Entry]) {
@@ -278,8 +290,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         if let Some(id) = committed {
-            self.shared.state.lock().committed = Some(id);
-            self.submit(DiskOp::Committed(codec::bytes(&LogIdRecord::from(id))));
+            let mut state = self.shared.state.lock();
+            state.committed = Some(id);
+            state.committed_waits = true;
         }
         Ok(())
     }
@@ -299,6 +312,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         };
         self.remember(&entries);
+        self.submit_committed();
         let records = entries.iter().map(|e| {
             let (head, payload) = record::encode_entry(e);
             (e.log_id.index, head, payload)

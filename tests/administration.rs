@@ -241,7 +241,7 @@ fn the_admin_port_tells_health_and_metrics() {
     };
     node.connect().ok(&["SET", "k", "v"]);
     assert!(get("/health").starts_with("HTTP/1.1 200"));
-    assert!(get("/ready").starts_with("HTTP/1.1 200"));
+    support::until("the node is ready", || get("/ready").starts_with("HTTP/1.1 200"));
     let metrics = get("/metrics");
     assert!(
         metrics.contains("\nquoris_command_calls_total{command=\"set\"} 1\n") && metrics.contains("\nquoris_keys 1\n"),

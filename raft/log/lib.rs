@@ -12,6 +12,7 @@
 //!   an fsync that failed has left behind cannot be known.
 
 mod keys;
+mod prime;
 mod snapshots;
 mod writer;
 
@@ -30,9 +31,7 @@ use writer::Writer;
 use crate::keys::{LOG, STATE};
 
 /// Memory for entries that are not yet in a file of their own, in bytes, per column family.
-const MEMTABLE_BYTES: usize = 64 << 20;
-/// The write-ahead log is kept below this, in bytes, by flushing memory to files.
-const WAL_BYTES_MAX: u64 = 512 << 20;
+const MEMTABLE_BYTES: usize = 32 << 20;
 
 /// A node's data folder.
 pub struct RocksDisk {
@@ -54,6 +53,7 @@ impl RocksDisk {
         let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db =
             DB::open_cf_descriptors(&database_options(), dir.join("log"), families).map_err(|e| describe(dir, &e))?;
+        prime::prime(&db)?;
         let db = Arc::new(db);
         let writer = Writer::start(db.clone(), fsync, Box::new(failed))?;
         Ok(RocksDisk { db, writer, snapshots })
@@ -77,6 +77,10 @@ impl RocksDisk {
     }
 }
 
+fn describe_write(e: rocksdb::Error) -> io::Error {
+    io::Error::other(format!("the log cannot be written: {e}"))
+}
+
 fn describe(dir: &Path, e: &rocksdb::Error) -> io::Error {
     let text = e.to_string();
     let hint = if text.contains("lock") {
@@ -91,8 +95,9 @@ fn database_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_total_wal_size(WAL_BYTES_MAX);
-    // Files of the write-ahead log are used again, so that an fsync need not write their size as well.
+    // Both families leave memory together: then no file of the write-ahead log is kept for a rarely written
+    // one, and it can be used again (prime.rs).
+    options.set_atomic_flush(true);
     options.set_recycle_log_file_num(4);
     options.set_keep_log_file_num(4);
     options.set_max_background_jobs(2);

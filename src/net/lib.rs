@@ -14,6 +14,7 @@ mod connection;
 mod link;
 mod listener;
 mod settings;
+mod threads;
 
 use std::{collections::VecDeque, future::Future, sync::Arc};
 
@@ -23,6 +24,7 @@ use quoris_resp::{Argv, Limits};
 pub use link::{Link, OutputClass, Overdue};
 pub use listener::{BindError, Listener, bind};
 pub use settings::{OutputLimit, Settings, Traffic};
+pub use threads::Threads;
 
 /// Commands that wait to be handled, in order.
 pub type Batch = VecDeque<Argv>;

@@ -14,7 +14,7 @@ use std::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::{Link, Service, Settings, Traffic, connection};
+use crate::{Link, Service, Settings, Threads, Traffic, connection};
 
 /// How long the accept loop rests after an error that will not go away by itself (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -82,6 +82,7 @@ pub struct Listener<S> {
     settings: Arc<Settings>,
     traffic: Arc<Traffic>,
     next_id: Arc<AtomicU64>,
+    threads: Arc<Threads>,
 }
 
 impl<S> Clone for Listener<S> {
@@ -91,6 +92,7 @@ impl<S> Clone for Listener<S> {
             settings: self.settings.clone(),
             traffic: self.traffic.clone(),
             next_id: self.next_id.clone(),
+            threads: self.threads.clone(),
         }
     }
 }
@@ -102,9 +104,9 @@ impl<S> std::fmt::Debug for Listener<S> {
 }
 
 impl<S: Service> Listener<S> {
-    /// A listener that makes its handlers with `service`. Clones share ids, settings and counters.
-    pub fn new(service: Arc<S>, settings: Arc<Settings>, traffic: Arc<Traffic>) -> Listener<S> {
-        Listener { service, settings, traffic, next_id: Arc::new(AtomicU64::new(1)) }
+    /// A listener that makes its handlers with `service`. Clones share ids, settings, counters and threads.
+    pub fn new(service: Arc<S>, settings: Arc<Settings>, traffic: Arc<Traffic>, threads: Arc<Threads>) -> Listener<S> {
+        Listener { service, settings, traffic, next_id: Arc::new(AtomicU64::new(1)), threads }
     }
 
     /// Accepts until the task is dropped. Connections live on without it.
@@ -137,9 +139,15 @@ impl<S: Service> Listener<S> {
         match self.service.accept(link.clone()) {
             Ok(handler) => {
                 let (settings, traffic) = (self.settings.clone(), self.traffic.clone());
-                tokio::spawn(async move {
-                    let _slot = slot;
-                    connection::serve(stream, link, settings, traffic, handler).await;
+                let Ok(stream) = stream.into_std() else { return };
+                let (thread, place) = self.threads.place();
+                thread.spawn(async move {
+                    let _held = (slot, place);
+                    // The socket moves from the reactor of the accept loop to that of its thread.
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => connection::serve(stream, link, settings, traffic, handler).await,
+                        Err(e) => tracing::warn!(error = %e, "cannot serve a connection"),
+                    }
                 });
             }
             Err(line) => {

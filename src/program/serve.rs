@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use quoris_log::{Fsync, RocksDisk};
+use quoris_net::Threads;
 use quoris_raft::seam::{Seams, SystemClock, TcpNet, blocking_threads};
 use quoris_server::{
     Running,
@@ -40,11 +41,20 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<()> {
     abort_on_panic();
     let clients: u64 = config.count("maxclients");
     raise_file_limit(clients)?;
-    // Raft's heartbeats must not stand in line behind a storm of clients.
-    let raft = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-raft").build()?;
-    let clients = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quoris-client").build()?;
-    let result = clients.block_on(serve(config, raft.handle()));
-    clients.shutdown_timeout(std::time::Duration::from_secs(1));
+    // Raft's heartbeats must not stand in line behind a storm of clients. More threads than cores that are
+    // free for them only take turns: the writer of the log and whatever else runs here need some too.
+    let half = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let mut raft = tokio::runtime::Builder::new_multi_thread();
+    let raft = raft.worker_threads(half).enable_all().thread_name("quoris-raft").build()?;
+    let rest = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let threads = Arc::new(Threads::start(match config.count("io-threads") {
+        0 => half,
+        written => written,
+    })?);
+    let result = rest.block_on(serve(config, raft.handle(), threads.clone()));
+    if let Some(threads) = Arc::into_inner(threads) {
+        threads.shutdown(std::time::Duration::from_secs(1));
+    }
     raft.shutdown_timeout(std::time::Duration::from_secs(1));
     result
 }
@@ -135,12 +145,12 @@ fn seams(config: &Config) -> io::Result<Seams> {
     })
 }
 
-async fn serve(config: Config, raft: &tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn serve(config: Config, raft: &tokio::runtime::Handle, threads: Arc<Threads>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Starting may wait for peers, and must be interruptible.
     let running = tokio::select! {
-        running = quoris_server::start(config, raft, seams) => running?,
+        running = quoris_server::start(config, raft, threads, seams) => running?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use quoris_net::{BindError, Listener};
+use quoris_net::{BindError, Listener, Threads};
 use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -47,7 +47,7 @@ pub struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Starts a node and serves clients. Raft runs on the runtime `raft`, over the disk and the network that
+/// Starts a node and serves clients on `threads`. Raft runs on the runtime `raft`, over the disk and the network that
 /// `seams` opens once the client's addresses are taken.
 ///
 /// # Errors
@@ -55,6 +55,7 @@ pub struct Running {
 pub async fn start(
     config: Config,
     raft: &Handle,
+    threads: Arc<Threads>,
     seams: impl FnOnce(&Config) -> io::Result<Seams>,
 ) -> Result<Running, StartError> {
     let dir = PathBuf::from(config.text("dir"));
@@ -76,7 +77,8 @@ pub async fn start(
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
-    let listener = Listener::new(Arc::new(Front(server.clone())), server.settings.clone(), server.traffic.clone());
+    let (settings, traffic) = (server.settings.clone(), server.traffic.clone());
+    let listener = Listener::new(Arc::new(Front(server.clone())), settings, traffic, threads);
     let mut addresses = Vec::new();
     for socket in sockets {
         addresses.extend(socket.local_addr());

@@ -81,7 +81,6 @@ pub const REMEMBERED: &[Key] = &[
     fixed("unixsocket", &[], Kind::Text, ""),
     fixed("unixsocketperm", &[], NUMBER, "0"),
     kept("socket-mark-id", &[], NUMBER, "0"),
-    fixed("io-threads", &[], NUMBER, "1"),
     fixed("io-threads-do-reads", &[], Kind::Flag, "no"),
     fixed("set-proc-title", &[], Kind::Flag, "yes"),
     kept("proc-title-template", &[], Kind::Text, "{title} {listen-addr} {server-mode}"),

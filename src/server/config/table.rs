@@ -94,6 +94,7 @@ pub const KEYS: &[Key] = &[
     start("bind", Kind::Words, "127.0.0.1 -::1", "addresses", "Addresses to listen on. A leading - marks one that may be missing; * means every address."),
     start("port", PORT, "6379", "port", "Where clients connect. 0 listens for no client."),
     start("tcp-backlog", COUNT, "511", "connections", "Connections that may wait to be accepted; the kernel's somaxconn bounds it as well."),
+    start("io-threads", Kind::Number { min: 0, max: 128 }, "0", "threads", "Threads that serve clients; 0 is half as many as the machine has processors."),
     live("tcp-keepalive", COUNT, "300", "seconds", "Idle time after which a connection is probed; 0 never probes."),
     live("timeout", COUNT, "0", "seconds", "Idle time after which a client is disconnected; 0 never disconnects."),
     live("maxclients", Kind::Number { min: 1, max: u32::MAX as i64 }, "10000", "connections", "The most clients at a time. At start the limit on open files is raised to fit."),
