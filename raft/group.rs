@@ -1,7 +1,7 @@
 //! One replica at work: Raft's handle, the way in, and the tasks that keep it healthy.
 //!
 //! Invariants: a replica whose Raft core or state machine died is reported at once and takes the process
-//! down; it never lives on in silence. Only this file decides when a snapshot is taken and the log purged.
+//! down; it never lives on in silence.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::link::Links;
 use crate::machine::Machine;
+use crate::maintain::maintain;
 use crate::network::Factory;
 use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
 use crate::read::{NotLeading, ReadRounds};
@@ -29,13 +30,6 @@ use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 
 /// How often a leader looks at its clock and deadlines when none is nearer.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the size of the log is looked at.
-const MAINTENANCE: Duration = Duration::from_millis(500);
-/// Entries that stay behind a snapshot for followers that are a little behind, unless the log may only be
-/// so short that they would fill it.
-const KEEP_ENTRIES: u64 = 1000;
-/// What an entry takes at least, in bytes.
-const ENTRY_BYTES_MIN: u64 = 64;
 
 /// Timing and limits of Raft.
 #[derive(Clone, Debug)]
@@ -136,7 +130,8 @@ impl Group {
             }
         };
         let replica = Arc::new(replica);
-        let log = LogStore::open(seams.disk.clone(), group, replica.applied.clone())?;
+        let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
+        let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
         let factory = Factory { group, own: id, links, clock: replica.clock.clone(), disk: seams.disk.clone() };
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), Machine::new(replica.clone())).await;
@@ -325,36 +320,6 @@ async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
         let due = replica.engine.read().keyspace().next_deadline().is_some_and(|at| at <= replica.clock.now_ms());
         if due && !matches!(proposer.submit(Vec::new(), None).await, Outcome::Applied(..)) {
             tokio::time::sleep(TICK).await;
-        }
-    }
-}
-
-/// Takes snapshots and purges the log: the only place that does.
-async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log_bytes: u64) {
-    let keep = KEEP_ENTRIES.min(snapshot_log_bytes / ENTRY_BYTES_MIN);
-    loop {
-        tokio::time::sleep(MAINTENANCE).await;
-        let limit = snapshot_log_bytes.max(replica.engine.read().keyspace().memory_bytes());
-        if log.log_bytes() <= limit {
-            continue;
-        }
-        let metrics = raft.metrics().borrow_watched().clone();
-        let snapshot = metrics.snapshot.map_or(0, |id| id.index);
-        let applied = replica.applied.load(Ordering::Acquire);
-        let purgeable = snapshot.min(applied).saturating_sub(keep);
-        // A follower that is alive and a little behind keeps its entries; one that is far behind or
-        // gone must not keep the log for ever: it gets the snapshot.
-        let slowest = metrics.replication.iter().flat_map(|r| r.values()).map(|id| id.map_or(0, |id| id.index)).min();
-        let floor = if log.log_bytes() > limit.saturating_mul(2) { u64::MAX } else { slowest.unwrap_or(u64::MAX) };
-        let upto = purgeable.min(floor);
-        let purged = metrics.purged.map_or(0, |id| id.index);
-        if upto > purged && raft.trigger().purge_log(upto).await.is_ok() {
-            tracing::debug!(group = replica.group.0, upto, "log purged");
-            continue;
-        }
-        if applied > snapshot + keep && raft.trigger().snapshot().await.is_ok() {
-            let wait = raft.wait(Some(Duration::from_secs(600)));
-            let _ = wait.metrics(|m| m.snapshot.is_some_and(|s| s.index > snapshot), "snapshot").await;
         }
     }
 }

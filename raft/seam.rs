@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::log_size::LogSize;
 use crate::types::GroupId;
 
 /// A boxed future.
@@ -46,8 +47,8 @@ pub struct GroupRecords {
     pub purged: Option<Vec<u8>>,
     /// The last entry: index and bytes.
     pub last: Option<(u64, Bytes)>,
-    /// Bytes of all entries.
-    pub bytes: u64,
+    /// Every entry's index and bytes, counted.
+    pub size: LogSize,
 }
 
 /// The logs of all groups of a node, and their snapshot files.

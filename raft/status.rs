@@ -58,6 +58,8 @@ pub struct GroupStatus {
     pub snapshot_index: u64,
     /// The last index that is purged.
     pub purged: u64,
+    /// Snapshots received from a leader and installed since the start.
+    pub snapshots_installed: u64,
     /// Owned slots as inclusive ranges.
     pub slots: Vec<(u16, u16)>,
     /// Its replicas.
@@ -152,6 +154,7 @@ impl Node {
             log_bytes: 0,
             snapshot_index: 0,
             purged: 0,
+            snapshots_installed: 0,
             slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
             replicas: Vec::new(),
             clock_ms: self.clock_ms(id),
@@ -173,6 +176,7 @@ impl Node {
         status.log_bytes = group.log.log_bytes();
         status.snapshot_index = index(metrics.snapshot);
         status.purged = index(metrics.purged);
+        status.snapshots_installed = group.replica.installs.load(Ordering::Relaxed);
         status.last_save_unix_s = group.replica.last_save_unix_s.load(Ordering::Relaxed);
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         for replica in &mut status.replicas {

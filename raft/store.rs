@@ -23,6 +23,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use quoris_engine::codec;
 
+use crate::log_size::LogSize;
 use crate::record::{self, HEAD_BYTES, LogIdRecord, VoteRecord};
 use crate::seam::{Disk, DiskOp};
 use crate::types::{Entry, GroupId, LogId, Payload, TypeConfig, Vote};
@@ -31,8 +32,6 @@ use crate::types::{Entry, GroupId, LogId, Payload, TypeConfig, Vote};
 const READ_BYTES_MAX: usize = 4 << 20;
 /// Memory for entries that are durable and applied, per group; they serve followers.
 const TAIL_BYTES_MAX: usize = 32 << 20;
-/// How often, in bytes of log, a mark is kept that tells the log's size behind a purge.
-const MARK_BYTES: u64 = 1 << 20;
 
 /// A group's log. Clones share it.
 #[derive(Clone)]
@@ -63,10 +62,7 @@ struct State {
     /// Consecutive entries up to `last`.
     tail: VecDeque<Entry>,
     tail_bytes: usize,
-    /// All bytes ever appended, and marks (index, that sum) to subtract what was purged.
-    appended_bytes: u64,
-    purged_bytes: u64,
-    marks: VecDeque<(u64, u64)>,
+    size: LogSize,
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
@@ -96,7 +92,7 @@ impl LogStore {
             None => purged,
         };
         let flushed = Arc::new(AtomicU64::new(last.map_or(0, |id| id.index)));
-        let state = State { vote, committed, purged, last, appended_bytes: records.bytes, ..State::default() };
+        let state = State { vote, committed, purged, last, size: records.size, ..State::default() };
         Ok(LogStore {
             shared: Arc::new(Shared {
                 disk,
@@ -109,10 +105,14 @@ impl LogStore {
         })
     }
 
-    /// Bytes of log that a purge has not removed.
+    /// Bytes of the log.
     pub fn log_bytes(&self) -> u64 {
-        let state = self.shared.state.lock();
-        state.appended_bytes - state.purged_bytes
+        self.shared.state.lock().size.bytes()
+    }
+
+    /// The last index behind which there are still `bytes` of log or a little more; 0 if there is none.
+    pub fn index_leaving(&self, bytes: u64) -> u64 {
+        self.shared.state.lock().size.index_leaving(bytes)
     }
 
     /// The last index that is durable here.
@@ -147,13 +147,9 @@ impl LogStore {
                 assert_eq!(entry.log_id.index, last.log_id.index + 1, "gap in appended entries");
             }
             state.tail_bytes += bytes;
-            state.appended_bytes += bytes as u64;
+            state.size.append(entry.log_id.index, bytes as u64);
             state.last = Some(entry.log_id);
             state.tail.push_back(entry.clone());
-            let sum = state.appended_bytes;
-            if state.marks.back().is_none_or(|&(_, marked)| sum >= marked + MARK_BYTES) {
-                state.marks.push_back((entry.log_id.index, sum));
-            }
         }
         let settled = self.flushed().min(self.shared.applied.load(Ordering::Acquire));
         while state.tail_bytes > TAIL_BYTES_MAX && state.tail.front().is_some_and(|e| e.log_id.index <= settled) {
@@ -337,14 +333,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             while state.tail.back().is_some_and(|e| keep.is_none_or(|k| e.log_id.index > k)) {
                 if let Some(entry) = state.tail.pop_back() {
                     state.tail_bytes -= entry_bytes(&entry);
-                    state.appended_bytes =
-                        state.appended_bytes.saturating_sub(entry_bytes(&entry) as u64).max(state.purged_bytes);
                 }
             }
-            let sum = state.appended_bytes;
-            while state.marks.back().is_some_and(|&(index, marked)| keep.is_none_or(|k| index > k) || marked > sum) {
-                state.marks.pop_back();
-            }
+            state.size.truncate_after(keep);
             if state.last.is_some_and(|l| keep.is_none_or(|k| l.index > k)) {
                 state.last = last.or(state.purged);
             }
@@ -364,17 +355,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     state.tail_bytes -= entry_bytes(&entry);
                 }
             }
-            while state.marks.front().is_some_and(|&(index, _)| index <= upto.index) {
-                if let Some((_, sum)) = state.marks.pop_front() {
-                    state.purged_bytes = sum;
-                }
-            }
+            state.size.purge(upto.index);
             state.purged = Some(upto);
-            if state.last.is_none_or(|last| last.index < upto.index) {
+            if state.last.is_none_or(|last| last.index <= upto.index) {
                 state.last = Some(upto);
                 state.tail.clear();
                 state.tail_bytes = 0;
-                state.purged_bytes = state.appended_bytes;
+                state.size = LogSize::default();
             }
         }
         self.submit(DiskOp::Purge(upto.index, codec::bytes(&LogIdRecord::from(upto))));

@@ -247,6 +247,7 @@ fn the_admin_port_tells_health_and_metrics() {
         metrics.contains("\nquoris_command_calls_total{command=\"set\"} 1\n") && metrics.contains("\nquoris_keys 1\n"),
         "{metrics}"
     );
+    assert!(metrics.contains("\nquoris_group_snapshots_installed_total{group=\"1\"} 0\n"), "{metrics}");
 }
 
 #[test]

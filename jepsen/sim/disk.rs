@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quoris_engine::codec;
 use quoris_raft::GroupId;
+use quoris_raft::log_size::LogSize;
 use quoris_raft::record::{LogIdRecord, VoteRecord, decode_entry};
 use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
 use quoris_raft::types::Vote;
@@ -283,11 +284,13 @@ impl Disk for SimDisk {
     fn load(&self, group: GroupId) -> io::Result<GroupRecords> {
         let state = self.state.lock();
         let log = state.accepted.get(&group).cloned().unwrap_or_default();
+        let mut size = LogSize::default();
+        log.entries.iter().for_each(|(index, bytes)| size.append(*index, bytes.len() as u64));
         Ok(GroupRecords {
             vote: log.vote,
             committed: log.committed,
             purged: log.purged.map(|(_, mark)| mark),
-            bytes: log.entries.values().map(|b| b.len() as u64).sum(),
+            size,
             last: log.entries.into_iter().next_back(),
         })
     }

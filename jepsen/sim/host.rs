@@ -43,6 +43,8 @@ struct Shared {
     lives: BTreeMap<usize, u64>,
     standing: BTreeMap<(usize, GroupId), Standing>,
     terms: BTreeMap<(usize, GroupId), (u64, &'static str)>,
+    /// Snapshots that each life of a node has installed.
+    installs: BTreeMap<(usize, u64, GroupId), u64>,
     finals: BTreeMap<usize, Vec<(String, Reply)>>,
 }
 
@@ -74,6 +76,7 @@ impl World {
             lives: BTreeMap::new(),
             standing: BTreeMap::new(),
             terms: BTreeMap::new(),
+            installs: BTreeMap::new(),
             finals: BTreeMap::new(),
         };
         let disks = (0..NODES).map(disk).collect();
@@ -115,6 +118,11 @@ impl World {
         shared.clients.retain(|c| !c.starts_with(&own));
         shared.standing.retain(|(n, _), _| *n != node);
         shared.terms.retain(|(n, _), _| *n != node);
+    }
+
+    /// Snapshots that were installed, as far as somebody saw it before the next crash.
+    pub fn installs(&self) -> u64 {
+        self.shared.lock().installs.values().sum()
     }
 
     /// What every node read at the end, once all have.
@@ -190,13 +198,13 @@ pub async fn software(node_index: usize, world: Arc<World>) -> turmoil::Result {
             tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
         }
     }
-    tokio::spawn(watch(node_index, node.clone(), world.clone()));
+    tokio::spawn(watch((node_index, life), node.clone(), world.clone()));
     tokio::spawn(finish(node_index, node.clone(), world.clone()));
     Err(format!("{}: {}", name(node_index), node.failed().await).into())
 }
 
-/// Looks at the replicas: digests, terms and leaders.
-async fn watch(node_index: usize, node: Node, world: Arc<World>) {
+/// Looks at the replicas: digests, terms, leaders, and snapshots that this life of the node installs.
+async fn watch((node_index, life): (usize, u64), node: Node, world: Arc<World>) {
     loop {
         for group in std::iter::once(META).chain(node.groups()) {
             let Some((applied, digest)) = node.digest(group) else { continue };
@@ -205,6 +213,7 @@ async fn watch(node_index: usize, node: Node, world: Arc<World>) {
             let now = (status.term, status.role);
             let mut shared = world.shared.lock();
             shared.standing.insert((node_index, group), (applied, digest));
+            shared.installs.insert((node_index, life, group), status.snapshots_installed);
             if shared.terms.insert((node_index, group), now) != Some(now) {
                 drop(shared);
                 let (term, role) = now;

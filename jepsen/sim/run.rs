@@ -30,6 +30,8 @@ pub struct Summary {
     pub faults: FaultCounts,
     /// All disks together.
     pub disks: DiskCounts,
+    /// Snapshots that replicas received and installed.
+    pub installs: u64,
     /// Simulated time, from the start to the end.
     pub simulated: Duration,
 }
@@ -67,7 +69,14 @@ pub fn run(seed: u64) -> Result<Summary, Failure> {
         disks.purges += counts.purges;
         disks.truncations += counts.truncations;
     }
-    Ok(Summary { trace, commands: world.history.counts(), faults: faults.counts, disks, simulated: sim.elapsed() })
+    Ok(Summary {
+        trace,
+        commands: world.history.counts(),
+        faults: faults.counts,
+        disks,
+        installs: world.installs(),
+        simulated: sim.elapsed(),
+    })
 }
 
 fn build(seed: u64, dice: &mut Dice, world: &Arc<World>) -> Sim<'static> {

@@ -109,17 +109,20 @@ fn text(server: &Server) -> String {
 
 fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
     type Value = fn(&quoris_raft::GroupStatus) -> u64;
-    let families: [(&str, &str, Value); 7] = [
-        ("group_is_leader", "Whether this node leads the group.", |group| u64::from(group.role == "leader")),
-        ("group_term", "The group's term.", |group| group.term),
-        ("group_commit_index", "The last committed index.", |group| group.commit),
-        ("group_applied_index", "The last applied index.", |group| group.applied),
-        ("group_log_bytes", "Bytes of the group's log.", |group| group.log_bytes),
-        ("group_snapshot_index", "The last index of the newest snapshot.", |group| group.snapshot_index),
-        ("group_purged_index", "The last purged index.", |group| group.purged),
+    let families: [(&str, &str, &str, Value); 8] = [
+        ("group_is_leader", "gauge", "Whether this node leads the group.", |group| u64::from(group.role == "leader")),
+        ("group_term", "gauge", "The group's term.", |group| group.term),
+        ("group_commit_index", "gauge", "The last committed index.", |group| group.commit),
+        ("group_applied_index", "gauge", "The last applied index.", |group| group.applied),
+        ("group_log_bytes", "gauge", "Bytes of the group's log.", |group| group.log_bytes),
+        ("group_snapshot_index", "gauge", "The last index of the newest snapshot.", |group| group.snapshot_index),
+        ("group_purged_index", "gauge", "The last purged index.", |group| group.purged),
+        ("group_snapshots_installed_total", "counter", "Snapshots received from a leader.", |group| {
+            group.snapshots_installed
+        }),
     ];
-    for (name, help, value) in families {
-        out.family(name, "gauge", help);
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
         for group in snapshot.status.groups.iter().filter(|group| group.local) {
             let _ = writeln!(out.0, "quoris_{name}{{group=\"{}\"}} {}", group.id.0, value(group));
         }

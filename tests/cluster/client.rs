@@ -77,13 +77,29 @@ impl Client {
                 Ok(Some(String::from_utf8_lossy(&text).into_owned()))
             }
             Outcome::Done(Reply::Int(n)) => Ok(Some(n.to_string())),
+            Outcome::Done(Reply::Ok) => Ok(Some("OK".to_string())),
             Outcome::Done(Reply::Null) => Ok(None),
             other => Err(other.to_string()),
         }
     }
 
+    /// Sends all commands at once and waits for all replies.
+    ///
+    /// # Errors
+    /// When the connection ends or a reply is late.
+    pub fn pipeline(&mut self, commands: &[Argv]) -> Result<Vec<Reply>, String> {
+        let frames: Vec<&[u8]> = commands.iter().map(|command| &command.frame()[..]).collect();
+        self.stream.write_all(&frames.concat()).map_err(|e| format!("write: {e}"))?;
+        let deadline = Instant::now() + REPLY_TIME_MAX;
+        commands.iter().map(|_| self.next(deadline)).collect()
+    }
+
     fn exchange(&mut self, frame: &[u8], deadline: Instant) -> Result<Reply, String> {
         self.stream.write_all(frame).map_err(|e| format!("write: {e}"))?;
+        self.next(deadline)
+    }
+
+    fn next(&mut self, deadline: Instant) -> Result<Reply, String> {
         let mut chunk = [0; 16 * 1024];
         loop {
             if let Some(reply) = ReplyDecoder::decode(&mut self.input)? {

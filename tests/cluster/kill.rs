@@ -1,20 +1,14 @@
 //! Nothing acknowledged is lost and nothing happens twice, whoever is killed.
 //!
 //! Real processes, real files, SIGKILL: the leader of every group in turn, then all nodes at once, all
-//! under load through every node. `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the
-//! folders of a failed run stay.
-
-mod check;
-mod client;
-mod load;
-mod process;
-mod view;
+//! under load through every node.
 
 use std::time::{Duration, Instant};
 
-use client::{Client, Outcome, REPLY_TIME_MAX};
-use load::{Load, Place};
-use process::{Cluster, Shape};
+use super::check;
+use super::client::{Client, Outcome, REPLY_TIME_MAX};
+use super::load::{Load, Place};
+use super::process::{Cluster, Shape};
 
 /// The promised median from a leader's death to the next acknowledged write of its group.
 const FIRST_WRITE_MEDIAN_MAX: Duration = Duration::from_millis(1500);
@@ -25,18 +19,18 @@ const LOG_LINES_PER_KILL_MAX: usize = 1000;
 
 #[test]
 fn cluster_of_three_with_one_group_survives_kills() {
-    survive(&Shape { nodes: 3, groups: 1, factor: 3 }, 5, 3);
+    survive(&Shape { nodes: 3, groups: 1, factor: 3, settings: &[] }, 5, 3);
 }
 
 #[test]
 fn cluster_of_three_with_four_groups_survives_kills() {
-    survive(&Shape { nodes: 3, groups: 4, factor: 3 }, 2, 3);
+    survive(&Shape { nodes: 3, groups: 4, factor: 3, settings: &[] }, 2, 3);
 }
 
 /// No client talks to a node that holds a replica of its keys.
 #[test]
 fn cluster_of_five_with_strangers_as_clients_survives_kills() {
-    survive(&Shape { nodes: 5, groups: 4, factor: 3 }, 2, 2);
+    survive(&Shape { nodes: 5, groups: 4, factor: 3, settings: &[] }, 2, 2);
 }
 
 /// Kills each group's leader `rounds` times and then everybody, with `per_node` clients on each node.

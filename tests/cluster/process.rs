@@ -32,6 +32,8 @@ pub struct Shape {
     pub groups: usize,
     /// Copies of each group.
     pub factor: usize,
+    /// Further settings of every node, as arguments.
+    pub settings: &'static [&'static str],
 }
 
 /// One node, alive or not.
@@ -44,6 +46,13 @@ pub struct Node {
     /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
     /// still accepts connections for a moment.
     pub kills: Arc<AtomicU64>,
+}
+
+impl Node {
+    /// The folder of its data.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
 }
 
 /// All nodes.
@@ -100,9 +109,9 @@ impl Cluster {
         command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
         command.args(["--groups", &self.shape.groups.to_string()]);
         command.args(["--replication-factor", &self.shape.factor.to_string()]);
-        command.arg("--dir").arg(node.dir.join("data"));
+        command.arg("--dir").arg(node.data()).args(self.shape.settings);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
-        std::fs::create_dir_all(node.dir.join("data")).expect("a data folder");
+        std::fs::create_dir_all(node.data()).expect("a data folder");
         node.child = Some(command.spawn().expect("the program starts"));
     }
 
@@ -130,7 +139,7 @@ impl Cluster {
         }
     }
 
-    /// Polls until the condition gives a value.
+    /// Polls until every living node answers and the condition gives a value.
     ///
     /// # Panics
     /// At the deadline, with the last views.
@@ -139,7 +148,8 @@ impl Cluster {
         loop {
             let views = self.views();
             let all: Vec<NodeView> = views.iter().flatten().cloned().collect();
-            let found = if all.len() == self.nodes.len() { ready(&all) } else { None };
+            let living = self.nodes.iter().filter(|node| node.child.is_some()).count();
+            let found = if all.len() == living { ready(&all) } else { None };
             if let Some(found) = found {
                 return found;
             }
@@ -209,7 +219,8 @@ fn common_digest(views: &[NodeView], group: u64, factor: usize) -> Option<(u64, 
     equal.then_some(first)
 }
 
-fn program() -> std::ffi::OsString {
+/// The program to test.
+pub fn program() -> std::ffi::OsString {
     std::env::var_os("QUORIS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_quoris").into())
 }
 
@@ -238,7 +249,7 @@ fn show_log(node: &Node) {
 
 /// Ports that nobody listens on, below those that the kernel hands out to outgoing connections: a node's
 /// port must stay free while the node is dead.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let first = 10_000 + (std::process::id() * 61 % 18_000) as u16;
     let listeners = (first..32_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     let listeners: Vec<TcpListener> = listeners.take(count).collect();

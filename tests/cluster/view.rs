@@ -13,6 +13,8 @@ pub struct NodeView {
     pub id: u64,
     /// Whether its replicas have leaders and are caught up.
     pub ready: bool,
+    /// Terms that began since its start, over all groups.
+    pub elections: u64,
     /// Every group, the meta group (0) first.
     pub groups: Vec<GroupView>,
 }
@@ -28,6 +30,18 @@ pub struct GroupView {
     pub term: u64,
     /// Who leads, as far as this node knows.
     pub leader: Option<u64>,
+    /// The last applied index.
+    pub applied: u64,
+    /// The last index of the log.
+    pub last: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// The index that the newest snapshot covers.
+    pub snapshot: u64,
+    /// The last purged index.
+    pub purged: u64,
+    /// Snapshots that were received and installed.
+    pub snapshots_installed: u64,
     /// The index that the state stands at and its digest there.
     pub digest: Option<(u64, String)>,
     /// Owned slots, inclusive.
@@ -45,11 +59,12 @@ impl NodeView {
     }
 
     fn parse(text: &str) -> NodeView {
-        let mut view = NodeView { id: 0, ready: false, groups: Vec::new() };
+        let mut view = NodeView { id: 0, ready: false, elections: 0, groups: Vec::new() };
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
             match name {
                 "node" => view.id = number(value),
                 "ready" => view.ready = value == "1",
+                "elections" => view.elections = number(value),
                 "groups" | "groups_led" => {}
                 name if name.starts_with("group") => view.groups.push(GroupView::parse(value)),
                 _ => {}
@@ -77,6 +92,12 @@ impl GroupView {
             role: field("role").to_string(),
             term: number(field("term")),
             leader: field("leader").parse().ok(),
+            applied: number(field("applied")),
+            last: number(field("last")),
+            log_bytes: number(field("log_bytes")),
+            snapshot: number(field("snapshot")),
+            purged: number(field("purged")),
+            snapshots_installed: number(field("snapshots_installed")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),
             replicas: replicas.map(|(node, _)| number(node)).collect(),

@@ -58,7 +58,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
     let sum = |part: fn(&Summary) -> u64| summaries.iter().map(part).sum::<u64>();
     println!(
         "{} seeds: {} commands acknowledged, {} failed, {} unknown; {} crashes, {} cuts; {} operations lost, \
-         {} snapshots, {} purges, {} cut-off tails; {} simulated ms",
+         {} snapshot files, {} snapshots installed, {} purges, {} cut-off tails; {} simulated ms",
         summaries.len(),
         sum(|s| s.commands.acknowledged),
         sum(|s| s.commands.failed),
@@ -67,6 +67,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
         sum(|s| s.faults.cuts),
         sum(|s| s.disks.lost),
         sum(|s| s.disks.snapshots),
+        sum(|s| s.installs),
         sum(|s| s.disks.purges),
         sum(|s| s.disks.truncations),
         sum(|s| s.simulated.as_millis() as u64),
@@ -76,6 +77,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
     if seeds >= 100 {
         assert!(sum(|s| s.commands.acknowledged) > 200 * seeds, "the load was too small to show anything");
         assert!(sum(|s| s.faults.crashes) > seeds && sum(|s| s.faults.cuts) > seeds, "there were too few faults");
+        assert!(sum(|s| s.installs) > 0, "no replica was so far behind that it got a snapshot");
         assert!(sum(|s| s.disks.lost) > 0 && sum(|s| s.disks.purges) > 0, "nothing was lost, or no log purged");
     }
 }

@@ -80,7 +80,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,
@@ -90,6 +90,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         group.log_bytes,
         group.snapshot_index,
         group.purged,
+        group.snapshots_installed,
         group.clock_ms,
         slots.join("+"),
         replicas.join("+"),

@@ -1,0 +1,12 @@
+//! Clusters of real processes on this machine, killed without warning.
+//!
+//! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
+
+mod catch_up;
+mod check;
+mod client;
+mod kill;
+mod load;
+mod process;
+mod redis;
+mod view;
