@@ -127,15 +127,14 @@ impl Engine {
 
     /// Runs a command unless it was executed before.
     fn run_once(&mut self, context: &mut ApplyContext, stamp: &SessionStamp, work: &Work) -> Reply {
-        let homes = homes(work);
-        match self.sessions.look(&homes, stamp, context.now_ms) {
+        match self.sessions.look(stamp, context.now_ms) {
             Known::Answer(reply) => {
-                self.sessions.touch(&homes, stamp, context.now_ms);
+                self.sessions.touch(stamp, context.now_ms);
                 reply
             }
             Known::New => {
                 let reply = self.run(context, work);
-                self.sessions.record(&homes, stamp, context.now_ms, &reply);
+                self.sessions.record(homes(work), stamp, context.now_ms, &reply);
                 reply
             }
         }

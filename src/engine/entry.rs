@@ -42,6 +42,8 @@ pub struct Header {
 pub mod flags {
     /// A [`super::SessionStamp`] follows: the reply is kept in the session's window.
     pub const SESSION: u8 = 1;
+    /// Of the same session as the command in front of it, and the next in it; no stamp follows.
+    pub const NEXT: u8 = 4;
     /// The argv is a transaction, see [`crate::entry::Transaction`].
     pub const TRANSACTION: u8 = 2;
 }
@@ -75,6 +77,13 @@ pub struct SessionStamp {
     pub acknowledged_below: u64,
     /// When the command was sent first, in the group's clock.
     pub first_sent_ms: u64,
+}
+
+impl SessionStamp {
+    /// The stamp of the command behind this one, when they were sent together.
+    fn next(self) -> SessionStamp {
+        SessionStamp { sequence: self.sequence.wrapping_add(1), ..self }
+    }
 }
 
 /// What goes into the log of one command, beside its argv.
@@ -128,21 +137,25 @@ impl From<CodecError> for EntryError {
 pub struct EntryBuilder {
     body: Vec<u8>,
     commands: u32,
+    /// Of the command in front.
+    session: Option<SessionStamp>,
 }
 
 impl Default for EntryBuilder {
     fn default() -> EntryBuilder {
-        EntryBuilder { body: vec![0; HEADER_BYTES], commands: 0 }
+        EntryBuilder { body: vec![0; HEADER_BYTES], commands: 0, session: None }
     }
 }
 
 impl EntryBuilder {
     /// Adds a command; its argument bytes are copied here, once.
     pub fn push(&mut self, meta: &CommandMeta, argv: &Argv) {
-        let mut bits = 0;
-        if meta.session.is_some() {
-            bits |= flags::SESSION;
-        }
+        let mut bits = match meta.session {
+            None => 0,
+            next if next == self.session.map(SessionStamp::next) => flags::NEXT,
+            Some(_) => flags::SESSION,
+        };
+        self.session = meta.session;
         if meta.transaction {
             bits |= flags::TRANSACTION;
         }
@@ -151,8 +164,8 @@ impl EntryBuilder {
             &CommandHeader { flags: bits, database: meta.database, user: meta.user, argv_bytes },
             &mut self.body,
         );
-        if let Some(stamp) = &meta.session {
-            codec::put(stamp, &mut self.body);
+        if let Some(stamp) = meta.session.filter(|_| bits & flags::SESSION != 0) {
+            codec::put(&stamp, &mut self.body);
         }
         self.body.extend_from_slice(argv.frame());
         self.commands += 1;
@@ -184,6 +197,8 @@ pub struct EntryReader {
     header: Header,
     rest: Bytes,
     left: u32,
+    /// Of the command in front.
+    session: Option<SessionStamp>,
 }
 
 impl EntryReader {
@@ -196,7 +211,7 @@ impl EntryReader {
         if header.format != FORMAT || header.feature_level > FEATURE_LEVEL {
             return Err(EntryError::Unknown { format: header.format, feature_level: header.feature_level });
         }
-        Ok(EntryReader { header, rest: body.slice(taken..), left: header.commands })
+        Ok(EntryReader { header, rest: body.slice(taken..), left: header.commands, session: None })
     }
 
     /// The header.
@@ -220,13 +235,19 @@ impl EntryReader {
         self.left -= 1;
         let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
         self.rest = self.rest.slice(taken..);
-        let session = if header.flags & flags::SESSION != 0 {
-            let (stamp, taken): (SessionStamp, usize) = codec::read(&self.rest, "session stamp")?;
-            self.rest = self.rest.slice(taken..);
-            Some(stamp)
-        } else {
-            None
+        self.session = match header.flags & (flags::SESSION | flags::NEXT) {
+            0 => None,
+            flags::NEXT => {
+                let before = self.session.ok_or_else(|| EntryError::Malformed("the next of no session".into()))?;
+                Some(before.next())
+            }
+            _ => {
+                let (stamp, taken): (SessionStamp, usize) = codec::read(&self.rest, "session stamp")?;
+                self.rest = self.rest.slice(taken..);
+                Some(stamp)
+            }
         };
+        let session = self.session;
         let len = header.argv_bytes as usize;
         if len > self.rest.len() {
             return Err(EntryError::Malformed(format!("argv of {len} bytes, {} left", self.rest.len())));
@@ -304,6 +325,14 @@ mod tests {
                 argv: Argv::from_parts(&["INCR", "n"]),
             },
             LoggedCommand {
+                meta: CommandMeta { session: Some(stamp.next()), ..CommandMeta::default() },
+                argv: Argv::from_parts(&["INCR", "n"]),
+            },
+            LoggedCommand {
+                meta: CommandMeta { session: Some(stamp), ..CommandMeta::default() },
+                argv: Argv::from_parts(&["INCR", "n"]),
+            },
+            LoggedCommand {
                 meta: CommandMeta { transaction: true, ..CommandMeta::default() },
                 argv: transaction.to_argv(),
             },
@@ -317,7 +346,7 @@ mod tests {
             assert_eq!(reader.next_command().expect("valid").as_ref(), Some(command));
         }
         assert_eq!(reader.next_command().expect("valid"), None);
-        assert_eq!(Transaction::from_argv(&commands[1].argv).expect("valid"), transaction);
+        assert_eq!(Transaction::from_argv(&commands[3].argv).expect("valid"), transaction);
     }
 
     #[test]

@@ -5,19 +5,20 @@
 //! mark up first: a command that was executed is answered with the reply it had, and one of which that
 //! is no longer known is answered with `-UNKNOWN`, never executed again.
 //!
-//! Windows are kept per slot, because slots move between groups and take them along; a command with
-//! keys in several slots is recorded in each, one without keys in a window of the whole group.
+//! A session has one window per group. Every reply in it names the slots that its command was recorded in,
+//! because slots move between groups and take their replies along; a command without keys is recorded in
+//! the group itself.
 //!
 //! Invariants:
 //! * All of it is a function of the log: it is part of the snapshot and of the digest.
 //! * What was executed and is not in its window any more is refused: by the window's base, by the
-//!   slot's floor, or by the age of the command.
-//! * Nothing grows without bound: a reply, a window and a slot have limits in bytes, and sessions end
-//!   [`SESSION_TTL_MS`] after their last use.
+//!   group's floor, or by the age of the command.
+//! * Nothing grows without bound: a reply, a window and all windows together have limits in bytes, and
+//!   sessions end [`SESSION_TTL_MS`] after their last use.
 
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -28,15 +29,15 @@ use smallvec::SmallVec;
 use crate::SLOTS;
 use crate::codec;
 use crate::entry::{SessionId, SessionStamp};
-use window::{Answer, WINDOW_BYTES, Window};
+use window::{Answer, Kept, WINDOW_BYTES, Window};
 
 /// How long a session outlives its last use, and how old a command may be when it is sent again, in
 /// milliseconds of group clock.
 pub const SESSION_TTL_MS: u64 = 10 * 60 * 1000;
 /// Longer replies are not kept, in bytes of RESP3.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024;
-/// Most bytes that the windows of one slot take.
-const HOME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes that the windows of one group take.
+const GROUP_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Idle sessions that one entry ends at most.
 const SWEEP_MAX: usize = 256;
 
@@ -66,23 +67,15 @@ pub(crate) enum Known {
     Answer(Reply),
 }
 
-/// All windows of one slot.
-#[derive(Clone, Debug, Default)]
-struct Home {
-    windows: BTreeMap<SessionId, Window>,
-    bytes: usize,
-    /// Windows that were used until then were dropped for want of room: commands sent before are refused.
-    floor_ms: u64,
-}
-
 /// All windows of a group.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    homes: BTreeMap<u16, Arc<Home>>,
+    windows: BTreeMap<SessionId, Arc<Window>>,
     /// Windows by their last use.
-    idle: BTreeSet<(u64, u16, SessionId)>,
+    idle: BTreeSet<(u64, SessionId)>,
     bytes: u64,
-    digest: u64,
+    /// Windows that were used until then were dropped for want of room: commands sent before are refused.
+    floor_ms: u64,
 }
 
 fn unknown(why: &str) -> Known {
@@ -90,117 +83,86 @@ fn unknown(why: &str) -> Known {
 }
 
 impl Sessions {
-    /// Looks a command up in all its homes; a reply in any of them wins.
-    pub(crate) fn look(&self, homes: &[u16], stamp: &SessionStamp, now_ms: u64) -> Known {
+    /// Looks a command up.
+    pub(crate) fn look(&self, stamp: &SessionStamp, now_ms: u64) -> Known {
         if stamp.first_sent_ms > now_ms.saturating_add(SESSION_TTL_MS) {
             return Known::Answer(Reply::error("ERR the command was first sent in the future of the group's clock"));
         }
         if stamp.first_sent_ms.saturating_add(SESSION_TTL_MS) <= now_ms {
             return unknown("the command was first sent too long ago to tell whether it was executed");
         }
-        let mut forgotten = false;
-        for home in homes.iter().filter_map(|home| self.homes.get(home)) {
-            match home.windows.get(&stamp.session).map_or(Answer::New, |window| window.look(stamp.sequence)) {
-                Answer::New => forgotten |= stamp.first_sent_ms <= home.floor_ms && home.floor_ms > 0,
-                Answer::Forgotten => forgotten = true,
-                Answer::Reply(kept) if kept.is_empty() => {
-                    return unknown("executed, but its reply was too large to keep");
-                }
-                Answer::Reply(kept) => {
-                    let reply = ReplyDecoder::decode(&mut BytesMut::from(&kept[..]));
-                    return Known::Answer(reply.ok().flatten().expect("our own encoding reads back"));
-                }
+        match self.windows.get(&stamp.session).map_or(Answer::New, |window| window.look(stamp.sequence)) {
+            Answer::New if stamp.first_sent_ms > self.floor_ms || self.floor_ms == 0 => Known::New,
+            Answer::New | Answer::Forgotten => {
+                unknown("the command may have been executed; its reply is not kept any more")
             }
-        }
-        if forgotten {
-            unknown("the command may have been executed; its reply is not kept any more")
-        } else {
-            Known::New
+            Answer::Reply(kept) if kept.is_empty() => unknown("executed, but its reply was too large to keep"),
+            Answer::Reply(kept) => {
+                let reply = ReplyDecoder::decode(&mut BytesMut::from(&kept[..]));
+                Known::Answer(reply.ok().flatten().expect("our own encoding reads back"))
+            }
         }
     }
 
     /// Keeps the reply of a command that was just executed.
-    pub(crate) fn record(&mut self, homes: &[u16], stamp: &SessionStamp, now_ms: u64, reply: &Reply) {
-        let kept = kept(reply);
-        for &home in homes {
-            self.change(home, stamp, now_ms, |window| window.keep(stamp.sequence, kept.clone()));
-        }
+    pub(crate) fn record(&mut self, homes: Homes, stamp: &SessionStamp, now_ms: u64, reply: &Reply) {
+        let reply = kept(reply);
+        self.change(stamp, now_ms, |window| window.keep(Kept { sequence: stamp.sequence, homes, reply }));
     }
 
     /// Notes a use of the session without a new reply: a command that was answered from its window.
-    pub(crate) fn touch(&mut self, homes: &[u16], stamp: &SessionStamp, now_ms: u64) {
-        for &home in homes {
-            let known = self.homes.get(&home).is_some_and(|h| h.windows.contains_key(&stamp.session));
-            if known {
-                self.change(home, stamp, now_ms, |_| {});
-            }
+    pub(crate) fn touch(&mut self, stamp: &SessionStamp, now_ms: u64) {
+        if self.windows.contains_key(&stamp.session) {
+            self.change(stamp, now_ms, |_| {});
         }
     }
 
-    fn change(&mut self, number: u16, stamp: &SessionStamp, now_ms: u64, what: impl FnOnce(&mut Window)) {
-        let home = Arc::make_mut(self.homes.entry(number).or_default());
+    fn change(&mut self, stamp: &SessionStamp, now_ms: u64, what: impl FnOnce(&mut Window)) {
         let id = stamp.session;
         let used_s = now_ms.max(stamp.first_sent_ms) / 1000;
-        let mut window = match home.windows.remove(&id) {
-            Some(window) => {
-                self.digest = self.digest.wrapping_sub(print(number, &id, &window));
-                home.bytes -= WINDOW_BYTES + window.bytes;
-                self.bytes -= (WINDOW_BYTES + window.bytes) as u64;
-                window
-            }
-            None => {
-                self.idle.insert((used_s, number, id));
-                Window { used_s, ..Window::default() }
-            }
-        };
+        let window = self.windows.entry(id).or_insert_with(|| {
+            self.idle.insert((used_s, id));
+            self.bytes += WINDOW_BYTES as u64;
+            Arc::new(Window { used_s, ..Window::default() })
+        });
+        let window = Arc::make_mut(window);
+        self.bytes -= window.bytes as u64;
         window.acknowledge(stamp.acknowledged_below.min(stamp.sequence));
-        what(&mut window);
+        what(window);
+        self.bytes += window.bytes as u64;
         if used_s > window.used_s {
-            self.idle.remove(&(window.used_s, number, id));
-            self.idle.insert((used_s, number, id));
+            self.idle.remove(&(window.used_s, id));
+            self.idle.insert((used_s, id));
             window.used_s = used_s;
         }
-        self.digest = self.digest.wrapping_add(print(number, &id, &window));
-        home.bytes += WINDOW_BYTES + window.bytes;
-        self.bytes += (WINDOW_BYTES + window.bytes) as u64;
-        home.windows.insert(id, window);
-        while self.homes.get(&number).is_some_and(|home| home.bytes > HOME_BYTES_MAX) {
-            self.drop_idlest(number);
+        while self.bytes > GROUP_BYTES_MAX {
+            self.drop_idlest();
         }
     }
 
-    /// Drops the window of a slot that was used the longest ago, for want of room.
-    fn drop_idlest(&mut self, number: u16) {
-        let home = Arc::make_mut(self.homes.get_mut(&number).expect("the slot has windows"));
-        let idlest = home.windows.iter().map(|(id, window)| (window.used_s, *id)).min();
-        let (used_s, id) = idlest.expect("a slot over its limit has a window");
-        home.floor_ms = home.floor_ms.max(used_s.saturating_add(1).saturating_mul(1000));
-        self.drop_window(used_s, number, id);
+    /// Drops the window that was used the longest ago, for want of room.
+    fn drop_idlest(&mut self) {
+        let &(used_s, id) = self.idle.first().expect("what takes room is a window");
+        self.floor_ms = self.floor_ms.max(used_s.saturating_add(1).saturating_mul(1000));
+        self.drop_window(used_s, id);
     }
 
-    fn drop_window(&mut self, used_s: u64, number: u16, id: SessionId) {
-        self.idle.remove(&(used_s, number, id));
-        let Some(home) = self.homes.get_mut(&number) else { return };
-        let home = Arc::make_mut(home);
-        if let Some(window) = home.windows.remove(&id) {
-            self.digest = self.digest.wrapping_sub(print(number, &id, &window));
-            home.bytes -= WINDOW_BYTES + window.bytes;
+    fn drop_window(&mut self, used_s: u64, id: SessionId) {
+        self.idle.remove(&(used_s, id));
+        if let Some(window) = self.windows.remove(&id) {
             self.bytes -= (WINDOW_BYTES + window.bytes) as u64;
-        }
-        if home.windows.is_empty() && home.floor_ms == 0 {
-            self.homes.remove(&number);
         }
     }
 
     /// Ends sessions that were not used for [`SESSION_TTL_MS`], a bounded number.
     pub(crate) fn sweep(&mut self, now_ms: u64) {
         for _ in 0..SWEEP_MAX {
-            let Some(&(used_s, number, id)) = self.idle.first() else { return };
+            let Some(&(used_s, id)) = self.idle.first() else { return };
             // A second is over only at its end; a command sent at its last moment must still be known.
             if used_s.saturating_add(1).saturating_mul(1000).saturating_add(SESSION_TTL_MS) > now_ms {
                 return;
             }
-            self.drop_window(used_s, number, id);
+            self.drop_window(used_s, id);
         }
     }
 
@@ -214,17 +176,16 @@ impl Sessions {
         self.bytes
     }
 
-    /// A hash of all of it.
+    /// A hash of all of it; it takes about a millisecond for 100,000 sessions.
     pub(crate) fn digest(&self) -> u64 {
-        let floors = self.homes.iter().filter(|(_, home)| home.floor_ms > 0);
-        floors.fold(self.digest, |sum, (number, home)| {
-            sum.wrapping_add(xxhash_rust::xxh3::xxh3_64_with_seed(&home.floor_ms.to_le_bytes(), u64::from(*number) + 1))
-        })
+        let prints = self.windows.iter().map(|(id, window)| print(id, window));
+        prints.fold(self.floor_ms, u64::wrapping_add)
     }
 
     /// The windows as they are now, for a snapshot; cheap, and unharmed by what is recorded later.
     pub(crate) fn capture(&self) -> Captured {
-        Captured { homes: self.homes.iter().map(|(number, home)| (*number, home.clone())).collect() }
+        let windows = self.windows.iter().map(|(id, window)| (*id, window.clone())).collect();
+        Captured { floor_ms: self.floor_ms, windows }
     }
 
     /// Restores what [`Captured::next`] gave.
@@ -232,40 +193,32 @@ impl Sessions {
     /// # Errors
     /// With a description when the bytes are damaged.
     pub(crate) fn restore(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (saved, taken): (SavedHome, usize) = codec::read(rest, "sessions").map_err(|e| e.to_string())?;
-            rest = &rest[taken..];
-            self.restore_home(saved)?;
+        let (saved, taken): (Saved, usize) = codec::read(bytes, "sessions").map_err(|e| e.to_string())?;
+        if taken != bytes.len() {
+            return Err(format!("{} bytes behind the sessions", bytes.len() - taken));
         }
-        Ok(())
+        self.floor_ms = self.floor_ms.max(saved.floor_ms);
+        saved.windows.into_iter().try_for_each(|window| self.restore_window(window))
     }
 
-    fn restore_home(&mut self, saved: SavedHome) -> Result<(), String> {
-        if saved.number > KEYLESS || self.homes.contains_key(&saved.number) {
-            return Err(format!("sessions of slot {} twice or out of range", saved.number));
-        }
-        let mut home = Home { floor_ms: saved.floor_ms, ..Home::default() };
-        for (id, base, used_s, replies) in saved.windows {
-            let mut window = Window { base: 0, used_s, ..Window::default() };
-            replies.into_iter().for_each(|(sequence, kept)| window.keep(sequence, Bytes::from(kept)));
-            let readable = |kept: &Bytes| {
-                kept.is_empty() || matches!(ReplyDecoder::decode(&mut BytesMut::from(&kept[..])), Ok(Some(_)))
-            };
-            if !window.replies.iter().all(|(_, kept)| readable(kept)) {
-                return Err(format!("a kept reply of slot {} does not read back", saved.number));
+    fn restore_window(&mut self, (id, base, used_s, replies): SavedWindow) -> Result<(), String> {
+        let mut window = Window { used_s, ..Window::default() };
+        for (sequence, homes, reply) in replies {
+            let reply = Bytes::from(reply);
+            let readable =
+                reply.is_empty() || matches!(ReplyDecoder::decode(&mut BytesMut::from(&reply[..])), Ok(Some(_)));
+            if !readable || homes.iter().any(|home| *home > KEYLESS) {
+                return Err(format!("a kept reply of session {:x}.{} does not read back", id.origin, id.connection));
             }
-            window.base = base;
-            home.bytes += WINDOW_BYTES + window.bytes;
-            self.digest = self.digest.wrapping_add(print(saved.number, &id, &window));
-            self.idle.insert((used_s, saved.number, id));
-            if home.windows.insert(id, window).is_some() {
-                return Err(format!("a session of slot {} twice", saved.number));
-            }
+            window.keep(Kept { sequence, homes: homes.into(), reply });
         }
-        self.bytes += home.bytes as u64;
-        self.homes.insert(saved.number, Arc::new(home));
-        Ok(())
+        window.base = base;
+        self.bytes += (WINDOW_BYTES + window.bytes) as u64;
+        self.idle.insert((used_s, id));
+        match self.windows.insert(id, Arc::new(window)) {
+            None => Ok(()),
+            Some(_) => Err(format!("session {:x}.{} twice", id.origin, id.connection)),
+        }
     }
 }
 
@@ -284,19 +237,18 @@ fn kept(reply: &Reply) -> Bytes {
 }
 
 /// A window's share of the digest.
-fn print(number: u16, id: &SessionId, window: &Window) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::with_seed(u64::from(number));
+fn print(id: &SessionId, window: &Window) -> u64 {
+    let mut bytes = [0; 40];
     let fields = [id.origin, id.connection, window.base, window.used_s, window.digest];
-    fields.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
-    hasher.digest()
+    bytes.chunks_exact_mut(8).zip(fields).for_each(|(chunk, n)| chunk.copy_from_slice(&n.to_le_bytes()));
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
-type SavedWindow = (SessionId, u64, u64, Vec<(u64, Vec<u8>)>);
+type SavedWindow = (SessionId, u64, u64, Vec<(u64, Vec<u16>, Vec<u8>)>);
 
-/// The windows of one slot in a snapshot.
+/// Windows in a snapshot.
 #[derive(Serialize, Deserialize)]
-struct SavedHome {
-    number: u16,
+struct Saved {
     floor_ms: u64,
     windows: Vec<SavedWindow>,
 }
@@ -304,22 +256,25 @@ struct SavedHome {
 /// The windows at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Captured {
-    homes: std::collections::VecDeque<(u16, Arc<Home>)>,
+    floor_ms: u64,
+    windows: VecDeque<(SessionId, Arc<Window>)>,
 }
 
 impl Captured {
     /// The next windows, about `bytes` of them; nothing at the end.
     pub(crate) fn next(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        while out.len() < bytes {
-            let Some((number, home)) = self.homes.pop_front() else { break };
-            let windows = home.windows.iter().map(|(id, window)| {
-                let replies = window.replies.iter().map(|(sequence, kept)| (*sequence, kept.to_vec()));
-                (*id, window.base, window.used_s, replies.collect())
-            });
-            codec::put(&SavedHome { number, floor_ms: home.floor_ms, windows: windows.collect() }, &mut out);
+        if self.windows.is_empty() && self.floor_ms == 0 {
+            return None;
         }
-        (!out.is_empty()).then_some(out)
+        let mut saved = Saved { floor_ms: std::mem::take(&mut self.floor_ms), windows: Vec::new() };
+        let mut size = 0;
+        while size < bytes {
+            let Some((id, window)) = self.windows.pop_front() else { break };
+            size += WINDOW_BYTES + window.bytes;
+            let replies = window.replies.iter().map(|k| (k.sequence, k.homes.to_vec(), k.reply.to_vec()));
+            saved.windows.push((id, window.base, window.used_s, replies.collect()));
+        }
+        Some(codec::bytes(&saved))
     }
 }
 

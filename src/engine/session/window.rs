@@ -1,4 +1,4 @@
-//! The replies that one session may still ask for again, in one slot.
+//! The replies that one session may still ask for again.
 //!
 //! Invariants:
 //! * `replies` is ordered by sequence number; numbers below `base` were forgotten or acknowledged.
@@ -8,15 +8,25 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Most bytes of replies that one session may keep in one slot.
-pub(super) const WINDOW_BYTES_MAX: usize = 256 * 1024;
+use super::Homes;
+
+/// Most bytes of replies that one session may keep.
+const WINDOW_BYTES_MAX: usize = 1024 * 1024;
 /// What a window costs beside its replies, in bytes, by our own count.
 pub(super) const WINDOW_BYTES: usize = 128;
 /// What a reply costs beside its own bytes.
-const REPLY_BYTES: usize = 48;
+const REPLY_BYTES: usize = 64;
 
-/// A kept reply, as RESP3; empty when it was executed but too large to keep.
-pub(super) type Kept = Bytes;
+/// A kept reply.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// The command's number in its session.
+    pub(super) sequence: u64,
+    /// The slots that take it along when they move.
+    pub(super) homes: Homes,
+    /// RESP3; empty when the command was executed but its reply was too large to keep.
+    pub(super) reply: Bytes,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +38,7 @@ pub(super) struct Window {
     pub(super) bytes: usize,
     /// A hash of the replies, as a sum so that it can be kept up.
     pub(super) digest: u64,
-    pub(super) replies: VecDeque<(u64, Kept)>,
+    pub(super) replies: VecDeque<Kept>,
 }
 
 /// What a window says about a command.
@@ -37,24 +47,25 @@ pub(super) enum Answer {
     /// It was not executed here.
     New,
     /// It was executed, and this was the reply.
-    Reply(Kept),
+    Reply(Bytes),
     /// It may have been executed; the reply is gone.
     Forgotten,
 }
 
 fn cost(kept: &Kept) -> usize {
-    REPLY_BYTES + kept.len()
+    REPLY_BYTES + kept.reply.len()
 }
 
-fn print(sequence: u64, kept: &Kept) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(kept, sequence)
+fn print(kept: &Kept) -> u64 {
+    let homes = kept.homes.iter().fold(kept.sequence, |sum, home| sum.rotate_left(16) ^ u64::from(*home));
+    xxhash_rust::xxh3::xxh3_64_with_seed(&kept.reply, homes)
 }
 
 impl Window {
     /// What is known about a sequence number.
     pub(super) fn look(&self, sequence: u64) -> Answer {
         match self.position(sequence) {
-            Ok(at) => Answer::Reply(self.replies[at].1.clone()),
+            Ok(at) => Answer::Reply(self.replies[at].reply.clone()),
             Err(_) if sequence < self.base => Answer::Forgotten,
             Err(_) => Answer::New,
         }
@@ -64,25 +75,25 @@ impl Window {
         // Sequence numbers come in order but for retries, so the end is the usual place.
         match self.replies.back() {
             None => Err(0),
-            Some((last, _)) if *last < sequence => Err(self.replies.len()),
-            Some(_) => self.replies.binary_search_by_key(&sequence, |(sequence, _)| *sequence),
+            Some(last) if last.sequence < sequence => Err(self.replies.len()),
+            Some(_) => self.replies.binary_search_by_key(&sequence, |kept| kept.sequence),
         }
     }
 
     /// Drops what the client has got.
     pub(super) fn acknowledge(&mut self, below: u64) {
         self.base = self.base.max(below);
-        while self.replies.front().is_some_and(|(sequence, _)| *sequence < self.base) {
+        while self.replies.front().is_some_and(|kept| kept.sequence < self.base) {
             self.forget_first();
         }
     }
 
     /// Keeps a reply, and forgets the oldest ones when there are too many.
-    pub(super) fn keep(&mut self, sequence: u64, kept: Kept) {
-        if let Err(at) = self.position(sequence) {
+    pub(super) fn keep(&mut self, kept: Kept) {
+        if let Err(at) = self.position(kept.sequence) {
             self.bytes += cost(&kept);
-            self.digest = self.digest.wrapping_add(print(sequence, &kept));
-            self.replies.insert(at, (sequence, kept));
+            self.digest = self.digest.wrapping_add(print(&kept));
+            self.replies.insert(at, kept);
         }
         while self.bytes > WINDOW_BYTES_MAX {
             self.forget_first();
@@ -91,10 +102,10 @@ impl Window {
 
     /// Forgets the oldest reply, and with it all that came before.
     pub(super) fn forget_first(&mut self) {
-        if let Some((sequence, kept)) = self.replies.pop_front() {
+        if let Some(kept) = self.replies.pop_front() {
             self.bytes -= cost(&kept);
-            self.digest = self.digest.wrapping_sub(print(sequence, &kept));
-            self.base = self.base.max(sequence.saturating_add(1));
+            self.digest = self.digest.wrapping_sub(print(&kept));
+            self.base = self.base.max(kept.sequence.saturating_add(1));
         }
     }
 }
