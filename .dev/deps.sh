@@ -6,6 +6,7 @@ CARGO_NEXTEST_VERSION=0.9.151
 # To build and run: a C++ compiler and make (RocksDB, jemalloc), libclang (bindgen reads RocksDB's header).
 deps_build() {
     command -v cargo >/dev/null || die "no cargo: install a Rust toolchain first"
+    rust_is_new_enough
     local packages=()
     command -v g++ >/dev/null || packages+=(g++)
     command -v make >/dev/null || packages+=(make)
@@ -25,6 +26,51 @@ deps_peers() {
     install_packages "${packages[@]}"
 }
 
+# The client libraries that tests/clients tries, in the versions that are pinned there. They lie in the
+# cache, in a folder that carries these versions in its name; the tests find it by the same rule.
+deps_clients() {
+    local packages=() pins=(tests/clients/requirements.txt tests/clients/package.json) home
+    python_with_venv >/dev/null || packages+=(python3 python3-venv)
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    install_packages "${packages[@]}"
+    home=$CACHE/clients-$(grep -ohE '[0-9]+(\.[0-9]+)+' "${pins[@]}" | paste -sd-)
+    clients_are_ready "$home" && return
+    mkdir -p "$home"
+    (
+        flock 9
+        clients_are_ready "$home" || clients_install "$home" "${pins[@]}"
+    ) 9>"$home/lock"
+}
+
+clients_install() { # folder pins…
+    local home=$1
+    shift
+    say "installing redis-py, ioredis and node-redis once"
+    rm -f "$home/ready"
+    cp "$@" "$home/"
+    "$(python_with_venv)" -m venv --clear "$home/python"
+    "$home/python/bin/python" -m pip install --quiet --disable-pip-version-check -r "$home/requirements.txt"
+    (cd "$home" && npm install --loglevel=error --no-audit --no-fund --no-package-lock --ignore-scripts >&2)
+    touch "$home/ready"
+}
+
+# A new version of Python leaves the libraries of the old one behind.
+clients_are_ready() { # folder
+    [[ -f $1/ready ]] && "$1/python/bin/python" -c 'import redis' 2>/dev/null
+}
+
+python_with_venv() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+            printf '%s' "$python"
+            return
+        fi
+    done
+    return 1
+}
+
 # The tools of the gate.
 deps_tools() {
     rust_component fmt rustfmt
@@ -36,9 +82,14 @@ deps_tools() {
 
 # ---- Debian packages -----------------------------------------------------------------------------------
 
+# The library alone, as other packages bring it, is not enough: bindgen also wants the compiler's headers.
 libclang_present() {
-    [[ -n ${LIBCLANG_PATH:-} ]] || compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null ||
-        compgen -G '/usr/lib*/libclang.so*' >/dev/null
+    local at
+    [[ -z ${LIBCLANG_PATH:-} ]] || return 0
+    for at in '/usr/lib/llvm-*/lib' '/usr/lib' '/usr/lib64'; do
+        compgen -G "$at/libclang.so*" && compgen -G "${at%64}/clang/*/include/stddef.h" && return
+    done >/dev/null
+    return 1
 }
 
 install_packages() {
@@ -57,26 +108,35 @@ install_packages() {
 # Debian starts a package's service when it installs it, and at every boot from then on. Tests start
 # their own processes on ports of their own, so both are kept from happening; a service that was there
 # before is left alone.
-without_services() { # package…
-    local policy=/usr/sbin/policy-rc.d ours=0 status=0 package
+without_services() ( # package…
+    policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
+        # Also after Ctrl-C; left behind, it would keep every service of the machine from starting.
+        # shellcheck disable=SC2064
+        trap "${root[*]} rm -f $policy" EXIT
         printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
         "${root[@]}" chmod +x $policy
-        ours=1
     fi
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 || status=$?
-    ((ours == 0)) || "${root[@]}" rm -f $policy
-    ((status == 0)) || die "apt-get could not install: $*"
-    [[ -d /run/systemd/system ]] || return 0
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+        die "apt-get could not install: $*"
+    [[ -d /run/systemd/system ]] || exit 0
     for package in "$@"; do
         case $package in
             redis-server) "${root[@]}" systemctl disable --quiet redis-server ;;
             etcd-server) "${root[@]}" systemctl disable --quiet etcd ;;
         esac
     done
-}
+)
 
 # ---- Rust tools ----------------------------------------------------------------------------------------
+
+# Said before RocksDB is built, not after.
+rust_is_new_enough() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$(rustc --version | cut -d ' ' -f 2)
+    printf '%s\n%s\n' "$wanted" "$found" | sort -VC || die "Rust $found is too old, $wanted is needed: rustup update"
+}
 
 rust_component() { # cargo-subcommand component
     cargo "$1" --version >/dev/null 2>&1 && return

@@ -2,78 +2,8 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-};
-
 use quoris_resp::Reply;
-use support::{Connection, bulk, free_port, program, signal, until};
-
-/// A local cluster; stopped when it is dropped.
-struct Cluster {
-    process: Child,
-    port: u16,
-    dir: tempfile::TempDir,
-}
-
-impl Cluster {
-    fn start(options: &[&str]) -> Cluster {
-        let dir = tempfile::tempdir().expect("a folder");
-        // Three ports side by side.
-        let port = (0..1000).map(|_| free_port()).find(|port| {
-            let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-            (1..3).all(|step| free(port + step) && free(port + step + 10_000))
-        });
-        let port = port.expect("three free ports");
-        let mut command = program();
-        command.args(["cluster", "start", "--nodes", "3", "--port", &port.to_string(), "--dir"]).arg(dir.path());
-        let mut process = command.args(options).stdout(Stdio::piped()).spawn().expect("the program starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let text: String = lines.by_ref().map_while(|line| line.ok().filter(|l| !l.starts_with("Press"))).collect();
-        assert!(text.contains("node  clients"), "{text}");
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.count());
-        Cluster { process, port, dir }
-    }
-
-    fn connect(&self, node: u16) -> Connection {
-        Connection::open(self.port + node - 1)
-    }
-
-    /// The node that leads group 1, from 1 on.
-    fn leader(&self) -> u16 {
-        let mut leader = 0;
-        until("group 1 has a leader that says so", || {
-            let says = |node: u16| {
-                let mut c = Connection::try_open(self.port + node - 1)?;
-                let text = c.text(&["INFO", "raft"]);
-                let line = text.lines().find_map(|line| line.strip_prefix("group1:"))?.to_string();
-                line.contains("role=leader,").then_some(node)
-            };
-            leader = (1..=3).find_map(says).unwrap_or(0);
-            leader != 0
-        });
-        leader
-    }
-
-    fn stop(mut self) {
-        signal(&self.process, "INT");
-        until("the cluster stops", || self.process.try_wait().expect("our own child").is_some());
-        let stopped = |node: u16| Connection::try_open(self.port + node - 1).is_none();
-        assert!((1..=3).all(stopped), "no node is left behind");
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // SIGTERM, so that it takes its nodes with it.
-        if matches!(self.process.try_wait(), Ok(None)) {
-            signal(&self.process, "TERM");
-            let _ = self.process.wait();
-        }
-    }
-}
+use support::{Connection, bulk, cluster::Cluster, program};
 
 #[test]
 fn every_node_answers_for_every_key() {
@@ -167,10 +97,46 @@ fn with_redirects_each_master_speaks_for_its_own_keys() {
     nodes.iter_mut().for_each(|c| c.ok(&["CONFIG", "SET", "cluster-redirects", "yes"]));
     let masters = nodes[0].text(&["CLUSTER", "NODES"]).lines().filter(|line| line.contains("master")).count();
     assert_eq!(masters, 3, "leaders are spread over the nodes");
+    // To cluster clients a node is a master or a replica: no master is another's replica as well.
+    assert_eq!(nodes.each_mut().map(nodes_per_range), [const { [1, 1, 1] }; 3].map(Vec::from));
     let sizes = nodes.each_mut().map(|c| match c.call(&["DBSIZE"]) {
         Reply::Int(n) => n,
         other => panic!("{other:?}"),
     });
     assert_eq!(sizes.iter().sum::<i64>(), 60);
     assert!(sizes.iter().all(|n| *n < 60), "{sizes:?}");
+}
+
+/// How many nodes CLUSTER SLOTS and CLUSTER SHARDS name for each range.
+fn nodes_per_range(c: &mut Connection) -> Vec<usize> {
+    let Reply::Array(ranges) = c.call(&["CLUSTER", "SLOTS"]) else { panic!("a list of ranges") };
+    let lengths = ranges.iter().map(|range| match range {
+        Reply::Array(fields) => fields.len() - 2,
+        other => panic!("{other:?}"),
+    });
+    let lengths: Vec<usize> = lengths.collect();
+    let shards = format!("{:?}", c.call(&["CLUSTER", "SHARDS"]));
+    assert_eq!(shards.matches("endpoint").count(), lengths.iter().sum(), "{shards}");
+    lengths
+}
+
+#[test]
+fn with_redirects_replicas_answer_reads_only() {
+    let cluster = Cluster::start(&[]);
+    let leader = cluster.leader();
+    let (mut c, mut at_leader) = (cluster.connect(leader % 3 + 1), cluster.connect(leader));
+    at_leader.ok(&["SET", "foo", "bar"]);
+    c.ok(&["CONFIG", "SET", "cluster-redirects", "yes"]);
+    assert_eq!(nodes_per_range(&mut c), [3]);
+    let moved = |c: &mut Connection, command: &[&str]| c.error(command).starts_with("MOVED 12182 ");
+    assert!(moved(&mut c, &["GET", "foo"]));
+    c.ok(&["READONLY"]);
+    assert_eq!(c.call(&["GET", "foo"]), bulk("bar"));
+    assert!(moved(&mut c, &["SET", "foo", "x"]));
+    c.ok(&["READWRITE"]);
+    assert!(moved(&mut c, &["GET", "foo"]));
+    // No key belongs to these, so there is nowhere to send the client.
+    assert_eq!((c.call(&["DBSIZE"]), c.call(&["RANDOMKEY"])), (Reply::Int(1), bulk("foo")));
+    assert_eq!(c.call(&["KEYS", "*"]), Reply::Array(vec![bulk("foo")]));
+    assert_eq!(c.call(&["SCAN", "0"]), Reply::Array(vec![bulk("0"), Reply::Array(vec![bulk("foo")])]));
 }

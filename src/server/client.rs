@@ -138,6 +138,14 @@ impl Client {
         }
     }
 
+    pub(crate) fn forwards(&self) -> gather::Forwards {
+        match self.server.tunables.redirects.load(Relaxed) {
+            false => gather::Forwards::All,
+            true if self.info.has(flag::READ_ONLY) => gather::Forwards::Reads,
+            true => gather::Forwards::KeylessReads,
+        }
+    }
+
     /// Sends what is gathered and answers in order.
     pub(crate) async fn send_gathered(&mut self, output: &mut BytesMut) {
         if self.gather.is_empty() {
@@ -145,8 +153,8 @@ impl Client {
         }
         let started = std::time::Instant::now();
         let server = self.server.clone();
-        let forward = !server.tunables.redirects.load(Relaxed);
-        let mut answers = self.gather.send(&self.session, forward).await;
+        let forwards = self.forwards();
+        let mut answers = self.gather.send(&self.session, forwards).await;
         let took = started.elapsed();
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
         for slot in std::mem::take(&mut answers.slots) {

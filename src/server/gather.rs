@@ -118,16 +118,20 @@ impl Gather {
     }
 
     /// Sends every lane and waits for all of them.
-    pub async fn send(&mut self, session: &Session, forward: bool) -> Answers {
+    pub async fn send(&mut self, session: &Session, forwards: Forwards) -> Answers {
         self.bytes = 0;
         let slots = std::mem::take(&mut self.slots);
         let lanes = std::mem::take(&mut self.lanes);
         if lanes.len() == 1 {
             let lane = lanes.into_iter().next().expect("one lane");
+            let forward = forwards.cover(&lane.operations);
             let result = session.execute(lane.group, lane.operations, forward).await;
             return Answers { slots, lanes: SmallVec::from_buf([Answered::new(result)]) };
         }
-        let running = lanes.into_iter().map(|lane| session.execute(lane.group, lane.operations, forward));
+        let running = lanes.into_iter().map(|lane| {
+            let forward = forwards.cover(&lane.operations);
+            session.execute(lane.group, lane.operations, forward)
+        });
         let results = futures_util::future::join_all(running).await;
         Answers { slots, lanes: results.into_iter().map(Answered::new).collect() }
     }
@@ -137,6 +141,28 @@ impl Gather {
         if self.slots.capacity() == 0 && answers.slots.capacity() <= OPERATIONS_MAX {
             answers.slots.clear();
             self.slots = answers.slots;
+        }
+    }
+}
+
+/// What goes on to the leader of its group when that is another node; the rest is answered with MOVED.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Forwards {
+    All,
+    /// On a connection that said READONLY to a cluster that redirects: replicas answer reads there.
+    Reads,
+    /// As in Redis Cluster, a replica answers DBSIZE, SCAN and the like, which no key belongs to.
+    KeylessReads,
+}
+
+impl Forwards {
+    pub fn cover(self, operations: &[Operation]) -> bool {
+        match self {
+            Forwards::All => true,
+            Forwards::Reads => operations.iter().all(|operation| !operation.write),
+            Forwards::KeylessReads => {
+                operations.iter().all(|operation| !operation.write && operation.command.keys.is_empty())
+            }
         }
     }
 }

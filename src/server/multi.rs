@@ -16,8 +16,6 @@ use quoris_raft::{GroupId, Operation};
 use quoris_resp::{Argv, Reply};
 
 use crate::{client::Client, clients::flag, commands::Served, outcome, split::Route};
-use std::sync::atomic::Ordering::Relaxed;
-
 /// What MULTI has collected.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -203,8 +201,8 @@ impl Client {
             Exec::Mixed => unreachable!("a plan is plain"),
             Exec::Plain(plain) => {
                 self.gather.push(plain.group, plain.operation(), exec_id(), plain.slot, false);
-                let forward = !self.server.tunables.redirects.load(Relaxed);
-                let mut answers = self.gather.send(&self.session, forward).await;
+                let forwards = self.forwards();
+                let mut answers = self.gather.send(&self.session, forwards).await;
                 if let Some(crate::gather::Answered::Done { executed: Some(position), .. }) = answers.lanes.first() {
                     self.positions.retain(|known| known.group != position.group);
                     self.positions.push(*position);
@@ -303,7 +301,7 @@ impl Client {
             transaction: false,
             write: false,
         };
-        let forward = !self.server.tunables.redirects.load(Relaxed);
+        let forward = self.forwards().cover(std::slice::from_ref(&operation));
         let result = self.session.execute(group, vec![operation], forward).await;
         let executed = result.map_err(|error| outcome::reply(&error, slot, || self.server.node.status()))?;
         match executed.replies.into_iter().next() {

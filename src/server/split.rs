@@ -155,14 +155,19 @@ impl Server {
     }
 
     /// The groups that a command without keys is about: all of them; with redirections those that this node
-    /// leads, because a cluster client asks every master and adds up.
+    /// leads, because a cluster client asks every master and adds up, or those that it follows if it leads none.
     fn groups_to_walk(&self) -> Vec<GroupId> {
         let groups = self.groups();
         if !self.tunables.redirects.load(Relaxed) {
             return groups.to_vec();
         }
         let own = self.node.id();
-        groups.iter().copied().filter(|group| self.node.leader_of(*group) == Some(own)).collect()
+        let led: Vec<GroupId> =
+            groups.iter().copied().filter(|group| self.node.leader_of(*group) == Some(own)).collect();
+        if !led.is_empty() {
+            return led;
+        }
+        groups.iter().copied().filter(|group| self.node.group(*group).is_some()).collect()
     }
 
     fn scan(&self, found: &Found, argv: &Argv, groups: &[GroupId], database: u32) -> Route {

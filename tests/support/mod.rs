@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test that takes this in uses a part of it")]
 
+pub mod cluster;
+
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -14,6 +16,7 @@ use std::{
 
 use bytes::BytesMut;
 use quoris_resp::{Argv, Reply, ReplyDecoder};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Nothing that these tests wait for takes longer.
 pub const WITHIN: Duration = Duration::from_secs(20);
@@ -104,7 +107,7 @@ impl Node {
 
     /// SIGTERM; gives the exit code.
     pub fn terminate(mut self) -> Option<i32> {
-        signal(&self.process, "TERM");
+        signal(&self.process, Signal::TERM);
         self.exit_code()
     }
 
@@ -136,10 +139,9 @@ fn spawn(arguments: &[String]) -> Child {
     program().arg("server").args(arguments).stdout(Stdio::null()).spawn().expect("the program starts")
 }
 
-/// Sends a signal with the system's own tool.
-pub fn signal(process: &Child, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &process.id().to_string()]).status();
-    assert!(status.expect("kill exists").success(), "signal {name}");
+/// Sends a signal to a child of ours.
+pub fn signal(process: &Child, signal: Signal) {
+    kill_process(Pid::from_child(process), signal).expect("our own child");
 }
 
 /// A client that sends what it is told and reads what comes.

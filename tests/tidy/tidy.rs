@@ -14,7 +14,7 @@ const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
 const RATCHET: &str = "tests/tidy/ratchet.toml";
-const TEXT: &[&str] = &["rs", "toml", "md", "sh", "py", "js", "conf", "service"];
+const TEXT: &[&str] = &["rs", "toml", "md", "sh", "py", "js", "mjs", "conf", "service"];
 
 /// Where `word` stands in the files, as `path:line`.
 fn places(files: &[TextFile], word: &str) -> Vec<String> {

@@ -1,8 +1,9 @@
 //! CLUSTER: the slot map in the shapes that cluster clients read. It answers always; MOVED is only sent
 //! with `cluster-redirects = yes`.
 //!
-//! A node that leads a group is shown as a master of that group's slots, the others as its replicas. A
-//! node's 40 hex digits are derived from the cluster's id and the node's, so every node prints the same.
+//! A node that leads a group is shown as a master of that group's slots and never as a replica of another
+//! group, because to cluster clients a node is either the one or the other. A node's 40 hex digits are
+//! derived from the cluster's id and the node's, so every node prints the same.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -110,6 +111,10 @@ fn own_group(status: &NodeStatus) -> GroupId {
     led.or_else(|| status.groups.iter().find(|group| group.local)).map_or(GroupId(0), |group| group.id)
 }
 
+fn is_master(status: &NodeStatus, node: NodeId) -> bool {
+    status.groups.iter().any(|group| group.leader == Some(node))
+}
+
 fn host_port(address: &str) -> (&str, i64) {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
     (host.trim_matches(['[', ']']), port.parse().unwrap_or(0))
@@ -185,7 +190,7 @@ fn slots(status: &NodeStatus) -> Reply {
     let mut ranges = Vec::new();
     for group in &status.groups {
         let Some(leader) = group.leader.and_then(|id| find(status, id)) else { continue };
-        let others = group.replicas.iter().filter(|replica| replica.voter && replica.node != leader.id);
+        let others = group.replicas.iter().filter(|replica| replica.voter && !is_master(status, replica.node));
         let nodes: Vec<Reply> =
             std::iter::once(leader).chain(others.filter_map(|replica| find(status, replica.node))).map(entry).collect();
         for (from, to) in &group.slots {
@@ -207,6 +212,9 @@ fn shards(status: &NodeStatus) -> Reply {
             let node = find(status, replica.node)?;
             let (host, port) = host_port(&node.client_addr);
             let role = if group.leader == Some(node.id) { "master" } else { "replica" };
+            if role == "replica" && is_master(status, node.id) {
+                return None;
+            }
             let health = if node.connected || node.id == status.node { "online" } else { "failed" };
             Some(Reply::Map(vec![
                 (Reply::bulk("id"), Reply::bulk(node_id(status, node.id))),
@@ -236,7 +244,7 @@ fn replicas(status: &NodeStatus, id: &[u8]) -> Served {
         return Served::error("ERR The specified node is not a master");
     }
     let follows = |other: &&NodeInfo| {
-        other.id != node.id && led.iter().any(|group| group.replicas.iter().any(|r| r.node == other.id))
+        !is_master(status, other.id) && led.iter().any(|group| group.replicas.iter().any(|r| r.node == other.id))
     };
     let lines = status.nodes.iter().filter(follows).map(|other| Reply::bulk(node_line(status, other).trim_end()));
     Reply::Array(lines.collect()).into()
