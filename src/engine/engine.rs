@@ -19,7 +19,7 @@ use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
 use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
-use crate::{Error, Garbage, Keyspace, Rng, number, slot};
+use crate::{Error, Garbage, Keyspace, Rng, WARM_MAX, number, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -67,6 +67,16 @@ enum Work {
     Transaction(Transaction),
 }
 
+impl Work {
+    /// The key that is probably the first to be used.
+    fn first_key(&self) -> Option<&[u8]> {
+        match self {
+            Work::One(argv) => argv.get(1),
+            Work::Transaction(transaction) => transaction.commands.first()?.get(1),
+        }
+    }
+}
+
 impl Engine {
     /// An empty state.
     pub fn new(seed: EngineSeed) -> Engine {
@@ -105,6 +115,9 @@ impl Engine {
         let now_ms = self.keyspace.now_ms();
         self.sessions.sweep(now_ms);
         for (place, (meta, work)) in commands.iter().enumerate() {
+            if place % WARM_MAX == 0 && commands.len() > place + 1 {
+                self.keyspace.warm(meta.database, commands[place..].iter().filter_map(|(_, work)| work.first_key()));
+            }
             let rng = Rng::new(Rng::new(header.seed.wrapping_add(place as u64)).next_u64());
             let mut context = ApplyContext { database: meta.database, index, now_ms, rng };
             let reply = match &meta.session {

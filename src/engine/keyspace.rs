@@ -22,6 +22,7 @@ mod order;
 mod state;
 mod table;
 mod versions;
+mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
 
@@ -34,6 +35,7 @@ use database::Database;
 use entry::{Entry, Key, NEVER};
 use table::Pos;
 use versions::Versions;
+pub use warm::WARM_MAX;
 
 /// The number of hash slots, as in Redis Cluster.
 pub const SLOTS: u16 = 16384;

@@ -31,7 +31,7 @@ mod types;
 pub use command::{ApplyContext, ReadContext};
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, slot};
+pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, WARM_MAX, slot};
 pub use rng::Rng;
 pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
 pub use snapshot::{AlreadyRunning, Loaded};

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::BytesMut;
 use quoris_engine::{
-    ReadContext,
+    ReadContext, WARM_MAX,
     command::{self, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
@@ -206,6 +206,10 @@ impl Client {
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
+            if left as usize % WARM_MAX == 0 {
+                // Most commands have their key first; a wrong guess costs little.
+                engine.keyspace().warm(self.database, batch.iter().filter_map(|argv| argv.get(1)));
+            }
             let (found, argv) = &pending;
             let Handler::Read(run) = found.command.handler else { return Ok(Some(pending)) };
             context.database = self.database;

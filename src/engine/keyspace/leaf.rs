@@ -86,6 +86,11 @@ impl Leaf {
         })
     }
 
+    /// The first entry of the bucket that a hash leads to.
+    pub(super) fn head(&self, hash: u32) -> Option<&Entry> {
+        self.entries.get(self.heads[self.bucket(hash)] as usize)
+    }
+
     /// The index of a key.
     pub(super) fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
         self.with_hash(hash).find(|(_, entry)| entry.key.bytes() == key).map(|(index, _)| index)

@@ -68,7 +68,7 @@ impl Table {
     }
 
     /// The leaf that a hash leads to.
-    fn leaf(&self, hash: u32) -> &Leaf {
+    pub(super) fn leaf(&self, hash: u32) -> &Leaf {
         let mut table = self;
         loop {
             match table {
