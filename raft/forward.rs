@@ -135,7 +135,7 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
             let answer = Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms };
             return Ok(vec![wire::part(&answer), encoded.freeze()]);
         }
-        Local::NotLeader => Answer::NotLeader(group.leader()),
+        Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
     };
     Ok(vec![wire::part(&answer)])
@@ -166,8 +166,8 @@ pub fn read_answer(body: &Bytes) -> io::Result<Forwarded> {
 pub enum Local {
     /// All of it ran.
     Done(Vec<Reply>, Option<crate::types::LogId>),
-    /// Nothing of its writes ran.
-    NotLeader,
+    /// Nothing of its writes ran; here it is again.
+    NotLeader(Vec<Operation>),
     /// Its writes may have run.
     Unknown(&'static str),
 }
@@ -179,20 +179,23 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
     if reads > 0 {
         match group.read(&operations[..reads]).await {
             Ok(r) => replies = r,
-            Err(_) => return Local::NotLeader,
+            Err(_) => return Local::NotLeader(operations),
         }
     }
     if reads == operations.len() {
         return Local::Done(replies, None);
     }
-    operations.drain(..reads);
+    let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
-    match group.propose(operations, stamp).await {
+    match group.propose(writes, stamp).await {
         Outcome::Applied(more, log_id) => {
             replies.extend(more);
             Local::Done(replies, Some(log_id))
         }
-        Outcome::NotExecuted => Local::NotLeader,
+        Outcome::NotExecuted(writes) => {
+            operations.extend(writes);
+            Local::NotLeader(operations)
+        }
         Outcome::Unknown(text) => Local::Unknown(text),
     }
 }

@@ -211,7 +211,7 @@ impl Group {
             // Somebody may see a key whose time has come: let the clock pass it first.
             match self.proposer.submit(Vec::new(), None).await {
                 Outcome::Applied(..) => {}
-                Outcome::NotExecuted | Outcome::Unknown(_) => return Err(NotLeading),
+                Outcome::NotExecuted(_) | Outcome::Unknown(_) => return Err(NotLeading),
             }
         }
         let now_ms = self.replica.clock.now_ms();

@@ -34,6 +34,8 @@ use crate::types::{Body, LogId, Raft, TypeConfig};
 const IN_FLIGHT_MAX: usize = 1;
 /// An entry is closed when it has passed this many bytes; one larger command still fits.
 const ENTRY_BYTES: usize = 1 << 20;
+/// How often a proposer with a full pipe looks whether it still leads.
+const LEADER_CHECK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Submissions that wait; a connection has one at a time, so this bounds busy connections per group.
 const WAITING_MAX: usize = 16_384;
 
@@ -72,8 +74,8 @@ pub struct Stamp {
 pub enum Outcome {
     /// Applied; the replies in order, and where.
     Applied(Vec<Reply>, LogId),
-    /// Certainly not executed: this replica does not lead.
-    NotExecuted,
+    /// Certainly not executed: this replica does not lead. Here they are again.
+    NotExecuted(Vec<Operation>),
     /// May have been executed.
     Unknown(&'static str),
 }
@@ -133,10 +135,10 @@ impl Pending {
         Some(Delivery { submissions: entry.submissions.into_iter(), current: None, replies: Vec::new(), at: 0, log_id })
     }
 
-    fn finish(&self, seed: u64, outcome: fn() -> Outcome) {
+    fn finish(&self, seed: u64, outcome: fn(Vec<Operation>) -> Outcome) {
         if let Some(entry) = self.take(seed) {
             for submission in entry.submissions {
-                let _ = submission.done.send(outcome());
+                let _ = submission.done.send(outcome(submission.operations));
             }
         }
     }
@@ -164,7 +166,7 @@ impl Pending {
             .map(|(seed, _)| *seed)
             .collect();
         for seed in seeds {
-            self.finish(seed, || Outcome::NotExecuted);
+            self.finish(seed, Outcome::NotExecuted);
         }
     }
 
@@ -172,7 +174,7 @@ impl Pending {
     pub fn snapshot_installed(&self) {
         let seeds: Vec<u64> = self.entries.lock().keys().copied().collect();
         for seed in seeds {
-            self.finish(seed, || Outcome::Unknown("a snapshot replaced the log of this replica"));
+            self.finish(seed, |_| Outcome::Unknown("a snapshot replaced the log of this replica"));
         }
     }
 }
@@ -284,8 +286,8 @@ impl Proposer {
     /// Proposes and waits for the outcome. When this future is dropped the commands may still execute.
     pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        if self.waiting.send(Submission { operations, stamp, done }).await.is_err() {
-            return Outcome::NotExecuted;
+        if let Err(refused) = self.waiting.send(Submission { operations, stamp, done }).await {
+            return Outcome::NotExecuted(refused.0.operations);
         }
         outcome.await.unwrap_or(Outcome::Unknown("the group stopped"))
     }
@@ -303,11 +305,13 @@ struct Task {
 impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Submission>) {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        loop {
-            let Ok(permit) = slots.clone().acquire_owned().await else { return };
-            let Some(first) = queue.recv().await else { return };
+        while let Some(first) = queue.recv().await {
+            let Some(permit) = self.wait_for(&slots).await else {
+                let _ = first.done.send(Outcome::NotExecuted(first.operations));
+                continue;
+            };
             let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) else {
-                let _ = first.done.send(Outcome::NotExecuted);
+                let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
             };
             let (body, seed, submissions) = self.pack(first, &mut queue);
@@ -315,9 +319,20 @@ impl Task {
             self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
             let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
             if write.await.is_err() {
-                self.pending.finish(seed, || Outcome::Unknown("the group's Raft core stopped"));
+                self.pending.finish(seed, |_| Outcome::Unknown("the group's Raft core stopped"));
             }
         }
+    }
+
+    /// Waits for a place in the pipe for as long as this replica leads: an entry whose outcome stays open
+    /// must not hold up what could go to another leader.
+    async fn wait_for(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        while self.raft.as_leader().is_ok() {
+            if let Ok(permit) = tokio::time::timeout(LEADER_CHECK, slots.clone().acquire_owned()).await {
+                return permit.ok();
+            }
+        }
+        None
     }
 
     fn pack(&self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> (bytes::Bytes, u64, Vec<Submission>) {
@@ -341,8 +356,8 @@ impl Task {
             // Applied: the state machine has delivered the replies.
             Some(Ok(_)) => {}
             Some(Err(ClientWriteError::LogEntryDiscarded(_))) => pending.mark_cut_off(seed, vote()),
-            Some(Err(_)) => pending.finish(seed, || Outcome::NotExecuted),
-            None => pending.finish(seed, || Outcome::Unknown("the group's Raft core stopped")),
+            Some(Err(_)) => pending.finish(seed, Outcome::NotExecuted),
+            None => pending.finish(seed, |_| Outcome::Unknown("the group's Raft core stopped")),
         };
         Notice { on_end: Some(Box::new(on_end)) }
     }

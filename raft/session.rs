@@ -73,7 +73,7 @@ pub struct Session {
     node: Node,
     id: SessionId,
     next_sequence: AtomicU64,
-    /// First sequence numbers of the batches that are in flight.
+    /// First sequence numbers of the stamped batches that are in flight.
     in_flight: Mutex<BTreeSet<u64>>,
 }
 
@@ -134,41 +134,46 @@ impl Session {
     }
 
     async fn run(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
-        let first_sequence = self.next_sequence.fetch_add(operations.len() as u64, Ordering::Relaxed);
-        self.in_flight.lock().insert(first_sequence);
-        let result = self.attempts(group, operations, forward, first_sequence).await;
-        self.in_flight.lock().remove(&first_sequence);
+        let mut stamp = None;
+        let result = self.attempts(group, operations, forward, &mut stamp).await;
+        if let Some(stamp) = stamp {
+            self.in_flight.lock().remove(&stamp.first_sequence);
+        }
         result
     }
 
-    fn stamp(&self, group: GroupId, first_sequence: u64) -> Stamp {
-        let acknowledged_below = self.in_flight.lock().first().copied().unwrap_or(first_sequence);
+    fn stamp(&self, group: GroupId, operations: usize) -> Stamp {
+        let mut in_flight = self.in_flight.lock();
+        let first_sequence = self.next_sequence.fetch_add(operations as u64, Ordering::Relaxed);
+        in_flight.insert(first_sequence);
+        let acknowledged_below = in_flight.first().copied().unwrap_or(first_sequence);
         Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms: self.node.clock_ms(group) }
     }
 
     async fn attempts(
         &self,
         group: GroupId,
-        operations: Vec<Operation>,
+        mut operations: Vec<Operation>,
         forward: bool,
-        first_sequence: u64,
+        stamp: &mut Option<Stamp>,
     ) -> Result<Executed, Error> {
         let deadline = tokio::time::Instant::now() + self.node.config().request_timeout;
-        let mut stamp = None;
         let mut sent = false;
         let mut hint = None;
         let writes = operations.iter().any(|o| o.write);
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
-                // A copy of handles: another attempt may need the operations again.
-                let run = run_local(&local, operations.clone(), stamp.filter(|_| writes));
+                // What was sent before is kept, should its outcome here be unknown as well.
+                let again = stamp.map(|_| operations.clone()).unwrap_or_default();
+                let run = run_local(&local, std::mem::replace(&mut operations, again), stamp.filter(|_| writes));
                 match tokio::time::timeout_at(deadline, run).await {
                     Ok(Local::Done(replies, log_id)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
                         return Ok(Executed { replies, position });
                     }
-                    Ok(Local::NotLeader) => {}
-                    Ok(Local::Unknown(text)) if stamp.is_none() && writes => {
+                    // It leads and takes no writes: it is handing over. Whoever was named before, wait a little.
+                    Ok(Local::NotLeader(back)) => (operations, hint) = (back, None),
+                    Ok(Local::Unknown(text)) if stamp.is_none() => {
                         return Err(Error::Unknown(text.to_string()));
                     }
                     Ok(Local::Unknown(_)) => {}
@@ -183,7 +188,7 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let stamp = *stamp.get_or_insert_with(|| self.stamp(group, first_sequence));
+                let stamp = *stamp.get_or_insert_with(|| self.stamp(group, operations.len()));
                 let call = self.forward(leader, group, &operations, writes.then_some(stamp), &mut sent);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Some(Forwarded::Done(replies, log_id, clock_ms))) => {

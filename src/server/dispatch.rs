@@ -206,7 +206,7 @@ impl Client {
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
-            if left as usize % WARM_MAX == 0 {
+            if (left as usize).is_multiple_of(WARM_MAX) {
                 // Most commands have their key first; a wrong guess costs little.
                 engine.keyspace().warm(self.database, batch.iter().filter_map(|argv| argv.get(1)));
             }
