@@ -20,7 +20,7 @@ use crate::link::Connection;
 use crate::node::{Node, StartError};
 use crate::propose::Operation;
 use crate::runtime::random_u64;
-use crate::seam::Seams;
+use crate::seam::{Disk, Seams};
 use crate::topology::{Founding, KEY, NodeRecord, Topology};
 use crate::types::NodeId;
 use crate::wire::{self, Kind};
@@ -60,8 +60,8 @@ pub struct Probe {
 ///
 /// # Errors
 /// When the disk fails or the record is damaged.
-pub fn load(seams: &Seams) -> io::Result<Option<Identity>> {
-    let Some(bytes) = seams.disk.read_record(RECORD)? else { return Ok(None) };
+pub fn load(disk: &dyn Disk) -> io::Result<Option<Identity>> {
+    let Some(bytes) = disk.read_record(RECORD)? else { return Ok(None) };
     codec::read(&bytes, "identity").map(|(identity, _)| Some(identity)).map_err(io::Error::other)
 }
 

@@ -24,6 +24,7 @@ use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
 use crate::seam::Seams;
+use crate::skip::Skips;
 use crate::snapshot;
 use crate::store::LogStore;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
@@ -130,11 +131,14 @@ impl Group {
             }
         };
         let replica = Arc::new(replica);
+        let skips = Skips::load(&*seams.disk, group)?;
+        skips.announce(group);
+        let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
         let factory = Factory { group, own: id, links, clock: replica.clock.clone(), disk: seams.disk.clone() };
         let config = Arc::new(raft_config(&timing)?);
-        let raft = Raft::new(id, config, factory, log.clone(), Machine::new(replica.clone())).await;
+        let raft = Raft::new(id, config, factory, log.clone(), machine).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
         let for_vote = log.clone();
         let proposer =

@@ -10,26 +10,53 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use quoris_engine::entry::EntryReader;
+use quoris_engine::entry::{EntryError, EntryReader};
 
 use crate::replica::{Replica, SnapshotFile};
+use crate::skip::Skips;
 use crate::snapshot::{self, Builder};
 use crate::types::{Body, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A replica's state machine.
 pub struct Machine {
     replica: Arc<Replica>,
+    skips: Skips,
 }
 
 impl Machine {
     /// Drives this replica's engine.
     pub fn new(replica: Arc<Replica>) -> Machine {
-        Machine { replica }
+        Machine { replica, skips: Skips::default() }
     }
 
-    fn apply_commands(&self, log_id: LogId, body: &Body) -> io::Result<()> {
+    /// Passes over what an operator has named.
+    #[must_use]
+    pub fn skipping(mut self, skips: Skips) -> Machine {
+        self.skips = skips;
+        self
+    }
+
+    fn apply_normal(&self, log_id: LogId, body: &Body) -> io::Result<()> {
+        let group = self.replica.group;
+        if let Some(reason) = self.skips.reason(&log_id) {
+            tracing::warn!(group = group.0, index = log_id.index, reason, "entry passed over, as an operator told");
+            self.apply_blank(log_id);
+            return Ok(());
+        }
+        self.apply_commands(log_id, body).map_err(|e| {
+            io::Error::other(format!(
+                "{group}, index {index}: {e}. Nothing of the entry has taken effect, and this replica does not go on \
+                 without it. An entry that no version of the program can apply is passed over when every replica of \
+                 the group is told so: quoris admin group skip --dir DIR --group {number} --index {index} --reason TEXT",
+                index = log_id.index,
+                number = group.0,
+            ))
+        })
+    }
+
+    fn apply_commands(&self, log_id: LogId, body: &Body) -> Result<(), EntryError> {
         let replica = &self.replica;
-        let header = *EntryReader::new(&body.0).map_err(io::Error::other)?.header();
+        let header = *EntryReader::new(&body.0)?.header();
         replica.clock.committed(header.clock_ms);
         let mut delivery = replica.pending.delivery(header.seed, log_id);
         let now_ms = header.clock_ms;
@@ -41,7 +68,7 @@ impl Machine {
         });
         replica.position.lock().0 = Some(log_id);
         drop(engine);
-        result.map_err(|e| io::Error::other(format!("{}, index {}: {e}", replica.group, log_id.index)))?;
+        result?;
         if let Some(delivery) = delivery {
             delivery.end();
         }
@@ -82,7 +109,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let log_id = entry.log_id;
             match entry.payload {
                 Payload::Blank => self.apply_blank(log_id),
-                Payload::Normal(body) => self.apply_commands(log_id, &body)?,
+                Payload::Normal(body) => self.apply_normal(log_id, &body)?,
                 Payload::Membership(membership) => self.apply_membership(log_id, membership),
             }
             self.replica.pending.applied_leader((log_id.leader_id.term, log_id.leader_id.node_id));

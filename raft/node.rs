@@ -109,7 +109,7 @@ impl Node {
     /// When the folder belongs elsewhere, was wiped, or cannot be used.
     pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
         let addresses: Addresses = Arc::default();
-        let identity = founding::load(&seams)?;
+        let identity = founding::load(&*seams.disk)?;
         let inner = Arc::new(Inner {
             boot: random_u64() | 1,
             identity: ArcSwap::from_pointee(identity),

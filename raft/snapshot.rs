@@ -76,6 +76,12 @@ fn name(log_id: &LogId) -> String {
     format!("{:020}-{}-{}.rdb", log_id.index, log_id.leader_id.term, log_id.leader_id.node_id)
 }
 
+/// The index that a snapshot stands at, from its name; 0 for a name that is none.
+pub fn with_index(name: String) -> (u64, String) {
+    let index = name.split('-').next().and_then(|digits| digits.parse().ok());
+    (index.unwrap_or(0), name)
+}
+
 async fn build(replica: &Arc<Replica>) -> io::Result<SnapshotFile> {
     let (meta, installs) = {
         // The engine's lock is taken first, so position and engine cannot move apart.

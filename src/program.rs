@@ -2,7 +2,9 @@
 
 mod client;
 mod cluster;
+mod dump;
 mod serve;
+mod skip;
 mod status;
 mod transfer;
 
@@ -67,6 +69,24 @@ enum AdminCommand {
         #[command(flatten)]
         at: At,
     },
+    /// Reads the log of a stopped node.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Repairs a group on stopped nodes.
+    #[command(subcommand)]
+    Group(GroupCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Prints entries, or what they did.
+    Dump(dump::Dump),
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// Passes over an entry that no version of the program can apply; the last resort.
+    Skip(skip::Skip),
 }
 
 /// Where a node is.
@@ -103,6 +123,8 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Server { arguments } => serve::run(&arguments),
+        Command::Admin(AdminCommand::Log(LogCommand::Dump(options))) => dump::dump(&options),
+        Command::Admin(AdminCommand::Group(GroupCommand::Skip(options))) => skip::skip(&options),
         other => in_one_thread(other),
     };
     match result {
@@ -118,7 +140,9 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Server { .. } => unreachable!("it has runtimes of its own"),
+            Command::Server { .. } | Command::Admin(AdminCommand::Log(_) | AdminCommand::Group(_)) => {
+                unreachable!("they need no runtime or have their own")
+            }
             Command::Cluster(ClusterCommand::Start(options)) => cluster::start(options).await,
             Command::Admin(AdminCommand::Status(at)) => {
                 let first = View::ask(&at.address(), at.password.as_deref()).await?;

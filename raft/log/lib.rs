@@ -13,9 +13,11 @@
 
 mod keys;
 mod prime;
+mod read_only;
 mod snapshots;
 mod writer;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct RocksDisk {
     db: Arc<DB>,
     writer: Writer,
     snapshots: PathBuf,
+    /// Keeps a node from starting while its folder is only read.
+    _lock: Option<File>,
 }
 
 impl RocksDisk {
@@ -56,7 +60,21 @@ impl RocksDisk {
         prime::prime(&db)?;
         let db = Arc::new(db);
         let writer = Writer::start(db.clone(), fsync, Box::new(failed))?;
-        Ok(RocksDisk { db, writer, snapshots })
+        Ok(RocksDisk { db, writer, snapshots, _lock: None })
+    }
+
+    /// Opens the folder of a stopped node to read it; every write is refused. While it is open the node
+    /// cannot start.
+    ///
+    /// # Errors
+    /// When there is no such folder, when a node is using it, or when its files are damaged.
+    pub fn open_read_only(dir: &Path) -> io::Result<RocksDisk> {
+        let lock = read_only::lock(dir)?;
+        let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let db = DB::open_cf_descriptors_read_only(&database_options(), dir.join("log"), families, false);
+        let db = Arc::new(db.map_err(|e| describe(dir, &e))?);
+        let writer = Writer::start(db.clone(), Fsync::No, Box::new(|_| {}))?;
+        Ok(RocksDisk { db, writer, snapshots: dir.join("snapshots"), _lock: Some(lock) })
     }
 
     fn state(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {

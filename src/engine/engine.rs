@@ -19,7 +19,7 @@ use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
 use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
-use crate::{Error, Garbage, Keyspace, Rng, WARM_MAX, number, slot};
+use crate::{Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -111,6 +111,7 @@ impl Engine {
         self.applied_index = index;
         self.keyspace.advance(header.clock_ms);
         self.keyspace.remove_due(REMOVALS_MAX);
+        self.keyspace.settle_journal();
         self.keyspace.collect_garbage(GARBAGE_MAX);
         let now_ms = self.keyspace.now_ms();
         self.sessions.sweep(now_ms);
@@ -198,7 +199,11 @@ impl Engine {
             Err(error) => return error.into(),
         };
         let result = match command.handler {
-            Handler::Write(write) => write(&mut self.keyspace, context, argv),
+            Handler::Write(write) => {
+                let result = write(&mut self.keyspace, context, argv);
+                self.keyspace.settle_journal();
+                result
+            }
             Handler::Read(read) => {
                 let rng = Rng::new(context.rng.next_u64());
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng: rng.into() };
@@ -218,6 +223,17 @@ impl Engine {
             Handler::Read(read) => read(&self.keyspace, context, argv).unwrap_or_else(Reply::from),
             Handler::Write(_) | Handler::Server | Handler::Container => Reply::error("ERR not a read command"),
         }
+    }
+
+    /// From now on notes what entries do, for [`Engine::take_effects`]. With `whole` this group owns all
+    /// slots, and a database that is emptied or exchanged is one effect instead of one for each key.
+    pub fn keep_effects(&mut self, whole: bool) {
+        self.keyspace.keep_journal(whole);
+    }
+
+    /// What entries did since the last time, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.keyspace.take_effects()
     }
 
     /// The keys.

@@ -17,6 +17,7 @@ mod cut;
 mod database;
 mod due;
 mod entry;
+mod journal;
 mod leaf;
 mod order;
 mod state;
@@ -33,6 +34,7 @@ use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
+use journal::Journal;
 use table::Pos;
 use versions::Versions;
 pub use warm::WARM_MAX;
@@ -138,6 +140,7 @@ pub struct Keyspace {
     /// Keys that were removed because they were due.
     expired: u64,
     cut: Option<Box<Cut>>,
+    journal: Option<Box<Journal>>,
     garbage: Vec<Database>,
 }
 
@@ -156,6 +159,7 @@ impl Keyspace {
             versions: Versions::new(databases),
             expired: 0,
             cut: None,
+            journal: None,
             garbage: Vec::new(),
         }
     }
@@ -214,6 +218,7 @@ impl Keyspace {
         let wanted = self.wanted(database, slot, index);
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
+        self.touch(database, entry.key.bytes());
         self.keep(wanted, entry.value);
     }
 
@@ -242,6 +247,7 @@ impl Keyspace {
         let place = self.place(key);
         let index = self.find_to_write(database, place, key)?;
         self.keep_copy(database, place.slot(), index);
+        self.touch(database, key);
         let version = self.versions.write(place.slot());
         let (entry, account) = self.databases[database as usize].open(place.slot(), index, version);
         Some(Edit { entry, account })
@@ -252,6 +258,7 @@ impl Keyspace {
         let place = self.place(key);
         let slot = place.slot();
         let expire_at_ms = stored(expire_at_ms);
+        self.touch(database, key);
         match self.find_to_write(database, place, key) {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
@@ -273,6 +280,7 @@ impl Keyspace {
         let place = self.place(key);
         let Some(index) = self.find_to_write(database, place, key) else { return false };
         self.keep_copy(database, place.slot(), index);
+        self.touch(database, key);
         let version = self.versions.write(place.slot());
         let expire_at_ms = stored(expire_at_ms);
         self.databases[database as usize].set_deadline(place.slot(), index, expire_at_ms, version);
@@ -284,6 +292,7 @@ impl Keyspace {
         let place = self.place(key);
         let index = self.find_to_write(database, place, key)?;
         self.keep_copy(database, place.slot(), index);
+        self.touch(database, key);
         self.versions.remove(place.slot());
         let entry = self.databases[database as usize].remove(place.slot(), index);
         let deadline = entry.deadline();
@@ -332,6 +341,7 @@ impl Keyspace {
     /// Removes all keys of a database; returns how many. Takes no longer for many keys than for few: the
     /// memory is freed later, by [`Keyspace::collect_garbage`] or [`Keyspace::take_garbage`].
     pub fn clear(&mut self, database: u32) -> u64 {
+        self.touch_all(database);
         let old = std::mem::take(&mut self.databases[database as usize]);
         let count = old.len();
         old.slots().for_each(|slot| self.versions.remove(slot));
@@ -348,6 +358,7 @@ impl Keyspace {
         if one == other {
             return;
         }
+        self.touch_both(one, other);
         self.databases.swap(one as usize, other as usize);
         self.versions.exchange(one);
         self.versions.exchange(other);

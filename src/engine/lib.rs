@@ -11,6 +11,7 @@
 
 pub mod codec;
 pub mod command;
+mod effect;
 mod engine;
 pub mod entry;
 mod error;
@@ -29,6 +30,7 @@ mod testing;
 mod types;
 
 pub use command::{ApplyContext, ReadContext};
+pub use effect::Effect;
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
 pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, WARM_MAX, slot};

@@ -11,9 +11,11 @@
 mod argv;
 mod decode;
 mod encode;
+mod quote;
 mod reply;
 
 pub use argv::{Argv, ArgvError};
 pub use decode::{Decoder, Limits, ProtocolError, split_quoted};
 pub use encode::{Protocol, encode};
+pub use quote::quoted;
 pub use reply::{Reply, ReplyDecoder};

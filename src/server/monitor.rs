@@ -1,17 +1,14 @@
 //! MONITOR: every command of every connection, as a line for each monitor.
 
-use std::{
-    fmt::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quoris_net::{Link, Settings};
-use quoris_resp::Argv;
+use quoris_resp::{Argv, quoted};
 
 #[derive(Debug, Default)]
 pub(crate) struct Monitors {
@@ -52,29 +49,4 @@ impl Monitors {
             monitor.send(line.clone(), settings);
         });
     }
-}
-
-/// A string in quotes with escapes, as Redis prints it.
-pub(crate) fn quoted(text: &[u8]) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for &byte in text {
-        match byte {
-            b'\\' | b'"' => {
-                out.push('\\');
-                out.push(byte as char);
-            }
-            b'\n' => out += "\\n",
-            b'\r' => out += "\\r",
-            b'\t' => out += "\\t",
-            7 => out += "\\a",
-            8 => out += "\\b",
-            b' '..=b'~' => out.push(byte as char),
-            _ => {
-                let _ = write!(out, "\\x{byte:02x}");
-            }
-        }
-    }
-    out.push('"');
-    out
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
@@ -79,13 +80,18 @@ pub struct RedisServer {
 impl RedisServer {
     /// Nothing when there is no redis-server on this machine.
     pub fn start() -> Option<RedisServer> {
+        RedisServer::start_in(&std::env::temp_dir())
+    }
+
+    /// The same, with the keys of a file `dump.rdb` in the folder if there is one.
+    pub fn start_in(folder: &Path) -> Option<RedisServer> {
         let version = Process::new("redis-server").arg("--version").output().ok()?;
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
         let version = version_of(version.split("v=").nth(1)?.split(' ').next()?);
         let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
         let mut process = Process::new("redis-server");
         process.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        process.args(["--enable-debug-command", "yes"]).current_dir(std::env::temp_dir()).stdout(Stdio::null());
+        process.args(["--enable-debug-command", "yes"]).current_dir(folder).stdout(Stdio::null());
         let server = RedisServer { process: process.spawn().ok()?, address: format!("127.0.0.1:{port}"), version };
         for _ in 0..500 {
             match Connection::open(&server.address, None) {

@@ -101,14 +101,37 @@ impl Node {
     /// SIGKILL, then the same again.
     pub fn crash_and_restart(&mut self) {
         self.process.kill().and_then(|()| self.process.wait()).expect("our own child");
-        self.process = spawn(&self.arguments);
-        self.wait_until_ready();
+        self.restart();
     }
 
     /// SIGTERM; gives the exit code.
     pub fn terminate(mut self) -> Option<i32> {
+        self.stop()
+    }
+
+    /// SIGTERM; gives the exit code and keeps the folder.
+    pub fn stop(&mut self) -> Option<i32> {
         signal(&self.process, Signal::TERM);
         self.exit_code()
+    }
+
+    /// Starts a stopped node again.
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.arguments);
+        self.wait_until_ready();
+    }
+
+    /// The same with settings that win over the former ones.
+    pub fn restart_with(&mut self, settings: &[&str]) {
+        self.arguments.extend(settings.iter().map(|s| s.to_string()));
+        self.restart();
+    }
+
+    /// Starts a stopped node that is to end by itself; gives what it says on stderr.
+    pub fn fail_to_start(&self) -> String {
+        let output = program().arg("server").args(&self.arguments).output().expect("the program starts");
+        assert!(!output.status.success(), "the node serves");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Waits for the process to end by itself.
