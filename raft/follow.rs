@@ -1,7 +1,8 @@
-//! Following the meta group: every node takes over the topology that the group's log says.
+//! Following the meta group: every node takes over the topology and the settings that its log says.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quoris_engine::{codec, command};
 use quoris_resp::{Argv, Reply};
 
@@ -9,18 +10,19 @@ use crate::founding::{self, Identity};
 use crate::group::Group;
 use crate::node::Node;
 use crate::propose::{Operation, run_read};
-use crate::topology::Topology;
+use crate::settings;
+use crate::topology::{self, Topology};
 use crate::types::META;
 
-/// Takes over every change of the topology that the meta group applies; its leader writes the first one.
+/// Takes over every change that the meta group applies; its leader writes the first topology and settings.
 pub async fn follow_meta(node: Node) {
-    let Some(meta) = node.group(META) else { return };
+    let Some(meta) = node.group(META) else { return settings::follow_from_afar(node).await };
     let mut applied = meta.replica.applied_watch.subscribe();
     let mut epoch = node.routes().topology.epoch;
     loop {
-        let stored = stored_topology(&meta);
+        let stored = stored(&meta, topology::KEY).and_then(|text| codec::read::<Topology>(&text, "topology").ok());
         match stored {
-            Some(topology) if topology.epoch > epoch => {
+            Some((topology, _)) if topology.epoch > epoch => {
                 epoch = topology.epoch;
                 node.learn_topology(topology.clone());
                 let identity = Identity { topology, ..node.identity() };
@@ -31,15 +33,24 @@ pub async fn follow_meta(node: Node) {
             None if meta.leads() => founding::write_first_topology(&node, &meta).await,
             Some(_) | None => {}
         }
-        // An election changes who must write the first topology without an entry being applied.
+        settings::follow(&node, &meta).await;
+        // An election changes who must write the first ones without an entry being applied.
         let _ = tokio::time::timeout(Duration::from_millis(500), applied.changed()).await;
     }
 }
 
-fn stored_topology(meta: &Group) -> Option<Topology> {
-    let argv = Argv::from_parts(&[b"GET".as_slice(), crate::topology::KEY]);
-    let command = command::lookup(&argv).ok()?.command;
-    let get = Operation { command, argv, database: 0, user: 0, transaction: false, write: false };
-    let Reply::Bulk(value) = run_read(&meta.replica.engine.read(), &get, 0) else { return None };
-    codec::read(&value, "topology").ok().map(|(topology, _)| topology)
+/// What the local replica of the meta group holds under a key.
+pub(crate) fn stored(meta: &Group, key: &[u8]) -> Option<Bytes> {
+    match run_read(&meta.replica.engine.read(), &operation(&[b"GET", key]), 0) {
+        Reply::Bulk(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// A command that a node sends by itself.
+pub(crate) fn operation(parts: &[&[u8]]) -> Operation {
+    let argv = Argv::from_parts(parts);
+    let command = command::logged(&argv).expect("nodes send what they know");
+    let write = command.is_write();
+    Operation { command, argv, database: 0, user: 0, transaction: false, write }
 }

@@ -107,8 +107,8 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let argv = Argv::parse(body.slice(at..end)).map_err(io::Error::other)?;
         at = end;
         let found =
-            if record.transaction { command::lookup(&Argv::from_parts(&["EXEC"])) } else { command::lookup(&argv) };
-        let command = found.map_err(|e| io::Error::other(e.to_string()))?.command;
+            if record.transaction { command::logged(&Argv::from_parts(&["EXEC"])) } else { command::logged(&argv) };
+        let command = found.map_err(|e| io::Error::other(e.to_string()))?;
         let OperationRecord { database, user, transaction, write, .. } = record;
         operations.push(Operation { command, argv, database, user, transaction, write });
     }

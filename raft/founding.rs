@@ -11,14 +11,13 @@
 use std::io;
 use std::time::Duration;
 
-use quoris_engine::{codec, command};
-use quoris_resp::Argv;
+use quoris_engine::codec;
 use serde::{Deserialize, Serialize};
 
+use crate::follow::operation;
 use crate::group::Group;
 use crate::link::Connection;
 use crate::node::{Node, StartError};
-use crate::propose::Operation;
 use crate::runtime::random_u64;
 use crate::seam::{Disk, Seams};
 use crate::topology::{Founding, KEY, NodeRecord, Topology};
@@ -271,8 +270,5 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
 /// The meta leader of a new cluster writes the topology into the log, once: `SET … NX`.
 pub async fn write_first_topology(node: &Node, meta: &Group) {
     let value = codec::bytes(&node.identity().topology);
-    let argv = Argv::from_parts(&[b"SET".as_slice(), KEY, &value, b"NX"]);
-    let Ok(found) = command::lookup(&argv) else { return };
-    let operation = Operation { command: found.command, argv, database: 0, user: 0, transaction: false, write: true };
-    meta.propose(vec![operation], None).await;
+    meta.propose(vec![operation(&[b"SET", KEY, &value, b"NX"])], None).await;
 }

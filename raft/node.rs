@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quoris_engine::entry::SessionId;
-use quoris_engine::{Engine, EngineSeed};
+use quoris_engine::{Engine, EngineSeed, Settings};
 use tokio::sync::watch;
 
 use crate::founding::{self, Identity};
@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub replication_factor: u32,
     /// Numbered databases of a new cluster.
     pub databases: u32,
+    /// Settings of a new cluster.
+    pub settings: Settings,
     /// Raft's timing, and when snapshots are taken.
     pub timing: Timing,
     /// The largest command, in bytes.
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) groups: ArcSwap<BTreeMap<GroupId, Arc<Group>>>,
     pub(crate) links: Links0,
     topology: ArcSwap<Option<Arc<Routes>>>,
+    /// Those of the cluster.
+    pub(crate) settings: watch::Sender<Settings>,
     addresses: Addresses,
     /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
     remote: Mutex<BTreeMap<GroupId, Remote>>,
@@ -117,6 +121,7 @@ impl Node {
             groups: ArcSwap::default(),
             links: Links0::new(),
             topology: ArcSwap::from_pointee(None),
+            settings: watch::Sender::default(),
             addresses: addresses.clone(),
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
@@ -141,6 +146,7 @@ impl Node {
         node.start_groups().await?;
         node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
+        node.keep(tokio::spawn(crate::settings::spread(node.clone())));
         Ok(node)
     }
 

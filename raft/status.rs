@@ -60,6 +60,8 @@ pub struct GroupStatus {
     pub purged: u64,
     /// Snapshots received from a leader and installed since the start.
     pub snapshots_installed: u64,
+    /// The version of the cluster's settings that is applied here.
+    pub settings: u64,
     /// Owned slots as inclusive ranges.
     pub slots: Vec<(u16, u16)>,
     /// Its replicas.
@@ -155,6 +157,7 @@ impl Node {
             snapshot_index: 0,
             purged: 0,
             snapshots_installed: 0,
+            settings: 0,
             slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
             replicas: Vec::new(),
             clock_ms: self.clock_ms(id),
@@ -177,6 +180,7 @@ impl Node {
         status.snapshot_index = index(metrics.snapshot);
         status.purged = index(metrics.purged);
         status.snapshots_installed = group.replica.installs.load(Ordering::Relaxed);
+        status.settings = group.peek().keyspace().settings().version;
         status.last_save_unix_s = group.replica.last_save_unix_s.load(Ordering::Relaxed);
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         for replica in &mut status.replicas {

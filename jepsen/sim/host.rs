@@ -163,6 +163,7 @@ fn config(node: usize, groups: u32) -> NodeConfig {
         groups,
         replication_factor: NODES as u32,
         databases: 1,
+        settings: Default::default(),
         timing: Timing {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),

@@ -23,10 +23,11 @@ pub use flags::*;
 use keys::range;
 pub use keys::*;
 pub(crate) use lookup::quoted;
-pub use lookup::{Found, by_name, count, lookup, walk};
+pub use lookup::{Found, by_name, count, logged, lookup, walk};
 
 use quoris_resp::Argv;
 
+use crate::settings;
 use crate::types::{generic, string};
 use crate::{CommandResult, Keyspace, Rng};
 
@@ -254,3 +255,6 @@ pub static FAMILIES: &[&[Command]] = &[
     rows::ACL,
     rows::CLUSTER,
 ];
+
+/// Commands that nodes propose by themselves: they stand in logs and not in the table.
+pub static INTERNAL: &[&Command] = &[&settings::COMMAND];

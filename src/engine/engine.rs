@@ -159,7 +159,7 @@ impl Engine {
             return Error::text("ERR DB index is out of range").into();
         }
         match work {
-            Work::One(argv) => self.execute(context, argv),
+            Work::One(argv) => self.execute(context, command::logged(argv), argv),
             Work::Transaction(transaction) => self.run_transaction(context, transaction),
         }
     }
@@ -177,7 +177,7 @@ impl Engine {
         let run = |argv: &Argv| match argv[0].to_ascii_lowercase().as_slice() {
             b"select" => self.select(context, argv).unwrap_or_else(Reply::from),
             b"ping" => pong(argv).unwrap_or_else(Reply::from),
-            _ => self.execute(context, argv),
+            _ => self.execute(context, command::lookup(argv).map(|found| found.command), argv),
         };
         Reply::Array(transaction.commands.iter().map(run).collect())
     }
@@ -193,9 +193,9 @@ impl Engine {
         Ok(Reply::Ok)
     }
 
-    fn execute(&mut self, context: &mut ApplyContext, argv: &Argv) -> Reply {
-        let command = match command::lookup(argv) {
-            Ok(found) => found.command,
+    fn execute(&mut self, context: &mut ApplyContext, command: Result<&'static Command, Error>, argv: &Argv) -> Reply {
+        let command = match command {
+            Ok(command) => command,
             Err(error) => return error.into(),
         };
         let result = match command.handler {

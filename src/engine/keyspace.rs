@@ -29,7 +29,7 @@ pub(crate) use cut::{CutEntry, Flow};
 
 use siphasher::sip::SipHasher13;
 
-use crate::Value;
+use crate::{Settings, Value};
 use account::Account;
 use cut::{Cut, Wanted};
 use database::Database;
@@ -139,6 +139,7 @@ pub struct Keyspace {
     versions: Versions,
     /// Keys that were removed because they were due.
     expired: u64,
+    settings: Settings,
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
     garbage: Vec<Database>,
@@ -158,6 +159,7 @@ impl Keyspace {
             databases: (0..databases).map(|_| Database::default()).collect(),
             versions: Versions::new(databases),
             expired: 0,
+            settings: Settings::default(),
             cut: None,
             journal: None,
             garbage: Vec::new(),

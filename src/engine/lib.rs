@@ -23,6 +23,7 @@ mod payload;
 pub mod rdb;
 mod rng;
 mod session;
+pub mod settings;
 mod snapshot;
 #[cfg(test)]
 #[path = "tests/support/testing.rs"]
@@ -36,6 +37,7 @@ pub use error::{CommandResult, Error};
 pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, WARM_MAX, slot};
 pub use rng::Rng;
 pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
+pub use settings::Settings;
 pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
 pub use types::string::StringValue;

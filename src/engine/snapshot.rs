@@ -40,6 +40,7 @@ mod field {
     pub(super) const EXCHANGES: &str = "quoris-exchanges";
     pub(super) const EXPIRED: &str = "quoris-expired";
     pub(super) const SLOTS: &str = "quoris-slot-versions";
+    pub(super) const SETTINGS: &str = "quoris-settings";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
 }
@@ -196,6 +197,7 @@ impl Engine {
         put(field::EXCHANGES, &exchanges);
         put(field::EXPIRED, keys.expired().to_string().as_bytes());
         put(field::SLOTS, &slot_versions(keys));
+        put(field::SETTINGS, keys.settings().to_string().as_bytes());
         aux.iter().for_each(|(name, value)| put(name, value));
         out
     }

@@ -93,7 +93,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         }
         return match container.name {
             "client" => client::run(client, name, argv),
-            "config" => config::run(client, name, argv),
+            "config" => config::run(client, name, argv).await,
             "command" => introspection::command(argv),
             "slowlog" => slowlog::run(client, name, argv),
             "latency" => latency::run(client, name, argv),

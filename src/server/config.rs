@@ -8,6 +8,7 @@
 pub mod file;
 pub mod kind;
 mod remembered;
+mod replicated;
 mod rewrite;
 pub mod sample;
 pub mod table;
@@ -19,7 +20,7 @@ use parking_lot::RwLock;
 use file::Directive;
 use kind::Kind;
 use remembered::HIDDEN;
-use table::{Effect, Key};
+use table::{Effect, Key, Scope};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +59,14 @@ pub struct Config {
     values: RwLock<Vec<String>>,
     file: Option<PathBuf>,
     ignored: Vec<String>,
+    /// Replicated settings that the file or the command line names, and what they were given.
+    seeds: Vec<(&'static Key, String)>,
 }
 
 impl Default for Config {
     fn default() -> Config {
         let values = table::all().map(|key| key.default.to_string()).collect();
-        Config { values: RwLock::new(values), file: None, ignored: Vec::new() }
+        Config { values: RwLock::new(values), file: None, ignored: Vec::new(), seeds: Vec::new() }
     }
 }
 
@@ -112,6 +115,10 @@ impl Config {
                 .kind
                 .normalise(&text, &values[at])
                 .map_err(|why| Error::Value { name: directive.name.clone(), why })?;
+            if key.scope == Scope::Replicated {
+                self.seeds.retain(|(seed, _)| seed.name != key.name);
+                self.seeds.push((key, values[at].clone()));
+            }
         }
         Ok(())
     }

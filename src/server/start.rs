@@ -77,6 +77,7 @@ pub async fn start(
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
+    tasks.spawn(server.clone().follow_settings());
     let (settings, traffic) = (server.settings.clone(), server.traffic.clone());
     let listener = Listener::new(Arc::new(Front(server.clone())), settings, traffic, threads);
     let mut addresses = Vec::new();
@@ -159,6 +160,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
         groups: config.count("groups"),
         replication_factor: config.count("replication-factor"),
         databases: config.count("databases"),
+        settings: config.settings(),
         timing: Timing {
             heartbeat: millis("heartbeat-ms"),
             election_min,

@@ -79,7 +79,7 @@ fn survive(shape: &Shape, rounds: usize, per_node: usize) {
 
 /// Where the clients of each node write: everywhere, or only in groups that have no replica there when
 /// the groups do not cover all nodes.
-fn places(cluster: &mut Cluster, shape: &Shape) -> Vec<Vec<Place>> {
+pub fn places(cluster: &mut Cluster, shape: &Shape) -> Vec<Vec<Place>> {
     let view = cluster.wait_for("a view", PROGRESS_TIME_MAX, |views| views.first().cloned());
     let mut client = Client::connect(cluster.nodes[0].port).expect("node 1 is there");
     let mut places: Vec<Vec<Place>> = vec![Vec::new(); shape.nodes];

@@ -9,4 +9,5 @@ mod kill;
 mod load;
 mod process;
 mod redis;
+mod settings;
 mod view;

@@ -53,6 +53,15 @@ impl Node {
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("node.conf")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(&self.dir)).unwrap_or_default()
+    }
 }
 
 /// All nodes.
@@ -68,6 +77,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all nodes and waits until every group has a leader.
     pub fn start(shape: Shape) -> Cluster {
+        Cluster::start_with_files(shape, &vec![String::new(); shape.nodes])
+    }
+
+    /// The same with the text of a configuration file for each node.
+    pub fn start_with_files(shape: Shape, files: &[String]) -> Cluster {
         let root = TempDir::with_prefix("quoris-cluster-").expect("a temporary folder");
         let ports = free_ports(shape.nodes * 2);
         let nodes = ports.chunks(2).enumerate().map(|(at, ports)| {
@@ -75,7 +89,10 @@ impl Cluster {
             std::fs::create_dir(&dir).expect("a folder for each node");
             Node { port: ports[0], peer_port: ports[1], dir, child: None, kills: Arc::default() }
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
+        for (node, text) in nodes.iter().zip(files) {
+            std::fs::write(node.config(), text).expect("a configuration file");
+        }
         let mut cluster = Cluster { shape, root, nodes, digests: BTreeMap::new() };
         for at in 0..shape.nodes {
             cluster.restart(at);
@@ -105,7 +122,7 @@ impl Cluster {
         assert!(node.child.is_none(), "node {} runs", at + 1);
         let log = OpenOptions::new().create(true).append(true).open(log_path(&node.dir)).expect("a log file");
         let mut command = Command::new(program());
-        command.arg("server").args(["--bind", "127.0.0.1"]).args(["--port", &node.port.to_string()]);
+        command.arg("server").arg(node.config()).args(["--bind", "127.0.0.1"]).args(["--port", &node.port.to_string()]);
         command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
         command.args(["--groups", &self.shape.groups.to_string()]);
         command.args(["--replication-factor", &self.shape.factor.to_string()]);
@@ -230,7 +247,7 @@ fn log_path(dir: &std::path::Path) -> PathBuf {
 
 /// The end of a log without repetitions of what was just said.
 fn show_log(node: &Node) {
-    let text = std::fs::read_to_string(log_path(&node.dir)).unwrap_or_default();
+    let text = node.log();
     let mut said = VecDeque::new();
     let mut shown = Vec::new();
     for line in text.lines() {

@@ -40,6 +40,8 @@ pub struct GroupView {
     pub snapshot: u64,
     /// The last purged index.
     pub purged: u64,
+    /// The applied version of the cluster's settings.
+    pub settings: u64,
     /// Snapshots that were received and installed.
     pub snapshots_installed: u64,
     /// The index that the state stands at and its digest there.
@@ -97,6 +99,7 @@ impl GroupView {
             log_bytes: number(field("log_bytes")),
             snapshot: number(field("snapshot")),
             purged: number(field("purged")),
+            settings: number(field("settings")),
             snapshots_installed: number(field("snapshots_installed")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),

@@ -59,6 +59,12 @@ const IMPURE_PATHS: &[&str] = &[
     "std::net",
     "std::os",
     "std::process",
+    // Nothing that a node could set from outside of the log: settings are state of the group.
+    "std::sync::Mutex",
+    "std::sync::OnceLock",
+    "std::sync::RwLock",
+    "std::sync::atomic",
+    "std::sync::mpsc",
     "std::thread",
     "std::time::Instant",
     "std::time::SystemTime",

@@ -19,6 +19,7 @@ fn config(peers: &[String], own: usize) -> NodeConfig {
         groups: 2,
         replication_factor: 3,
         databases: 16,
+        settings: Default::default(),
         timing: Timing {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(400),

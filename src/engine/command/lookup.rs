@@ -3,11 +3,11 @@
 //! A flat open-addressing table over all top-level names, built once; a lookup hashes the first and
 //! last bytes of the name and compares one or two candidates. No allocation unless there is an error.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use quoris_resp::Argv;
 
-use super::{Command, FAMILIES};
+use super::{Command, FAMILIES, INTERNAL};
 use crate::Error;
 
 /// A row that was looked up.
@@ -42,8 +42,7 @@ struct Table {
 }
 
 fn table() -> &'static Table {
-    static TABLE: OnceLock<Table> = OnceLock::new();
-    TABLE.get_or_init(|| {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
         let mut table = Table { buckets: Box::new([0; BUCKETS]), rows: Vec::new() };
         for command in FAMILIES.iter().copied().flatten() {
             let id = u16::try_from(table.rows.len()).expect("a few hundred commands");
@@ -57,7 +56,8 @@ fn table() -> &'static Table {
             table.buckets[bucket] = id + 1;
         }
         table
-    })
+    });
+    &TABLE
 }
 
 /// Hashes the first and the last eight bytes and the length; letters without case.
@@ -107,6 +107,17 @@ pub fn lookup(argv: &Argv) -> Result<Found, Error> {
         found = sub(found, name).ok_or_else(|| unknown_subcommand(found.command, name))?;
     }
     if found.command.fits_arity(argv.len()) { Ok(found) } else { Err(Error::Arity(found.full_name())) }
+}
+
+/// The row of a command of the log: one that a client can send, or one that only nodes propose.
+///
+/// # Errors
+/// As [`lookup`].
+pub fn logged(argv: &Argv) -> Result<&'static Command, Error> {
+    lookup(argv).map(|found| found.command).or_else(|error| {
+        let is = |row: &&&Command| row.name.as_bytes().eq_ignore_ascii_case(&argv[0]) && row.fits_arity(argv.len());
+        INTERNAL.iter().find(is).copied().ok_or(error)
+    })
 }
 
 /// The row of a full name such as `get` or `client|list`, in any case.

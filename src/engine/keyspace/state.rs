@@ -1,13 +1,13 @@
-//! The state as a whole: its digest, and the parts that a snapshot carries beside the keys.
+//! The state as a whole: its digest, the settings, and the parts that a snapshot carries beside the keys.
 
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
-use crate::Value;
+use crate::{Settings, Value};
 
 impl Keyspace {
-    /// A hash of all that apply can see here: keys, values, deadlines, versions, clock. Equal on replicas
-    /// at the same log index. Costs a few microseconds and the hashing of large values that changed.
+    /// A hash of all that apply can see here: keys, values, deadlines, versions, clock, settings. Equal on
+    /// replicas at the same log index. Costs a few microseconds and the hashing of large values that changed.
     pub fn digest(&mut self) -> u64 {
         let hasher = self.hasher;
         let sums: Vec<u64> = self
@@ -27,9 +27,20 @@ impl Keyspace {
     fn digest_of(&self, sums: &[u64]) -> u64 {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         let lens = self.databases.iter().flat_map(|d| [d.len(), d.expires()]);
-        let rest = [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest()];
+        let rest =
+            [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest(), self.settings.digest()];
         sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
+    }
+
+    /// The settings that commands go by.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes settings over, from the log or from a snapshot.
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Golden bytes, damaged input, and round trips.
 
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -154,8 +154,7 @@ fn a_wrong_checksum_is_an_error_and_a_missing_one_is_not() {
 
 /// A small snapshot with all that there is in one: deadlines, sessions, several databases.
 fn own_snapshot() -> &'static [u8] {
-    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
-    FILE.get_or_init(|| {
+    static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut engine = Engine::new(SEED);
         let (mut clock, mut sequence) = (1000, 0);
         let mut rng = crate::Rng::new(5);
@@ -164,7 +163,8 @@ fn own_snapshot() -> &'static [u8] {
             engine.apply_entry(index, &entry, &mut |_, _, _| {}).expect("own format");
         }
         engine.snapshot(vec![("caller".into(), b"field".to_vec())]).expect("none is running")
-    })
+    });
+    &FILE
 }
 
 fn load(file: &[u8]) -> Result<crate::Loaded, RdbError> {
@@ -219,6 +219,7 @@ fn a_snapshot_whose_fields_lie_is_refused() {
             ("quoris-exchanges", "AA"),
             ("quoris-expired", "0"),
             ("quoris-slot-versions", ""),
+            ("quoris-settings", "3 list-compress-depth=2 notify-keyspace-events="),
         ];
         for (name, value) in own {
             let value = aux.iter().find(|(other, _)| *other == name).map_or(value, |(_, value)| value);
@@ -239,6 +240,9 @@ fn a_snapshot_whose_fields_lie_is_refused() {
         ("quoris-slot-versions", "AAB"),
         ("quoris-slot-versions", "gggA"),
         ("quoris-slot-versions", "AB"),
+        ("quoris-settings", ""),
+        ("quoris-settings", "3 list-compress-depth=-2"),
+        ("quoris-settings", "3 of-a-newer-version=1"),
     ] {
         assert!(load(&engine_file(&[(name, value)], b"")).is_err(), "{name} = {value}");
     }

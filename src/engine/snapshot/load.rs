@@ -10,7 +10,7 @@ use std::io::Read;
 use super::{FORMAT, field, numbers};
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::session::Sessions;
-use crate::{Engine, EngineSeed, Keyspace, SLOTS, Value, payload};
+use crate::{Engine, EngineSeed, Keyspace, SLOTS, Settings, Value, payload};
 
 /// Progress is told each time this many bytes were read.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -87,7 +87,8 @@ impl Loading {
             | field::DATABASES
             | field::EXCHANGES
             | field::EXPIRED
-            | field::SLOTS => {
+            | field::SLOTS
+            | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
             }
@@ -159,6 +160,7 @@ impl Loading {
             keys.set_exchanges(database, count.ok_or("the exchanges are damaged")?);
         }
         restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
+        keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
         Ok(engine)
     }
 

@@ -1,23 +1,32 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE, and what a changed setting does.
+//!
+//! SET of a replicated setting means the cluster: it is decided in the meta group, and answered when every
+//! group has applied it. GET shows what this node knows of the cluster, which may be a moment old.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use quoris_engine::glob;
 use quoris_net::OutputClass;
+use quoris_raft::SettingsError;
 use quoris_resp::{Argv, Reply};
 
 use super::Served;
 use crate::{
     client::Client,
-    config::{Error, key, kind::parse_output_limits, table, table::Effect},
+    config::{
+        Error, key,
+        kind::parse_output_limits,
+        table,
+        table::{Effect, Scope},
+    },
     server::Server,
 };
 
-pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
+pub(super) async fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
     let server = &client.server;
     match sub {
         "get" => get(server, argv),
-        "set" => match set(server, argv) {
+        "set" => match set(server, argv).await {
             Ok(()) => Reply::Ok.into(),
             Err(text) => Served::error(text),
         },
@@ -43,13 +52,36 @@ fn get(server: &Server, argv: &Argv) -> Served {
     Reply::Map(pairs.into_iter().map(|(name, value)| (Reply::bulk(name), Reply::bulk(value))).collect()).into()
 }
 
-/// All or nothing: values are checked first, and what took effect is taken back when a later one fails.
-fn set(server: &Server, argv: &Argv) -> Result<(), String> {
+fn failed(name: &str, why: &str) -> String {
+    format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+}
+
+/// All or nothing: values are checked first, and what took effect is taken back when a later one fails. The
+/// cluster comes last, because what it has decided is not taken back.
+async fn set(server: &Server, argv: &Argv) -> Result<(), String> {
+    let (cluster, own): (Vec<_>, Vec<_>) =
+        checked(server, argv)?.into_iter().partition(|(position, _)| key(*position).scope == Scope::Replicated);
+    let before = set_own(server, own)?;
+    if cluster.is_empty() {
+        return Ok(());
+    }
+    let cluster: Vec<_> = cluster.into_iter().map(|(position, value)| (key(position).name, value)).collect();
+    let changed = server.node.change_settings(&cluster).await;
+    server.config.show_cluster(&server.node.settings());
+    changed.map_err(|error| match error {
+        SettingsError::Unchanged(_) => {
+            take_back(server, before);
+            format!("CLUSTERDOWN {error}")
+        }
+        SettingsError::Unknown(_) | SettingsError::Pending { .. } => format!("TIMEOUT {error}"),
+    })
+}
+
+/// The changes that an argv asks for: positions and canonical values.
+fn checked(server: &Server, argv: &Argv) -> Result<Vec<(usize, String)>, String> {
     if !argv.len().is_multiple_of(2) {
         return Err("ERR syntax error".into());
     }
-    let failed =
-        |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
     let mut changes: Vec<(usize, String)> = Vec::new();
     for at in (2..argv.len()).step_by(2) {
         let (name, value) = (String::from_utf8_lossy(&argv[at]), String::from_utf8_lossy(&argv[at + 1]));
@@ -70,22 +102,49 @@ fn set(server: &Server, argv: &Argv) -> Result<(), String> {
         let value = server.config.check(position, &value).map_err(|why| failed(&name, &why))?;
         changes.push((position, value));
     }
+    Ok(changes)
+}
+
+/// Changes settings of this node and gives what they held before.
+fn set_own(server: &Server, changes: Vec<(usize, String)>) -> Result<Vec<(usize, String)>, String> {
     let mut before: Vec<(usize, String)> = Vec::new();
     for (position, value) in changes {
         let name = key(position).name;
         before.push((position, server.config.store(position, value)));
         if let Err(why) = server.apply_setting(name) {
-            for (position, value) in before.into_iter().rev() {
-                server.config.store(position, value);
-                let _ = server.apply_setting(key(position).name);
-            }
+            take_back(server, before);
             return Err(failed(name, &why));
         }
     }
-    Ok(())
+    Ok(before)
+}
+
+fn take_back(server: &Server, before: Vec<(usize, String)>) {
+    for (position, value) in before.into_iter().rev() {
+        server.config.store(position, value);
+        let _ = server.apply_setting(key(position).name);
+    }
 }
 
 impl Server {
+    /// Shows the cluster's settings as they change, and says once where the file asks for something else. Runs
+    /// until dropped.
+    pub(crate) async fn follow_settings(self: Arc<Server>) {
+        let mut settings = self.node.settings();
+        let first = settings.wait_for(|settings| settings.version > 0).await.map(|settings| *settings);
+        for (name, given, holds) in first.map(|first| self.config.differing(&first)).unwrap_or_default() {
+            tracing::warn!(
+                "{name}: the configuration says '{given}', the cluster '{holds}', which holds; change it with CONFIG SET"
+            );
+        }
+        loop {
+            self.config.show_cluster(&settings);
+            if settings.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Lets every live setting take effect; at start.
     pub(crate) fn apply_all_settings(&self) {
         for key in table::KEYS.iter().filter(|key| key.effect == Effect::Live) {

@@ -1,5 +1,7 @@
 //! What a setting's value may be, and the one spelling in which it is kept.
 
+use quoris_engine::settings;
+
 /// The shape of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -138,20 +140,9 @@ fn output_limits(text: &str, current: &str) -> Result<String, String> {
     Ok(shown.collect::<Vec<_>>().join(" "))
 }
 
-/// The classes that `A` stands for, then those that stand apart, in the order in which Redis prints them.
-const EVENT_CLASSES: &str = "g$lshzxetd";
-const EVENT_EXTRAS: &str = "KEmn";
-
 fn events(text: &str) -> Result<String, String> {
-    if let Some(wrong) = text.chars().find(|c| *c != 'A' && !EVENT_CLASSES.contains(*c) && !EVENT_EXTRAS.contains(*c)) {
-        let _ = wrong;
-        return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into());
-    }
-    let has = |c: char| text.contains(c);
-    let all = has('A') || EVENT_CLASSES.chars().all(has);
-    let classes: String = if all { "A".into() } else { EVENT_CLASSES.chars().filter(|c| has(*c)).collect() };
-    let extras: String = EVENT_EXTRAS.chars().filter(|c| has(*c)).collect();
-    Ok(classes + &extras)
+    let classes = settings::events(text).ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?;
+    Ok(settings::event_letters(classes))
 }
 
 fn save_points(text: &str) -> Result<String, String> {

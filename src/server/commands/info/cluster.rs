@@ -47,6 +47,7 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("node", status.node.0);
     lines.add("boot_id", format!("{:016x}", status.boot_id));
     lines.add("epoch", status.epoch);
+    lines.add("settings", snapshot.server.node.settings().borrow().version);
     lines.add("ready", u8::from(status.ready));
     lines.add("nodes", status.nodes.len());
     lines.add("groups", status.groups.iter().filter(|group| group.id != META).count());
@@ -80,7 +81,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},settings={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,
@@ -91,6 +92,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         group.snapshot_index,
         group.purged,
         group.snapshots_installed,
+        group.settings,
         group.clock_ms,
         slots.join("+"),
         replicas.join("+"),
