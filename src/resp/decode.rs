@@ -116,11 +116,6 @@ impl Decoder {
     fn arguments(&mut self, buffer: &BytesMut, limits: &Limits) -> Result<bool, ProtocolError> {
         while self.pending.is_some_and(|n| n > 0) {
             if self.bulk.is_none() {
-                match buffer.get(self.at) {
-                    None => return Ok(false),
-                    Some(b'$') => {}
-                    Some(&other) => return Err(ProtocolError(format!("expected '$', got '{}'", other as char))),
-                }
                 let Some((len, sloppy)) = self.header(buffer, "too big bulk count string", "invalid bulk length")?
                 else {
                     return Ok(false);
@@ -165,6 +160,10 @@ impl Decoder {
         };
         if rest.len() < cr + 2 {
             return Ok(None);
+        }
+        // As in Redis, a wrong kind shows only when its line is whole. Arrays were told apart before.
+        if self.pending.is_some() && rest[0] != b'$' {
+            return Err(ProtocolError(format!("expected '$', got '{}'", rest[0] as char)));
         }
         let digits = &rest[1..cr];
         let n = number(digits).ok_or_else(|| ProtocolError(invalid.into()))?;
@@ -353,7 +352,10 @@ mod tests {
     fn a_quoted_byte_goes_back_as_it_came_and_cannot_end_the_line() {
         for (byte, want) in [(b'f', b'f'), (0xff, 0xff), (b'\r', b' '), (0, 0)] {
             let (mut buffer, mut out) = (BytesMut::from(&[b'*', b'1', b'\r', b'\n', byte][..]), BytesMut::new());
-            let error = Decoder::default().decode(&mut buffer, &Limits::default()).expect_err("no bulk string");
+            let mut decoder = Decoder::default();
+            assert_eq!(decoder.decode(&mut buffer, &Limits::default()), Ok(None), "its line is not whole");
+            buffer.extend_from_slice(b"\r\n");
+            let error = decoder.decode(&mut buffer, &Limits::default()).expect_err("no bulk string");
             crate::encode(&error.reply(), crate::Protocol::Resp2, &mut out);
             assert_eq!(&out[..], [&b"-ERR Protocol error: expected '$', got '"[..], &[want], b"'\r\n"].concat());
         }
