@@ -8,7 +8,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use quoris_engine::codec;
 use quoris_engine::command;
-use quoris_engine::entry::SessionId;
+use quoris_engine::entry::{SessionId, Transaction};
 use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,16 @@ use crate::group::Group;
 use crate::propose::{Operation, Outcome, Stamp};
 use crate::record::LogIdRecord;
 use crate::types::{GroupId, NodeId};
-use crate::wire;
+use crate::wire::{self, FRAME_BYTES_MAX};
 
 /// Operations that one message may carry.
 const OPERATIONS_MAX: usize = 1 << 20;
+/// Sequence numbers from here on are not believed: counting on must not overflow.
+const SEQUENCE_MAX: u64 = 1 << 62;
+/// Most bytes of replies in one answer: the longest value, and room to stay a frame.
+const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 20);
+
+const TOO_MANY: &str = "the replies of the pipeline are too long for one message between nodes";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -95,6 +101,14 @@ pub fn group_of(body: &[u8]) -> io::Result<GroupId> {
     wire::message(body)
 }
 
+/// How many commands a request carries; for the fuzzer.
+///
+/// # Errors
+/// When the bytes are no request.
+pub fn operations_of(body: &Bytes) -> io::Result<usize> {
+    read_request(body).map(|(operations, _)| operations.len())
+}
+
 fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
     let (head, mut at): (Head, usize) = codec::read(body, "forwarded batch").map_err(io::Error::other)?;
     if head.operations.len() > OPERATIONS_MAX {
@@ -106,11 +120,18 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let end = end.ok_or_else(|| io::Error::other("a batch ends within a command"))?;
         let argv = Argv::parse(body.slice(at..end)).map_err(io::Error::other)?;
         at = end;
+        if record.transaction {
+            // Apply stops at a transaction that it cannot read, so none may get into the log.
+            Transaction::from_argv(&argv).map_err(io::Error::other)?;
+        }
         let found =
             if record.transaction { command::logged(&Argv::from_parts(&["EXEC"])) } else { command::logged(&argv) };
         let command = found.map_err(|e| io::Error::other(e.to_string()))?;
         let OperationRecord { database, user, transaction, write, .. } = record;
         operations.push(Operation { command, argv, database, user, transaction, write });
+    }
+    if head.stamp.is_some_and(|s| s.first_sequence > SEQUENCE_MAX) {
+        return Err(io::Error::other("a sequence number out of range"));
     }
     let stamp = head.stamp.map(|s| Stamp {
         session: s.session,
@@ -127,18 +148,34 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
 /// When the bytes are no request.
 pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
     let (operations, stamp) = read_request(body)?;
+    let writes: Vec<bool> = operations.iter().map(|o| o.write).collect();
     let answer = match run_local(group, operations, stamp).await {
         Local::Done(replies, position) => {
-            let mut encoded = BytesMut::new();
-            replies.iter().for_each(|r| encode(r, Protocol::Internal, &mut encoded));
+            let encoded = encode_replies(&replies, &writes, ANSWER_BYTES_MAX);
             let clock_ms = group.replica.clock.now_ms();
             let answer = Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms };
-            return Ok(vec![wire::part(&answer), encoded.freeze()]);
+            return Ok(vec![wire::part(&answer), encoded]);
         }
         Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
     };
     Ok(vec![wire::part(&answer)])
+}
+
+/// Replies one behind the other. One that would make the answer longer than a frame may be is replaced by
+/// an error, which says of a write that it happened.
+fn encode_replies(replies: &[Reply], writes: &[bool], bytes_max: usize) -> Bytes {
+    let mut encoded = BytesMut::new();
+    for (reply, write) in replies.iter().zip(writes) {
+        if encoded.len() + reply.size() <= bytes_max {
+            encode(reply, Protocol::Internal, &mut encoded);
+        } else if *write {
+            encode(&Reply::error(format!("UNKNOWN executed, but {TOO_MANY}")), Protocol::Internal, &mut encoded);
+        } else {
+            encode(&Reply::error(format!("ERR {TOO_MANY}")), Protocol::Internal, &mut encoded);
+        }
+    }
+    encoded.freeze()
 }
 
 /// Reads the leader's answer.
@@ -197,5 +234,37 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
             Local::NotLeader(operations)
         }
         Outcome::Unknown(text) => Local::Unknown(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_never_passes_its_limit_and_has_a_reply_for_each_command() {
+        let long = Reply::bulk(vec![b'v'; 600]);
+        let encoded =
+            encode_replies(&[long.clone(), long.clone(), long.clone(), Reply::Ok], &[false, false, true, true], 900);
+        assert!(encoded.len() < 1000);
+        let (mut rest, mut replies) = (BytesMut::from(&encoded[..]), Vec::new());
+        while let Some(reply) = ReplyDecoder::decode(&mut rest).expect("our own bytes") {
+            replies.push(reply);
+        }
+        assert_eq!(replies.len(), 4);
+        assert_eq!((&replies[0], &replies[3]), (&long, &Reply::Ok));
+        let text = |reply: &Reply| if let Reply::Error(text) = reply { text.clone() } else { panic!("{reply:?}") };
+        assert!(text(&replies[1]).starts_with(b"ERR the replies"));
+        assert!(text(&replies[2]).starts_with(b"UNKNOWN executed"));
+    }
+
+    #[test]
+    fn a_forwarded_transaction_that_apply_could_not_read_is_refused() {
+        let record = OperationRecord { database: 0, user: 0, transaction: true, write: true, bytes: 0 };
+        let frame = Argv::from_parts(&["EXEC", "no watches"]).frame().clone();
+        let records = vec![OperationRecord { bytes: frame.len() as u32, ..record }];
+        let head = Head { group: GroupId(1), stamp: None, operations: records };
+        let body = Bytes::from([&wire::part(&head)[..], &frame].concat());
+        assert!(read_request(&body).is_err());
     }
 }

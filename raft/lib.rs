@@ -16,6 +16,8 @@ mod follow;
 mod forward;
 mod founding;
 mod group;
+#[doc(hidden)]
+pub mod hostile;
 mod link;
 pub mod log_size;
 mod machine;

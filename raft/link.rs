@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::seam::{Clock, Net, Stream};
 use crate::types::{Addresses, NodeId};
-use crate::wire::{Frame, Hello, Kind, MAGIC, message, part, read_frame};
+use crate::wire::{Frame, HELLO_BYTES_MAX, Hello, Kind, MAGIC, message, part, read_frame, read_frame_within};
 
 /// Frames that wait for one connection's writer.
 const QUEUE_FRAMES_MAX: usize = 1024;
@@ -255,7 +255,7 @@ pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, ow
     stream.write_all(&hello.head()).await?;
     stream.write_all(&hello.body[0]).await?;
     stream.flush().await?;
-    let frame = read_frame(stream, buffer).await?.ok_or_else(closed)?;
+    let frame = read_frame_within(stream, buffer, HELLO_BYTES_MAX).await?.ok_or_else(closed)?;
     if frame.kind != Kind::Hello {
         return Err(io::Error::other("the peer did not introduce itself"));
     }

@@ -3,23 +3,30 @@
 //! Every request runs in a task of its own, except entries: those of one stream go to the group in
 //! their order, and their replies return in it.
 //!
-//! Invariant: a peer can only slow down itself; its queues are bounded.
+//! Invariants: a peer can only slow down itself, its queues and its open requests are bounded; who does
+//! not introduce himself in time is let go, and one without a node id may only ask, never append.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::link::{shake_hands, write_frames};
 use crate::seam::{BoxFuture, Listener, Stream};
+use crate::types::NodeId;
 use crate::wire::{Frame, Hello, Kind, read_frame};
 
 /// Appends of one stream that wait for the group.
 const STREAM_FRAMES_MAX: usize = 256;
 /// Replies that wait for the writer.
 const REPLIES_MAX: usize = 1024;
+/// Requests of one connection that are being answered; the next ones are not read until one is done.
+const REQUESTS_MAX: usize = 4096;
+/// Who connects introduces himself within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -55,18 +62,29 @@ pub async fn accept(mut listener: Box<dyn Listener>, service: Arc<dyn Service>) 
 async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     let own = service.hello();
-    let peer = shake_hands(&mut stream, &mut buffer, &own).await?;
+    let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer did not introduce itself in time");
+    let greeting = tokio::time::timeout(HELLO_TIMEOUT, shake_hands(&mut stream, &mut buffer, &own));
+    let peer = greeting.await.map_err(silent)??;
     let (mut reader, writer) = tokio::io::split(stream);
     let (replies, queue) = mpsc::channel(REPLIES_MAX);
     let write = tokio::spawn(write_frames(queue, writer));
     let mut streams: BTreeMap<u64, mpsc::Sender<Bytes>> = BTreeMap::new();
+    let open = Arc::new(Semaphore::new(REQUESTS_MAX));
     let result = async {
         while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
             let body = frame.body.pop().unwrap_or_default();
             match frame.kind {
+                Kind::Append if peer.node == NodeId(0) => return Err(io::Error::other("entries from a stranger")),
                 Kind::Append => append(&mut streams, frame.id, body, &service, &replies).await,
                 Kind::CloseStream => drop(streams.remove(&frame.id)),
-                kind => answer(service.clone(), peer.clone(), kind, frame.id, body, replies.clone()),
+                kind => {
+                    let permit = open.clone().acquire_owned().await.map_err(io::Error::other)?;
+                    let answer = answer(service.clone(), peer.clone(), kind, frame.id, body, replies.clone());
+                    tokio::spawn(async move {
+                        answer.await;
+                        drop(permit);
+                    });
+                }
             }
         }
         Ok(())
@@ -102,12 +120,17 @@ async fn append(
     let _ = stream.send(body).await;
 }
 
-fn answer(service: Arc<dyn Service>, peer: Hello, kind: Kind, id: u64, body: Bytes, replies: mpsc::Sender<Frame>) {
-    tokio::spawn(async move {
-        let frame = match service.call(peer, kind, body).await {
-            Ok(body) => Frame { kind: Kind::Reply, id, body },
-            Err(e) => Frame { kind: Kind::Error, id, body: vec![Bytes::from(e.to_string())] },
-        };
-        let _ = replies.send(frame).await;
-    });
+async fn answer(
+    service: Arc<dyn Service>,
+    peer: Hello,
+    kind: Kind,
+    id: u64,
+    body: Bytes,
+    replies: mpsc::Sender<Frame>,
+) {
+    let frame = match service.call(peer, kind, body).await {
+        Ok(body) => Frame { kind: Kind::Reply, id, body },
+        Err(e) => Frame { kind: Kind::Error, id, body: vec![Bytes::from(e.to_string())] },
+    };
+    let _ = replies.send(frame).await;
 }

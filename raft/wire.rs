@@ -18,6 +18,8 @@ use crate::types::{Entry, GroupId, NodeId};
 
 /// No frame is larger: an entry of the largest command, and room for heads.
 pub const FRAME_BYTES_MAX: usize = 640 << 20;
+/// A stranger's first frame is at most this long, in bytes: a name and an address.
+pub const HELLO_BYTES_MAX: usize = 4 << 10;
 /// Length, checksum, kind, request id.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 8;
 /// First bytes of a connection: the protocol and its version.
@@ -62,7 +64,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> io::Result<Kind> {
+    /// The kind of a byte.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn from_byte(byte: u8) -> io::Result<Kind> {
         const ALL: [Kind; 16] = [
             Kind::Hello,
             Kind::Reply,
@@ -133,6 +139,18 @@ pub async fn read_frame(
     stream: &mut (impl AsyncRead + Unpin + ?Sized),
     buffer: &mut BytesMut,
 ) -> io::Result<Option<Frame>> {
+    read_frame_within(stream, buffer, FRAME_BYTES_MAX).await
+}
+
+/// [`read_frame`] with another bound for the body.
+///
+/// # Errors
+/// When the connection breaks or the bytes are no frame.
+pub async fn read_frame_within(
+    stream: &mut (impl AsyncRead + Unpin + ?Sized),
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> io::Result<Option<Frame>> {
     while buffer.len() < HEAD_BYTES {
         buffer.reserve(64 << 10);
         if stream.read_buf(buffer).await? == 0 {
@@ -141,7 +159,7 @@ pub async fn read_frame(
     }
     let mut head = &buffer[..HEAD_BYTES];
     let (len, checksum, kind, id) = (head.get_u32_le() as usize, head.get_u32_le(), head.get_u8(), head.get_u64_le());
-    if len > FRAME_BYTES_MAX {
+    if len > bytes_max {
         return Err(io::Error::other(format!("frame announces {len} bytes")));
     }
     while buffer.len() < HEAD_BYTES + len {
@@ -242,7 +260,8 @@ pub fn read_append(body: &Bytes) -> io::Result<(AppendHead, Vec<Entry>)> {
     for (i, len) in head.lengths.iter().enumerate() {
         let end = at.checked_add(*len as usize).filter(|end| *end <= body.len());
         let end = end.ok_or_else(|| io::Error::other("append ends within an entry"))?;
-        entries.push(record::decode_entry(head.first + i as u64, &body.slice(at..end))?);
+        let index = head.first.checked_add(i as u64).ok_or_else(|| io::Error::other("append beyond the last index"))?;
+        entries.push(record::decode_entry(index, &body.slice(at..end))?);
         at = end;
     }
     Ok((head, entries))

@@ -217,8 +217,11 @@ impl Engine {
         result.unwrap_or_else(Reply::from)
     }
 
-    /// Runs a read command outside the log. The arity must have been checked, the database must exist.
+    /// Runs a read command outside the log. The arity must have been checked.
     pub fn read(&self, command: &'static Command, context: &ReadContext, argv: &Argv) -> Reply {
+        if context.database >= self.keyspace.databases() {
+            return Error::text("ERR DB index is out of range").into();
+        }
         match command.handler {
             Handler::Read(read) => read(&self.keyspace, context, argv).unwrap_or_else(Reply::from),
             Handler::Write(_) | Handler::Server | Handler::Container => Reply::error("ERR not a read command"),

@@ -235,6 +235,9 @@ impl EntryReader {
         self.left -= 1;
         let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
         self.rest = self.rest.slice(taken..);
+        if header.flags & !(flags::SESSION | flags::NEXT | flags::TRANSACTION) != 0 {
+            return Err(EntryError::Malformed(format!("command flags {:#04x}", header.flags)));
+        }
         self.session = match header.flags & (flags::SESSION | flags::NEXT) {
             0 => None,
             flags::NEXT => {
@@ -361,5 +364,8 @@ mod tests {
         let mut newer = body.to_vec();
         newer[0] = 9;
         assert!(matches!(EntryReader::new(&newer.into()), Err(EntryError::Unknown { format: 9, .. })));
+        let mut flagged = body.to_vec();
+        flagged[HEADER_BYTES] |= 0x80;
+        assert!(EntryReader::new(&flagged.into()).and_then(|mut r| r.next_command()).is_err());
     }
 }

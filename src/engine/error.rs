@@ -29,6 +29,9 @@ pub enum Error {
     /// Anything else: the whole text, prefix included.
     #[error("{0}")]
     Text(String),
+    /// The same, where it quotes what a client sent, byte for byte.
+    #[error("{}", String::from_utf8_lossy(.0))]
+    Quoting(Vec<u8>),
 }
 
 impl Error {
@@ -36,10 +39,18 @@ impl Error {
     pub fn text(text: impl Into<String>) -> Error {
         Error::Text(text.into())
     }
+
+    /// An error from the parts of its text, some of which a client sent.
+    pub(crate) fn quoting(parts: &[&[u8]]) -> Error {
+        Error::Quoting(parts.concat())
+    }
 }
 
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
-        Reply::error(error.to_string())
+        match error {
+            Error::Quoting(text) => Reply::Error(text.into()),
+            error => Reply::error(error.to_string()),
+        }
     }
 }

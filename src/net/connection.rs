@@ -14,8 +14,8 @@ use std::{
     task::Poll,
 };
 
-use bytes::{Buf, BufMut, BytesMut};
-use quoris_resp::{Decoder, Limits, ProtocolError};
+use bytes::{Buf, BytesMut};
+use quoris_resp::{Decoder, Limits, Protocol, ProtocolError, encode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -68,6 +68,7 @@ pub(crate) async fn serve<H: Handler>(
         batch: Batch::new(),
         ended: None,
         failed: None,
+        unknown: true,
     };
     let Err(end) = connection.run(handler).await;
     match &end {
@@ -91,6 +92,8 @@ struct Connection {
     ended: Option<io::Error>,
     /// Behind the commands of the batch came bytes that are none.
     failed: Option<ProtocolError>,
+    /// Not authenticated, as far as the last decoded command tells.
+    unknown: bool,
 }
 
 /// What woke a connection that waits for its client.
@@ -183,10 +186,11 @@ impl Connection {
     /// Takes complete commands from the buffer; false when there is none.
     async fn decode(&mut self, limits: &Limits) -> Result<bool, End> {
         if let Some(error) = self.failed.take() {
-            self.output.put_slice(format!("-ERR {error}\r\n").as_bytes());
+            encode(&error.reply(), Protocol::Resp2, &mut self.output);
             self.flush().await?;
             return Err(error.into());
         }
+        self.unknown = !limits.authenticated;
         // Before authentication every command may change what the next one may be.
         let most = if limits.authenticated { BATCH_COMMANDS_MAX } else { 1 };
         while self.batch.len() < most {
@@ -260,8 +264,8 @@ impl Connection {
     }
 
     async fn write_or_read(&mut self) -> Woken {
-        let (stream, input, output, link, ended) =
-            (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended);
+        let (stream, input, output, link, ended, unknown) =
+            (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended, self.unknown);
         poll_fn(|cx| {
             if let Poll::Ready(result) = pin!(stream.write(output)).poll(cx) {
                 return Poll::Ready(Woken::Written(result));
@@ -271,7 +275,8 @@ impl Connection {
             if link.is_closing() {
                 return Poll::Ready(Woken::Signal);
             }
-            if ended.is_some() {
+            // A stranger who does not take his replies may not make us hold what he sends.
+            if ended.is_some() || unknown {
                 return Poll::Pending;
             }
             input.reserve(READ_BYTES);

@@ -69,7 +69,11 @@ impl Argv {
         let mut ranges = SmallVec::with_capacity(count.min(frame.len() / 5));
         for _ in 0..count {
             let len = header(&frame, &mut at, b'$')?;
-            let end = at.checked_add(len).filter(|end| end + 2 <= frame.len()).ok_or(ArgvError { at })?;
+            // What is left decides, so that no announced length can overflow.
+            if len > (frame.len() - at).saturating_sub(2) || frame.len() < at + 2 {
+                return Err(ArgvError { at });
+            }
+            let end = at + len;
             if &frame[end..end + 2] != b"\r\n" {
                 return Err(ArgvError { at: end });
             }
@@ -191,6 +195,8 @@ mod tests {
             "*9\r\n$1\r\na\r\n",
             "*1\r\n$99999999999999999999999\r\na\r\n",
             "*1\r\n$18446744073709551615\r\na\r\n",
+            "*1\r\n$18446744073709551586\r\na\r\n",
+            "*1\r\n$0\r\n\r",
             "*1\r\n$2\r\na\r\n",
         ] {
             assert!(Argv::parse(Bytes::from(wrong)).is_err(), "{wrong:?}");

@@ -10,7 +10,7 @@
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
 
-use crate::Argv;
+use crate::{Argv, Reply};
 
 /// Inline commands and header lines are at most this long, in bytes, as in Redis.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -39,6 +39,13 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 #[error("Protocol error: {0}")]
 pub struct ProtocolError(pub String);
+
+impl ProtocolError {
+    /// What the client is told. A byte that is quoted stands in the text as the character of its number.
+    pub fn reply(&self) -> Reply {
+        Reply::Error(format!("ERR {self}").chars().map(|c| c as u8).collect())
+    }
+}
 
 /// Finds commands in a read buffer.
 #[derive(Debug, Default)]
@@ -109,11 +116,6 @@ impl Decoder {
     fn arguments(&mut self, buffer: &BytesMut, limits: &Limits) -> Result<bool, ProtocolError> {
         while self.pending.is_some_and(|n| n > 0) {
             if self.bulk.is_none() {
-                match buffer.get(self.at) {
-                    None => return Ok(false),
-                    Some(b'$') => {}
-                    Some(&other) => return Err(ProtocolError(format!("expected '$', got '{}'", other as char))),
-                }
                 let Some((len, sloppy)) = self.header(buffer, "too big bulk count string", "invalid bulk length")?
                 else {
                     return Ok(false);
@@ -159,9 +161,13 @@ impl Decoder {
         if rest.len() < cr + 2 {
             return Ok(None);
         }
+        // As in Redis, a wrong kind shows only when its line is whole. Arrays were told apart before.
+        if self.pending.is_some() && rest[0] != b'$' {
+            return Err(ProtocolError(format!("expected '$', got '{}'", rest[0] as char)));
+        }
         let digits = &rest[1..cr];
         let n = number(digits).ok_or_else(|| ProtocolError(invalid.into()))?;
-        let canonical = rest[cr + 1] == b'\n' && n >= 0 && (digits.len() == 1 || digits[0] != b'0');
+        let canonical = rest[cr + 1] == b'\n' && n >= 0;
         self.at += cr + 2;
         Ok(Some((n, !canonical)))
     }
@@ -177,12 +183,14 @@ impl Decoder {
     }
 }
 
-/// A number as `string2ll` reads it: digits with an optional minus, nothing else, no empty text.
-fn number(digits: &[u8]) -> Option<i64> {
-    if digits.is_empty() || digits.len() > 20 || digits[0] == b'+' {
+/// A number as `string2ll` reads it: digits with an optional minus, no leading zero, nothing else.
+fn number(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = digits.first().is_some_and(|d| (b'1'..=b'9').contains(d)) || text == b"0";
+    if !canonical || text.len() > 20 {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 enum Inline {
@@ -306,8 +314,7 @@ mod tests {
 
     #[test]
     fn arrays_inline_and_sloppy_headers() {
-        let input =
-            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING  \"a\\x41\\n\" 'b\\'c'\r\n\r\n*0\r\n*-1\r\n*01\r\n$04\r\nPINGxx";
+        let input = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING  \"a\\x41\\n\" 'b\\'c'\r\n\r\n*0\r\n*-1\r\n*1\rx$4\rxPINGxx";
         for step in [1, 2, 3, 7, 100] {
             let got = all(input, step, &Limits::default()).expect("valid");
             assert_eq!(got, [words(&["GET", "k"]), words(&["PING", "aA\n", "b'c"]), words(&["PING"])]);
@@ -319,6 +326,9 @@ mod tests {
         let unknown = Limits { authenticated: false, ..Limits::default() };
         for (input, limits, text) in [
             ("*x\r\n", Limits::default(), "invalid multibulk length"),
+            ("*01\r\n", Limits::default(), "invalid multibulk length"),
+            ("*-0\r\n", Limits::default(), "invalid multibulk length"),
+            ("*1\r\n$04\r\n", Limits::default(), "invalid bulk length"),
             ("*3000000000\r\n", Limits::default(), "invalid multibulk length"),
             ("*1\r\nfoo\r\n", Limits::default(), "expected '$', got 'f'"),
             ("*1\r\n$-1\r\n", Limits::default(), "invalid bulk length"),
@@ -336,6 +346,19 @@ mod tests {
             all(long.as_bytes(), 999, &Limits::default()),
             Err(ProtocolError("too big mbulk count string".into()))
         );
+    }
+
+    #[test]
+    fn a_quoted_byte_goes_back_as_it_came_and_cannot_end_the_line() {
+        for (byte, want) in [(b'f', b'f'), (0xff, 0xff), (b'\r', b' '), (0, 0)] {
+            let (mut buffer, mut out) = (BytesMut::from(&[b'*', b'1', b'\r', b'\n', byte][..]), BytesMut::new());
+            let mut decoder = Decoder::default();
+            assert_eq!(decoder.decode(&mut buffer, &Limits::default()), Ok(None), "its line is not whole");
+            buffer.extend_from_slice(b"\r\n");
+            let error = decoder.decode(&mut buffer, &Limits::default()).expect_err("no bulk string");
+            crate::encode(&error.reply(), crate::Protocol::Resp2, &mut out);
+            assert_eq!(&out[..], [&b"-ERR Protocol error: expected '$', got '"[..], &[want], b"'\r\n"].concat());
+        }
     }
 
     proptest! {

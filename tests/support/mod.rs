@@ -73,6 +73,17 @@ impl Node {
         Node::start_with(port, arguments, None)
     }
 
+    /// A redis-server, as an oracle.
+    pub fn redis(settings: &[&str]) -> Node {
+        let (dir, port) = (tempfile::tempdir().expect("a folder"), free_port());
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"]).arg(dir.path());
+        let process = command.args(settings).stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        let mut node = Node { process, port, dir: Some(dir), arguments: Vec::new() };
+        node.wait_until_ready();
+        node
+    }
+
     fn start_with(port: u16, arguments: Vec<String>, dir: Option<tempfile::TempDir>) -> Node {
         let mut node = Node { process: spawn(&arguments), port, dir, arguments };
         node.wait_until_ready();

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("quoris", 50),
     ("quoris-tidy", 90),
     ("quoris-bench", 90),
+    ("quoris-fuzz", 90),
     ("quoris-sim", 90),
 ];
 

@@ -142,27 +142,27 @@ pub fn walk() -> impl Iterator<Item = Found> {
 const QUOTED_MAX: usize = 128;
 
 /// What a client sent, as an error quotes it: at most `max` bytes and, as C prints it, up to the first
-/// zero byte. Errors are text, so what is no UTF-8 is replaced.
-pub(crate) fn quoted(text: &[u8], max: usize) -> String {
+/// zero byte.
+pub(crate) fn quoted(text: &[u8], max: usize) -> &[u8] {
     let text = &text[..text.len().min(max)];
     let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
-    String::from_utf8_lossy(&text[..end]).into_owned()
+    &text[..end]
 }
 
 fn unknown_command(argv: &Argv) -> Error {
-    let mut arguments = String::new();
+    let mut arguments = Vec::new();
     for argument in argv.iter().skip(1) {
         if arguments.len() >= QUOTED_MAX {
             break;
         }
         let room = QUOTED_MAX - arguments.len();
-        arguments.push_str(&format!("'{}' ", quoted(argument, room)));
+        arguments.extend_from_slice(&[b"'", quoted(argument, room), b"' "].concat());
     }
     let name = quoted(&argv[0], QUOTED_MAX);
-    Error::text(format!("ERR unknown command '{name}', with args beginning with: {arguments}"))
+    Error::quoting(&[b"ERR unknown command '", name, b"', with args beginning with: ", &arguments])
 }
 
 fn unknown_subcommand(container: &Command, name: &[u8]) -> Error {
     let (name, container) = (quoted(name, QUOTED_MAX), container.name.to_ascii_uppercase());
-    Error::text(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    Error::quoting(&[b"ERR unknown subcommand '", name, b"'. Try ", container.as_bytes(), b" HELP."])
 }

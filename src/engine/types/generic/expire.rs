@@ -27,8 +27,11 @@ impl Options {
                 b"LT" => options.only_earlier = true,
                 _ => {
                     // Redis takes line ends off the end of an error's text.
-                    let text = format!("ERR Unsupported option {}", quoted(word, word.len()));
-                    return Err(Error::text(text.trim_end_matches(['\r', '\n'])));
+                    let mut word = quoted(word, word.len());
+                    while let [rest @ .., b'\r' | b'\n'] = word {
+                        word = rest;
+                    }
+                    return Err(Error::quoting(&[b"ERR Unsupported option ", word]));
                 }
             }
         }
