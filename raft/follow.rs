@@ -14,12 +14,23 @@ use crate::settings;
 use crate::topology::{self, Topology};
 use crate::types::META;
 
+/// Between two looks when nothing is applied: an election is not.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Takes over every change that the meta group applies; its leader writes the first topology and settings.
 pub async fn follow_meta(node: Node) {
-    let Some(meta) = node.group(META) else { return settings::follow_from_afar(node).await };
-    let mut applied = meta.replica.applied_watch.subscribe();
+    if node.group(META).is_none() {
+        return settings::follow_from_afar(node).await;
+    }
     let mut epoch = node.routes().topology.epoch;
     loop {
+        // A replica that is rebuilt is another one afterwards.
+        let Some(meta) = node.group(META) else { return };
+        let mut applied = meta.replica.applied_watch.subscribe();
+        if meta.replica.is_quarantined() {
+            let _ = tokio::time::timeout(PAUSE, applied.changed()).await;
+            continue;
+        }
         let stored = stored(&meta, topology::KEY).and_then(|text| codec::read::<Topology>(&text, "topology").ok());
         match stored {
             Some((topology, _)) if topology.epoch > epoch => {
@@ -35,7 +46,7 @@ pub async fn follow_meta(node: Node) {
         }
         settings::follow(&node, &meta).await;
         // An election changes who must write the first ones without an entry being applied.
-        let _ = tokio::time::timeout(Duration::from_millis(500), applied.changed()).await;
+        let _ = tokio::time::timeout(PAUSE, applied.changed()).await;
     }
 }
 

@@ -28,6 +28,7 @@ use crate::skip::Skips;
 use crate::snapshot;
 use crate::store::LogStore;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
+use crate::verify::{Verifier, scrub};
 
 /// How often a leader looks at its clock and deadlines when none is nearer.
 const TICK: Duration = Duration::from_millis(100);
@@ -136,7 +137,8 @@ impl Group {
         let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
-        let factory = Factory { group, own: id, links, clock: replica.clock.clone(), disk: seams.disk.clone() };
+        let factory =
+            Factory { group, own: id, links: links.clone(), clock: replica.clock.clone(), disk: seams.disk.clone() };
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
@@ -144,7 +146,16 @@ impl Group {
         let proposer =
             Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
         let reads = ReadRounds::start(raft.clone(), replica.clone());
+        let verifier = Verifier {
+            raft: raft.clone(),
+            replica: replica.clone(),
+            proposer: proposer.clone(),
+            links,
+            health: health.clone(),
+        };
         let tasks = vec![
+            tokio::spawn(verifier.run()).abort_handle(),
+            tokio::spawn(scrub(replica.clone())).abort_handle(),
             tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
             tokio::spawn(tick(raft.clone(), replica.clone(), proposer.clone())).abort_handle(),
             tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes))
@@ -170,9 +181,9 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// Whether this replica believes that it leads.
+    /// Whether this replica believes that it leads, and may.
     pub fn leads(&self) -> bool {
-        self.raft.as_leader().is_ok()
+        self.raft.as_leader().is_ok() && !self.replica.is_quarantined()
     }
 
     /// The node that leads, as far as this replica knows.
@@ -185,6 +196,9 @@ impl Group {
 
     /// Proposes operations, the first of which is a write.
     pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+        if self.replica.is_quarantined() {
+            return Outcome::NotExecuted;
+        }
         self.proposer.submit(operations, stamp).await
     }
 
@@ -194,7 +208,7 @@ impl Group {
             return None;
         }
         let engine = self.replica.engine.read_arc();
-        (!self.is_due(&engine)).then_some(engine)
+        (!self.is_due(&engine) && !self.replica.is_quarantined()).then_some(engine)
     }
 
     /// The applied state of this replica, however old: for figures, never for a client's read.
@@ -220,6 +234,9 @@ impl Group {
         }
         let now_ms = self.replica.clock.now_ms();
         let engine = self.replica.engine.read();
+        if self.replica.is_quarantined() {
+            return Err(NotLeading);
+        }
         Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
     }
 

@@ -12,7 +12,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use quoris_engine::entry::{EntryError, EntryReader};
 
-use crate::replica::{Replica, SnapshotFile};
+use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::skip::Skips;
 use crate::snapshot::{self, Builder};
 use crate::types::{Body, LogId, Payload, SnapshotMeta, StoredMembership, TypeConfig};
@@ -58,7 +58,9 @@ impl Machine {
         let replica = &self.replica;
         let header = *EntryReader::new(&body.0)?.header();
         replica.clock.committed(header.clock_ms);
-        let mut delivery = replica.pending.delivery(header.seed, log_id);
+        // Replies of a state that is known to be wrong are dropped: then the outcome is unknown.
+        let delivery = replica.pending.delivery(header.seed, log_id);
+        let mut delivery = delivery.filter(|_| !replica.is_quarantined());
         let now_ms = header.clock_ms;
         let mut engine = replica.engine.write();
         let result = engine.apply_entry(log_id.index, &body.0, &mut |_, reply, engine| {
@@ -67,6 +69,9 @@ impl Machine {
             }
         });
         replica.position.lock().0 = Some(log_id);
+        if let Some(difference) = engine.difference() {
+            replica.quarantine(Fault::Astray(difference));
+        }
         drop(engine);
         result?;
         if let Some(delivery) = delivery {

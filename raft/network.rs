@@ -56,7 +56,7 @@ pub struct Client {
 }
 
 impl Factory {
-    fn client(&self, replica: u64, member: &Member, append_lane: Lane) -> Client {
+    pub(crate) fn client(&self, replica: u64, member: &Member, append_lane: Lane) -> Client {
         Client {
             target: Target { group: self.group, replica },
             own: self.own,

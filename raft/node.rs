@@ -177,6 +177,7 @@ impl Node {
             groups.insert(group, running);
             // One by one, so that a peer's request finds what already runs.
             self.0.groups.store(Arc::new(groups.clone()));
+            self.keep(tokio::spawn(crate::rebuild::keep_whole(self.clone(), group)));
         }
         for (group, running) in &groups {
             let record = &identity.topology.groups[group];
@@ -253,10 +254,15 @@ impl Node {
         self.0.groups.load().get(&group).cloned()
     }
 
-    /// The node that leads a group, as far as is known; for a group without a replica here, one that
+    /// The same, unless it is in quarantine.
+    fn sound_group(&self, group: GroupId) -> Option<Arc<Group>> {
+        self.group(group).filter(|local| !local.replica.is_quarantined())
+    }
+
+    /// The node that leads a group, as far as is known; for a group without a sound replica here, one that
     /// holds a replica and can tell.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        if let Some(local) = self.group(group) {
+        if let Some(local) = self.sound_group(group) {
             return local.leader();
         }
         if let Some(leader) = self.0.remote.lock().get(&group).and_then(|r| r.leader) {
@@ -268,7 +274,7 @@ impl Node {
     }
 
     pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {
-        if self.group(group).is_none() {
+        if self.sound_group(group).is_none() {
             let clock = Some((clock_ms, self.0.seams.clock.monotonic()));
             self.0.remote.lock().insert(group, Remote { leader: Some(leader), clock });
         }
@@ -289,12 +295,12 @@ impl Node {
 
     /// A look at the local replica, which may lag: for figures, never for a client's read.
     pub fn peek(&self, group: GroupId) -> Option<ReadGuard> {
-        self.0.groups.load().get(&group).map(|g| g.peek())
+        self.sound_group(group).map(|g| g.peek())
     }
 
     /// The digest of a local replica's state, and the index that it stands at.
     pub fn digest(&self, group: GroupId) -> Option<(u64, u64)> {
-        let local = self.group(group)?;
+        let local = self.sound_group(group)?;
         let mut engine = local.replica.engine.write();
         Some((engine.applied_index(), engine.digest()))
     }

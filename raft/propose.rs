@@ -21,7 +21,7 @@ use openraft::raft::responder::Responder;
 use parking_lot::Mutex;
 use quoris_engine::command::{Command, ReadContext};
 use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp};
-use quoris_engine::{Engine, Rng};
+use quoris_engine::{Engine, Rng, Verify};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -86,6 +86,8 @@ pub struct Submission {
     pub operations: Vec<Operation>,
     /// Set when the replies must be kept.
     pub stamp: Option<Stamp>,
+    /// What the group itself writes into its log; then there are no operations.
+    pub verify: Option<Verify>,
     /// Where the outcome goes.
     pub done: oneshot::Sender<Outcome>,
 }
@@ -285,8 +287,17 @@ impl Proposer {
 
     /// Proposes and waits for the outcome. When this future is dropped the commands may still execute.
     pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+        self.send(operations, stamp, None).await
+    }
+
+    /// Proposes a mark or a verdict; the outcome says where it stands.
+    pub async fn verify(&self, verify: Verify) -> Outcome {
+        self.send(Vec::new(), None, Some(verify)).await
+    }
+
+    async fn send(&self, operations: Vec<Operation>, stamp: Option<Stamp>, verify: Option<Verify>) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        if let Err(refused) = self.waiting.send(Submission { operations, stamp, done }).await {
+        if let Err(refused) = self.waiting.send(Submission { operations, stamp, verify, done }).await {
             return Outcome::NotExecuted(refused.0.operations);
         }
         outcome.await.unwrap_or(Outcome::Unknown("the group stopped"))
@@ -364,6 +375,9 @@ impl Task {
 }
 
 fn push(builder: &mut EntryBuilder, submission: &Submission) {
+    if let Some((meta, argv)) = submission.verify.map(Verify::to_command) {
+        builder.push(&meta, &argv);
+    }
     for (i, operation) in submission.operations.iter().enumerate().filter(|(_, o)| o.write) {
         let session = submission.stamp.map(|s| SessionStamp {
             session: s.session,
@@ -375,6 +389,7 @@ fn push(builder: &mut EntryBuilder, submission: &Submission) {
             database: operation.database,
             user: operation.user,
             transaction: operation.transaction,
+            verify: false,
             session,
         };
         builder.push(&meta, &operation.argv);

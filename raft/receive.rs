@@ -130,6 +130,9 @@ impl Group {
     /// # Errors
     /// When the replica has stopped.
     pub async fn on_transfer(&self, message: TransferMessage) -> io::Result<Vec<Bytes>> {
+        if self.replica.is_quarantined() {
+            return Err(io::Error::other("this replica is in quarantine"));
+        }
         let request = TransferLeaderRequest::new(message.from.into(), message.to, message.last.map(Into::into));
         self.raft.handle_transfer_leader(request).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Vec::new())
@@ -183,8 +186,9 @@ impl Group {
         let meta = SnapshotMeta { last_log_id: Some(begin.log_id.into()), last_membership: begin.membership.stored()? };
         let own_vote = |g: &Group| g.metrics().vote;
         let committed = self.metrics().local_committed;
-        if committed.is_some_and(|c| c.index >= begin.log_id.index) {
-            // openraft asserts that a snapshot is ahead; one that is not is simply not needed.
+        if committed.is_some_and(|c| c.index >= begin.log_id.index) || self.replica.is_quarantined() {
+            // openraft asserts that a snapshot is ahead; one that is not is simply not needed. A replica in
+            // quarantine wants the file, to start from it.
             return Ok(vec![wire::part(&VoteRecord::from(own_vote(self)))]);
         }
         let file = SnapshotFile { meta: meta.clone(), name: begin.name, bytes: begin.bytes };

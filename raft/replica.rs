@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use quoris_engine::Engine;
+use quoris_engine::{Difference, Engine, Flaw};
 use tokio::sync::watch;
 
 use crate::clock::GroupClock;
@@ -44,6 +44,22 @@ pub struct Replica {
     pub installs: AtomicU64,
     /// When the last snapshot was finished.
     pub last_save_unix_s: AtomicU64,
+    /// How often the replica was rebuilt since the process started.
+    pub rebuilds: AtomicU64,
+    /// Set once, when the state was found to be wrong: the replica is in quarantine until it is rebuilt.
+    fault: watch::Sender<Option<Fault>>,
+    quarantined: AtomicBool,
+}
+
+/// Why a replica cannot be trusted.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum Fault {
+    /// Its memory does not hold what was written to it.
+    #[error("memory has changed: {0}")]
+    Memory(Flaw),
+    /// Its state is not that of a majority.
+    #[error("{0}")]
+    Astray(Difference),
 }
 
 /// A finished snapshot on disk.
@@ -74,6 +90,39 @@ impl Replica {
             sole_leader: AtomicBool::new(false),
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
+            rebuilds: AtomicU64::new(0),
+            fault: watch::channel(None).0,
+            quarantined: AtomicBool::new(false),
+        }
+    }
+
+    /// The state is wrong: from now on nobody gets anything of it.
+    pub fn quarantine(&self, fault: Fault) {
+        if self.quarantined.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        tracing::error!(
+            group = self.group.0,
+            applied = self.applied.load(Ordering::Acquire),
+            "this replica is wrong and goes into quarantine, to be rebuilt: {fault}"
+        );
+        self.fault.send_replace(Some(fault));
+    }
+
+    /// Whether the state is known to be wrong.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the state is found to be wrong.
+    pub async fn wait_for_fault(&self) -> Fault {
+        let mut watch = self.fault.subscribe();
+        loop {
+            if let Some(fault) = *watch.borrow_and_update() {
+                return fault;
+            }
+            // The sender lives as long as the replica, so the wait cannot fail.
+            let _ = watch.changed().await;
         }
     }
 

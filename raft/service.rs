@@ -66,6 +66,16 @@ impl Node {
                 let covered = self.group(group).filter(|g| g.leads()).map_or(0, |g| covering(&g, index));
                 Ok(vec![wire::part(&(covered as u64))])
             }
+            Kind::Digest => {
+                let (target, index): (Target, u64) = wire::message(&body)?;
+                Ok(vec![wire::part(&self.target(target)?.digest_at(index).await)])
+            }
+            Kind::SnapshotWanted => {
+                let wanted: wire::SnapshotWanted = wire::message(&body)?;
+                let id = wanted.target.group;
+                let group = self.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
+                Ok(vec![wire::part(&group.on_snapshot_wanted(self, wanted).await?)])
+            }
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
             Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::CloseStream => {

@@ -5,7 +5,8 @@
 //! before their change. The file gets its name only when all of it is durable.
 //!
 //! Invariants: a file under its final name is complete and durable; the newest one is never deleted;
-//! openraft purges log only behind a finished snapshot. A build that fails for a passing reason reports
+//! it is written from keys that a scrub found sound afterwards; openraft purges log only behind a finished
+//! snapshot. A build that fails for a passing reason reports
 //! the previous snapshot as its result, so that a full disk does not stop the group.
 
 use std::io::{self, Read};
@@ -16,9 +17,10 @@ use openraft::RaftSnapshotBuilder;
 use quoris_engine::{Engine, codec};
 
 use crate::record::{LogIdRecord, MembershipRecord};
-use crate::replica::{Replica, SnapshotFile};
+use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::seam::{Disk, Seams};
 use crate::types::{GroupId, LogId, Member, SnapshotMeta, TypeConfig};
+use crate::verify::scrub_now;
 
 /// Bytes that the engine serialises per step under its lock.
 const STEP_BYTES: usize = 64 << 10;
@@ -128,6 +130,11 @@ async fn write_out(replica: &Arc<Replica>, meta: SnapshotMeta, installs: u64) ->
         if done {
             break;
         }
+    }
+    // What was written must be what was in the keys: a bit that had flipped in memory by then shows now.
+    if let Err(flaw) = scrub_now(replica).await {
+        replica.quarantine(Fault::Memory(flaw));
+        return Err(io::Error::other(flaw));
     }
     replica.seams.blocking(move || sink.finish()).await??;
     Ok(SnapshotFile { meta, name, bytes })

@@ -40,7 +40,7 @@ pub struct GroupStatus {
     pub id: GroupId,
     /// Whether a replica runs on this node; if not, only id, slots, replicas and leader are known.
     pub local: bool,
-    /// leader, follower, learner, candidate or none.
+    /// leader, follower, learner, candidate, quarantined or none.
     pub role: &'static str,
     /// The term.
     pub term: u64,
@@ -62,6 +62,12 @@ pub struct GroupStatus {
     pub snapshots_installed: u64,
     /// The version of the cluster's settings that is applied here.
     pub settings: u64,
+    /// The local replica was found to be wrong and is being rebuilt: it neither votes nor serves.
+    pub quarantined: bool,
+    /// How often it was rebuilt since the start.
+    pub rebuilds: u64,
+    /// The last index at which it was found to be what a majority is, since it was started or rebuilt.
+    pub verified: u64,
     /// Owned slots as inclusive ranges.
     pub slots: Vec<(u16, u16)>,
     /// Its replicas.
@@ -93,7 +99,7 @@ pub struct NodeStatus {
     pub fsyncs: u64,
     /// Terms that began since the start, over all groups; a cluster at rest adds none.
     pub elections: u64,
-    /// Every local group has a leader and is caught up with it as far as it knows.
+    /// Every local group has a leader and is caught up with it as far as it knows, and none is in quarantine.
     pub ready: bool,
 }
 
@@ -125,7 +131,7 @@ impl Node {
         });
         let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(*g)).collect();
         let caught_up = |g: &GroupStatus| g.applied + READY_LAG_MAX >= g.commit;
-        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g));
+        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g) && !g.quarantined);
         NodeStatus {
             cluster_id: format!("{:032x}", topology.cluster),
             cluster_name: self.config().cluster_name.clone(),
@@ -158,6 +164,9 @@ impl Node {
             purged: 0,
             snapshots_installed: 0,
             settings: 0,
+            quarantined: false,
+            rebuilds: 0,
+            verified: 0,
             slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
             replicas: Vec::new(),
             clock_ms: self.clock_ms(id),
@@ -181,6 +190,12 @@ impl Node {
         status.purged = index(metrics.purged);
         status.snapshots_installed = group.replica.installs.load(Ordering::Relaxed);
         status.settings = group.peek().keyspace().settings().version;
+        status.quarantined = group.replica.is_quarantined();
+        if status.quarantined {
+            status.role = "quarantined";
+        }
+        status.rebuilds = group.replica.rebuilds.load(Ordering::Relaxed);
+        status.verified = group.replica.engine.read().verified_index();
         status.last_save_unix_s = group.replica.last_save_unix_s.load(Ordering::Relaxed);
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         for replica in &mut status.replicas {

@@ -61,6 +61,10 @@ pub enum Kind {
     Adopt = 15,
     /// How far have the replicas of this group come? Asked of the leader.
     Progress = 16,
+    /// What is the replica's digest at a mark?
+    Digest = 17,
+    /// A replica in quarantine wants the leader's snapshot, in the usual frames; the reply names it.
+    SnapshotWanted = 18,
 }
 
 impl Kind {
@@ -69,7 +73,7 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 16] = [
+        const ALL: [Kind; 18] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -86,6 +90,8 @@ impl Kind {
             Kind::Probe,
             Kind::Adopt,
             Kind::Progress,
+            Kind::Digest,
+            Kind::SnapshotWanted,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)
@@ -332,6 +338,15 @@ pub struct SnapshotBegin {
     pub name: String,
     /// Bytes of the file.
     pub bytes: u64,
+}
+
+/// Asks the leader for a snapshot.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SnapshotWanted {
+    /// Who wants it.
+    pub target: Target,
+    /// It must reach at least as far.
+    pub applied: u64,
 }
 
 /// Head of a piece; its bytes follow.

@@ -19,6 +19,7 @@ use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
 use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
+use crate::verify::{Verified, Verify};
 use crate::{Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
@@ -59,6 +60,7 @@ pub struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) applied_index: u64,
     pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) verified: Verified,
 }
 
 /// A command of an entry, wholly read.
@@ -81,7 +83,13 @@ impl Engine {
     /// An empty state.
     pub fn new(seed: EngineSeed) -> Engine {
         let keyspace = Keyspace::new(seed.hash_seed, seed.databases);
-        Engine { keyspace, sessions: Sessions::default(), applied_index: 0, snapshot: None }
+        Engine {
+            keyspace,
+            sessions: Sessions::default(),
+            applied_index: 0,
+            snapshot: None,
+            verified: Verified::default(),
+        }
     }
 
     /// Applies the body of one log entry. `on_reply` gets each command's place in the entry and its reply,
@@ -103,7 +111,12 @@ impl Engine {
         let mut reader = EntryReader::new(body)?;
         let header = *reader.header();
         let mut commands = Vec::new();
+        let mut verify = None;
         while let Some(LoggedCommand { meta, argv }) = reader.next_command()? {
+            if meta.verify {
+                verify = Some(Verify::from_argv(&argv)?);
+                continue;
+            }
             let work =
                 if meta.transaction { Work::Transaction(Transaction::from_argv(&argv)?) } else { Work::One(argv) };
             commands.push((meta, work));
@@ -126,6 +139,9 @@ impl Engine {
                 None => self.run(&mut context, work),
             };
             on_reply(place, reply, self);
+        }
+        if let Some(verify) = verify {
+            self.verify(index, verify);
         }
         Ok(())
     }

@@ -46,6 +46,8 @@ pub mod flags {
     pub const NEXT: u8 = 4;
     /// The argv is a transaction, see [`crate::entry::Transaction`].
     pub const TRANSACTION: u8 = 2;
+    /// The argv is the group's own, see [`crate::Verify`].
+    pub const VERIFY: u8 = 8;
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub struct CommandMeta {
     pub user: u32,
     /// Whether argv is a [`Transaction`].
     pub transaction: bool,
+    /// Whether argv is a [`crate::Verify`], which gets no reply.
+    pub verify: bool,
     /// The session, when the reply must be kept.
     pub session: Option<SessionStamp>,
 }
@@ -158,6 +162,9 @@ impl EntryBuilder {
         self.session = meta.session;
         if meta.transaction {
             bits |= flags::TRANSACTION;
+        }
+        if meta.verify {
+            bits |= flags::VERIFY;
         }
         let argv_bytes = u32::try_from(argv.frame().len()).expect("entry-bytes-max is far below 4 GiB");
         codec::put(
@@ -235,7 +242,7 @@ impl EntryReader {
         self.left -= 1;
         let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
         self.rest = self.rest.slice(taken..);
-        if header.flags & !(flags::SESSION | flags::NEXT | flags::TRANSACTION) != 0 {
+        if header.flags & !(flags::SESSION | flags::NEXT | flags::TRANSACTION | flags::VERIFY) != 0 {
             return Err(EntryError::Malformed(format!("command flags {:#04x}", header.flags)));
         }
         self.session = match header.flags & (flags::SESSION | flags::NEXT) {
@@ -256,8 +263,8 @@ impl EntryReader {
             return Err(EntryError::Malformed(format!("argv of {len} bytes, {} left", self.rest.len())));
         }
         let argv = Argv::parse(self.rest.split_to(len)).map_err(|e| EntryError::Malformed(e.to_string()))?;
-        let transaction = header.flags & flags::TRANSACTION != 0;
-        let meta = CommandMeta { database: header.database, user: header.user, transaction, session };
+        let [transaction, verify] = [flags::TRANSACTION, flags::VERIFY].map(|bit| header.flags & bit != 0);
+        let meta = CommandMeta { database: header.database, user: header.user, transaction, verify, session };
         Ok(Some(LoggedCommand { meta, argv }))
     }
 }
@@ -324,7 +331,7 @@ mod tests {
         };
         let commands = [
             LoggedCommand {
-                meta: CommandMeta { database: 3, user: 0, transaction: false, session: Some(stamp) },
+                meta: CommandMeta { database: 3, session: Some(stamp), ..CommandMeta::default() },
                 argv: Argv::from_parts(&["INCR", "n"]),
             },
             LoggedCommand {

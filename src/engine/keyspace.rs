@@ -20,17 +20,19 @@ mod entry;
 mod journal;
 mod leaf;
 mod order;
+mod scrub;
 mod state;
 mod table;
 mod versions;
 mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
+pub use scrub::{Flaw, Scrub};
 
 use siphasher::sip::SipHasher13;
 
 use crate::{Settings, Value};
-use account::Account;
+use account::Opened;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
@@ -99,27 +101,18 @@ impl EntryRef<'_> {
 
 /// A change in place. Accounting (digest, memory, version) happens when it is dropped.
 #[derive(Debug)]
-pub struct Edit<'a> {
-    entry: &'a mut Entry,
-    account: &'a mut Account,
-}
+pub struct Edit<'a>(Opened<'a>);
 
 impl std::ops::Deref for Edit<'_> {
     type Target = Value;
     fn deref(&self) -> &Value {
-        &self.entry.value
+        &self.0.entry.value
     }
 }
 
 impl std::ops::DerefMut for Edit<'_> {
     fn deref_mut(&mut self) -> &mut Value {
-        &mut self.entry.value
-    }
-}
-
-impl Drop for Edit<'_> {
-    fn drop(&mut self) {
-        self.account.add(self.entry);
+        &mut self.0.entry.value
     }
 }
 
@@ -251,8 +244,7 @@ impl Keyspace {
         self.keep_copy(database, place.slot(), index);
         self.touch(database, key);
         let version = self.versions.write(place.slot());
-        let (entry, account) = self.databases[database as usize].open(place.slot(), index, version);
-        Some(Edit { entry, account })
+        Some(Edit(self.databases[database as usize].open(place.slot(), index, version)))
     }
 
     /// Stores a value under a key, replacing what was there together with its deadline.
@@ -270,7 +262,8 @@ impl Keyspace {
             }
             None => {
                 let version = self.versions.write(slot);
-                let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
+                let entry =
+                    Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
                 self.databases[database as usize].insert(slot, entry);
             }
         }

@@ -29,15 +29,17 @@ mod snapshot;
 #[path = "tests/support/testing.rs"]
 mod testing;
 mod types;
+mod verify;
 
 pub use command::{ApplyContext, ReadContext};
 pub use effect::Effect;
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Garbage, Keyspace, SLOTS, WARM_MAX, slot};
+pub use keyspace::{Edit, EntryRef, Flaw, Garbage, Keyspace, SLOTS, Scrub, WARM_MAX, slot};
 pub use rng::Rng;
 pub use session::{REPLY_BYTES_MAX, SESSION_TTL_MS};
 pub use settings::Settings;
 pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
 pub use types::string::StringValue;
+pub use verify::{Difference, Verify};

@@ -58,6 +58,13 @@ pub(crate) fn heap_bytes(value: &Value) -> u64 {
     }
 }
 
+/// Flips a bit of a value, whatever that makes of it; false when it has none.
+pub(crate) fn flip_bit(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => text.flip_bit(),
+    }
+}
+
 /// A stable hash of a value: of its type, its origin and its text.
 pub(crate) fn hash(value: &Value) -> u64 {
     let (mark, hash) = match value {

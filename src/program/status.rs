@@ -91,6 +91,7 @@ pub(super) fn tables(first: &View, views: &BTreeMap<String, View>) -> String {
         let state = match views.get(id) {
             None => "no answer",
             Some(view) if view.ready => "ready",
+            Some(view) if view.groups.iter().any(|group| field(group, "quarantined") == "1") => "quarantined",
             Some(_) => "not ready",
         };
         nodes.push(vec![

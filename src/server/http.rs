@@ -9,6 +9,7 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use quoris_engine::command;
 use quoris_net::BindError;
+use quoris_raft::GroupStatus;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -44,9 +45,14 @@ async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, String) {
         return (StatusCode::OK, "ready\n".into());
     }
     let lacking = status.groups.iter().filter(|group| group.local && group.leader.is_none());
-    let lacking: Vec<String> = lacking.map(|group| group.id.0.to_string()).collect();
-    let why =
-        if lacking.is_empty() { "catching up".into() } else { format!("no leader for group {}", lacking.join(", ")) };
+    let ids = |groups: Vec<&GroupStatus>| groups.iter().map(|g| g.id.0.to_string()).collect::<Vec<_>>().join(", ");
+    let quarantined: Vec<_> = status.groups.iter().filter(|group| group.quarantined).collect();
+    let lacking: Vec<_> = lacking.collect();
+    let why = match (quarantined.is_empty(), lacking.is_empty()) {
+        (false, _) => format!("group {} is in quarantine and being rebuilt", ids(quarantined)),
+        (true, false) => format!("no leader for group {}", ids(lacking)),
+        (true, true) => "catching up".into(),
+    };
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
 }
 
@@ -108,8 +114,8 @@ fn text(server: &Server) -> String {
 }
 
 fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
-    type Value = fn(&quoris_raft::GroupStatus) -> u64;
-    let families: [(&str, &str, &str, Value); 8] = [
+    type Value = fn(&GroupStatus) -> u64;
+    let families: [(&str, &str, &str, Value); 11] = [
         ("group_is_leader", "gauge", "Whether this node leads the group.", |group| u64::from(group.role == "leader")),
         ("group_term", "gauge", "The group's term.", |group| group.term),
         ("group_commit_index", "gauge", "The last committed index.", |group| group.commit),
@@ -119,6 +125,13 @@ fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
         ("group_purged_index", "gauge", "The last purged index.", |group| group.purged),
         ("group_snapshots_installed_total", "counter", "Snapshots received from a leader.", |group| {
             group.snapshots_installed
+        }),
+        ("group_quarantined", "gauge", "Whether the replica was found to be wrong and is being rebuilt.", |group| {
+            u64::from(group.quarantined)
+        }),
+        ("group_rebuilds_total", "counter", "Times that the replica was rebuilt.", |group| group.rebuilds),
+        ("group_verified_index", "gauge", "The last index at which the digest was that of a majority.", |group| {
+            group.verified
         }),
     ];
     for (name, kind, help, value) in families {

@@ -148,7 +148,7 @@ impl Server {
 
     /// Looks at the local replica of a group, which may lag: for INFO and metrics, never for a client's read.
     pub(crate) fn peek<T>(&self, group: GroupId, look: impl FnOnce(&Engine) -> T) -> Option<T> {
-        self.node.group(group).map(|local| look(&local.replica.engine.read()))
+        self.node.peek(group).map(|engine| look(&engine))
     }
 
     /// The sum of a count over the groups that live here.

@@ -10,4 +10,5 @@ mod load;
 mod process;
 mod redis;
 mod settings;
+mod verify;
 mod view;

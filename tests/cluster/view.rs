@@ -44,6 +44,12 @@ pub struct GroupView {
     pub settings: u64,
     /// Snapshots that were received and installed.
     pub snapshots_installed: u64,
+    /// Whether the replica was found to be wrong and is being rebuilt.
+    pub quarantined: bool,
+    /// How often it was rebuilt.
+    pub rebuilds: u64,
+    /// The last index at which a majority had its digest.
+    pub verified: u64,
     /// The index that the state stands at and its digest there.
     pub digest: Option<(u64, String)>,
     /// Owned slots, inclusive.
@@ -101,6 +107,9 @@ impl GroupView {
             purged: number(field("purged")),
             settings: number(field("settings")),
             snapshots_installed: number(field("snapshots_installed")),
+            quarantined: field("quarantined") == "1",
+            rebuilds: number(field("rebuilds")),
+            verified: number(field("verified")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),
             replicas: replicas.map(|(node, _)| number(node)).collect(),

@@ -180,7 +180,15 @@ impl Cut {
             }
             let ((database, place, key), aside) = first.remove_entry();
             let Aside { value, expire_at_ms, version } = aside;
-            let entry = Entry { key, value, expire_at_ms: expire_at_ms.unwrap_or(u64::MAX), version, hash: 0, next: 0 };
+            let entry = Entry {
+                key,
+                value,
+                expire_at_ms: expire_at_ms.unwrap_or(u64::MAX),
+                version,
+                print: 0,
+                hash: 0,
+                next: 0,
+            };
             self.aside_bytes = self.aside_bytes.saturating_sub(entry.memory_bytes() as usize);
             let key = entry.key.bytes();
             let flow = visit(CutEntry { database, key, value: &entry.value, expire_at_ms, version });

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use super::account::Account;
+use super::account::{Account, Opened};
 use super::entry::{Entry, NEVER};
 use super::table::{Pos, Table};
 use super::{Place, SLOTS};
@@ -93,12 +93,12 @@ impl Database {
     }
 
     /// Adds a key that is not there.
-    pub(super) fn insert(&mut self, slot: u16, entry: Entry) {
+    pub(super) fn insert(&mut self, slot: u16, mut entry: Entry) {
         if self.tables.is_empty() {
             self.tables.resize_with(SLOTS as usize, || None);
             self.blocks.resize(SLOTS as usize / BLOCK, 0);
         }
-        self.account.add(&entry);
+        self.account.add(&mut entry);
         if entry.expire_at_ms != NEVER {
             self.expires += 1;
             self.deadlines.insert((entry.expire_at_ms, Place::new(slot, entry.hash)));
@@ -117,6 +117,7 @@ impl Database {
         }
         self.blocks[slot as usize / BLOCK] -= 1;
         self.len -= 1;
+        self.account.check(&entry);
         self.account.sub(&entry);
         if entry.expire_at_ms != NEVER {
             self.expires -= 1;
@@ -135,31 +136,36 @@ impl Database {
 
     /// Exchanges value, deadline and version of an entry; returns the value that was there.
     pub(super) fn replace(&mut self, slot: u16, index: Pos, value: Value, expire_at_ms: u64, version: u64) -> Value {
-        let (entry, account) = self.open(slot, index, version);
-        let old_value = std::mem::replace(&mut entry.value, value);
-        let old_deadline = std::mem::replace(&mut entry.expire_at_ms, expire_at_ms);
-        account.add(entry);
-        let place = Place::new(slot, entry.hash);
+        let table = self.tables[slot as usize].as_deref_mut().expect("a key was found in the slot");
+        let opened = Opened::new(table.at_mut(index), &mut self.account, version);
+        let old_value = std::mem::replace(&mut opened.entry.value, value);
+        let old_deadline = std::mem::replace(&mut opened.entry.expire_at_ms, expire_at_ms);
+        let place = Place::new(slot, opened.entry.hash);
+        drop(opened);
         self.move_deadline(place, old_deadline, expire_at_ms);
         old_value
     }
 
     /// Changes the deadline and the version of an entry.
     pub(super) fn set_deadline(&mut self, slot: u16, index: Pos, expire_at_ms: u64, version: u64) {
-        let (entry, account) = self.open(slot, index, version);
-        let old_deadline = std::mem::replace(&mut entry.expire_at_ms, expire_at_ms);
-        account.add(entry);
-        let place = Place::new(slot, entry.hash);
+        let opened = self.open(slot, index, version);
+        let old_deadline = std::mem::replace(&mut opened.entry.expire_at_ms, expire_at_ms);
+        let place = Place::new(slot, opened.entry.hash);
+        drop(opened);
         self.move_deadline(place, old_deadline, expire_at_ms);
     }
 
-    /// Counts an entry out and gives it with the account that it must be counted into again.
-    pub(super) fn open(&mut self, slot: u16, index: Pos, version: u64) -> (&mut Entry, &mut Account) {
+    /// Counts an entry out, to be changed and counted in again.
+    pub(super) fn open(&mut self, slot: u16, index: Pos, version: u64) -> Opened<'_> {
         let table = self.tables[slot as usize].as_deref_mut().expect("a key was found in the slot");
         let entry = table.at_mut(index);
-        self.account.sub(entry);
-        entry.version = version;
-        (entry, &mut self.account)
+        self.account.check(entry);
+        Opened::new(entry, &mut self.account, version)
+    }
+
+    /// An entry that nobody counts: for breaking it on purpose.
+    pub(super) fn uncounted(&mut self, slot: u16, index: Pos) -> &mut Entry {
+        self.tables[slot as usize].as_deref_mut().expect("a key was found in the slot").at_mut(index)
     }
 
     fn move_deadline(&mut self, place: Place, old: u64, new: u64) {
@@ -200,12 +206,13 @@ impl Database {
 
     /// The digest's sum, with what was not hashed yet; `place` finds the place of a key.
     pub(super) fn sum(&mut self, place: impl Fn(&[u8]) -> Place) -> u64 {
-        let tables = &self.tables;
-        self.account.settle(|key| {
-            let place = place(key);
-            let table = tables[place.slot() as usize].as_deref().expect("a marked key exists");
-            table.get(place.hash(), key).expect("a marked key exists").fingerprint()
-        })
+        for key in self.account.take_marked() {
+            let place = place(key.bytes());
+            let table = self.tables[place.slot() as usize].as_deref_mut().expect("a marked key exists");
+            let index = table.find(place.hash(), key.bytes()).expect("a marked key exists");
+            self.account.hash(table.at_mut(index));
+        }
+        self.account.sum()
     }
 
     /// The same sum from the entries alone: the check on the incremental one.

@@ -81,6 +81,8 @@ pub(super) struct Entry {
     pub(super) expire_at_ms: u64,
     /// The slot's counter at the last write.
     pub(super) version: u64,
+    /// The fingerprint that the last write left, see [`super::account`].
+    pub(super) print: u64,
     /// The order within the slot.
     pub(super) hash: u32,
     /// The next entry of the same bucket, for [`super::table`].
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 72, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 80, "{} bytes", size_of::<Entry>());
     }
 
     #[test]

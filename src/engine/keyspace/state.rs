@@ -9,13 +9,15 @@ impl Keyspace {
     /// A hash of all that apply can see here: keys, values, deadlines, versions, clock, settings. Equal on
     /// replicas at the same log index. Costs a few microseconds and the hashing of large values that changed.
     pub fn digest(&mut self) -> u64 {
-        let hasher = self.hasher;
-        let sums: Vec<u64> = self
-            .databases
-            .iter_mut()
-            .map(|d| d.sum(|key| Place::new(slot(key), (hasher.hash(key) >> 32) as u32)))
-            .collect();
+        let sums = self.sums();
         self.digest_of(&sums)
+    }
+
+    /// The sums of all databases, with what was not hashed yet.
+    pub(super) fn sums(&mut self) -> Vec<u64> {
+        let hasher = self.hasher;
+        let place = |key: &[u8]| Place::new(slot(key), (hasher.hash(key) >> 32) as u32);
+        self.databases.iter_mut().map(|d| d.sum(place)).collect()
     }
 
     /// [`Keyspace::digest`] computed from every entry: the check on the incremental one. Slow.
@@ -60,7 +62,7 @@ impl Keyspace {
             return false;
         }
         let expire_at_ms = stored(expire_at_ms);
-        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, hash: place.hash(), next: 0 };
+        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
         self.databases[database as usize].insert(place.slot(), entry);
         true
     }

@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// The leaf that a hash leads to, and the greatest hash that leads there.
-    fn leaf_and_last(&self, hash: u32) -> (&Leaf, u32) {
+    pub(super) fn leaf_and_last(&self, hash: u32) -> (&Leaf, u32) {
         let mut table = self;
         let mut shared = 0;
         loop {

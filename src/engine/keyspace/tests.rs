@@ -1,6 +1,7 @@
 //! The keyspace beside a naive twin, and what order, picks and cuts promise.
 
 mod order;
+mod scrub;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,6 +111,7 @@ fn compare(keys: &mut Keyspace, twin: &Twin) {
         assert_eq!(order, scan_all(&rebuilt(keys), database, 3), "the order is a function of the keys");
     }
     assert_eq!(keys.digest(), keys.digest_from_scratch());
+    assert!(scrub::is_sound(keys, 1 + now % 50_000));
     let mut other = rebuilt(keys);
     assert_eq!(other.digest(), keys.digest(), "the digest is a function of the state");
     assert_eq!(other.memory_bytes(), keys.memory_bytes());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quoris_engine::command::lookup;
 use quoris_engine::entry::{CommandMeta, EntryBuilder};
-use quoris_engine::{Engine, EngineSeed, ReadContext, Rng};
+use quoris_engine::{Engine, EngineSeed, ReadContext, Rng, Scrub};
 use quoris_resp::Argv;
 
 const BATCH: u64 = 64;
@@ -88,6 +88,21 @@ fn reads(engine: &Engine, count: u64) {
     }
     let whole = processor_time().saturating_sub(whole + batches);
     told("GET, random keys, with lookup of the row", count, (whole, Duration::ZERO));
+}
+
+/// One pass over all keys, in the steps that a replica takes.
+fn scrub(engine: &Engine, count: u64) {
+    let (mut at, mut longest) = (Scrub::default(), Duration::ZERO);
+    let whole = processor_time();
+    loop {
+        let begin = Instant::now();
+        let done = engine.keyspace().scrub(&mut at, 256 << 10).expect("memory is sound");
+        longest = longest.max(begin.elapsed());
+        if done {
+            break;
+        }
+    }
+    told("scrub, longest a step of 256 KiB", count, (processor_time().saturating_sub(whole), longest));
 }
 
 /// A snapshot in steps of 64 KiB with an entry of SETs between each two.
@@ -169,6 +184,7 @@ fn costs() {
     let begin = Instant::now();
     black_box(engine.digest());
     println!("digest: {:?}", begin.elapsed());
+    scrub(&engine, count);
     snapshot(&mut engine, count);
     load(&mut engine);
 

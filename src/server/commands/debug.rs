@@ -36,6 +36,8 @@ pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> 
         ("object", 3) => object(client, &argv[2]),
         ("digest", 2) => Reply::Status(format!("{:040x}", digest(server)).into()).into(),
         ("digest-value", _) => digest_values(client, argv),
+        ("flip-bit", 3) => flip_bit(client, &argv[2], false),
+        ("flip-bit", 4) if word(argv, 3) == "counted" => flip_bit(client, &argv[2], true),
         ("stringmatch-len", 4) => {
             // The pattern of this many stars must not take for ever; the answer is what counts.
             let stars = number::integer(&argv[2]).and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(1 << 20);
@@ -95,6 +97,19 @@ fn describe(keyspace: &Keyspace, database: u32, key: &[u8]) -> Option<String> {
     let encoding = keyspace.entry(database, key)?.value.encoding();
     let bytes = keyspace.memory_of(database, key).unwrap_or(0);
     Some(format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"))
+}
+
+/// Damages a value in this node's replica alone, beside the log: as failing memory does, or with COUNTED as a
+/// program does that computes something else than the others.
+fn flip_bit(client: &Client, key: &[u8], counted: bool) -> Served {
+    let group = client.server.node.group_of(quoris_engine::slot(key));
+    let Some(local) = group.and_then(|group| client.server.node.group(group)) else {
+        return Served::error("ERR the key's group has no replica on this node");
+    };
+    match local.replica.engine.write().flip_bit(client.database, key, counted) {
+        true => Reply::Ok.into(),
+        false => Served::Reply(quoris_engine::Error::NoSuchKey.into()),
+    }
 }
 
 /// The digests of the groups that live here, together.

@@ -110,6 +110,7 @@ fn keys_with_the_same_hash_stay_together_and_in_order() {
         value: text(1),
         expire_at_ms,
         version: 1,
+        print: 0,
         hash: 77,
         next: 0,
     };

@@ -178,6 +178,21 @@ impl StringValue {
         }
     }
 
+    /// Flips the lowest bit of its first byte, as broken memory would; false for the empty string.
+    pub(crate) fn flip_bit(&mut self) -> bool {
+        let text = match self {
+            StringValue::Int(n) => {
+                *n ^= 1;
+                return true;
+            }
+            StringValue::Inline(text) => &mut text.bytes[..text.len as usize],
+            StringValue::Fixed(text) => text,
+            StringValue::Grown(text) => text,
+        };
+        let first = text.first_mut();
+        first.map(|byte| *byte ^= 1).is_some()
+    }
+
     /// Whether [`StringValue::overwrite`] with a text of `len` bytes needs no allocation that is not there.
     pub fn fits(&self, len: usize) -> bool {
         matches!(self, StringValue::Fixed(old) if old.len() == len)
