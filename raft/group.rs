@@ -197,7 +197,7 @@ impl Group {
     /// Proposes operations, the first of which is a write.
     pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
         if self.replica.is_quarantined() {
-            return Outcome::NotExecuted;
+            return Outcome::NotExecuted(operations);
         }
         self.proposer.submit(operations, stamp).await
     }

@@ -50,6 +50,8 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::SnapshotPiece => vec![shown(codec::read::<wire::SnapshotPiece>(body, "piece"))],
         Kind::Forward => vec![shown(forward::group_of(body)), shown(forward::operations_of(body))],
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
+        Kind::Digest => vec![shown(wire::message::<(wire::Target, u64)>(body))],
+        Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
         Kind::Adopt => vec![shown(wire::message::<Identity>(body))],
         Kind::Reply => vec![
             shown(wire::message::<wire::AppendReply>(body)),

@@ -65,7 +65,7 @@ impl Twins {
             let database = if feed.chance(32) { u32::MAX } else { feed.pick(&[0, 0, 0, 1, 2]) };
             let transaction = feed.chance(8);
             let argv = if transaction { self.transaction(feed).to_argv() } else { argv(feed) };
-            builder.push(&CommandMeta { database, user: 0, transaction, session }, &argv);
+            builder.push(&CommandMeta { database, user: 0, transaction, verify: false, session }, &argv);
         }
         self.advance(u64::from(feed.byte() % 8));
         self.apply(builder, feed);
