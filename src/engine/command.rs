@@ -28,7 +28,7 @@ pub use lookup::{Found, by_name, count, logged, lookup, walk};
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{generic, string};
+use crate::types::{generic, list, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -248,6 +248,7 @@ impl Command {
 /// Every family of rows: the one list.
 pub static FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
     generic::COMMANDS,
     rows::TRANSACTIONS,
     rows::CONNECTION,

@@ -22,6 +22,7 @@ pub mod number;
 mod payload;
 pub mod rdb;
 mod rng;
+mod sequence;
 mod session;
 pub mod settings;
 mod snapshot;

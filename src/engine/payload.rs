@@ -7,7 +7,11 @@
 use std::borrow::Cow;
 
 use crate::Value;
+use crate::types::collection::Collection;
 use crate::types::string::{Origin, StringValue};
+
+/// Bytes that a collection takes beside its elements. A constant, so that replicas agree.
+const COLLECTION_BYTES: u64 = 16;
 
 /// The text of a string value.
 pub(crate) fn string_bytes(value: &StringValue) -> Cow<'_, [u8]> {
@@ -29,12 +33,16 @@ pub(crate) fn from_bytes(bytes: Vec<u8>) -> Value {
 pub(crate) fn origin(value: &Value) -> u8 {
     match value {
         Value::String(text) => text.origin() as u8,
+        other => other.collection().map_or(0, Collection::origin),
     }
 }
 
 /// A value that was loaded, made anew as its origin tells; nothing for an unknown origin.
-pub(crate) fn with_origin(value: Value, origin: u8) -> Option<Value> {
-    let Value::String(text) = &value;
+pub(crate) fn with_origin(mut value: Value, origin: u8) -> Option<Value> {
+    if let Some(collection) = value.collection_mut() {
+        return collection.restore_origin(origin).then_some(value);
+    }
+    let text = value.as_string().ok()?;
     Some(match origin {
         0 => value,
         1 => Value::String(StringValue::of(Origin::Text, &string_bytes(text))),
@@ -48,6 +56,7 @@ pub(crate) fn size(value: &Value) -> usize {
     match value {
         Value::String(StringValue::Int(_)) => 8,
         Value::String(text) => text.len(),
+        other => other.collection().map_or(0, |collection| collection.bytes() as usize),
     }
 }
 
@@ -55,6 +64,7 @@ pub(crate) fn size(value: &Value) -> usize {
 pub(crate) fn heap_bytes(value: &Value) -> u64 {
     match value {
         Value::String(text) => text.heap_bytes().next_multiple_of(8) as u64,
+        other => other.collection().map_or(0, |collection| collection.bytes().next_multiple_of(8) + COLLECTION_BYTES),
     }
 }
 
@@ -62,14 +72,20 @@ pub(crate) fn heap_bytes(value: &Value) -> u64 {
 pub(crate) fn flip_bit(value: &mut Value) -> bool {
     match value {
         Value::String(text) => text.flip_bit(),
+        other => other.collection_mut().is_some_and(Collection::flip_bit),
     }
 }
 
-/// A stable hash of a value: of its type, its origin and its text.
-pub(crate) fn hash(value: &Value) -> u64 {
+/// A stable hash of a value: of its type, its origin and its text. A large collection remembers most of it;
+/// with `anew` it is taken from the bytes alone.
+pub(crate) fn hash(value: &Value, anew: bool) -> u64 {
     let (mark, hash) = match value {
         Value::String(StringValue::Int(n)) => (1, n.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         Value::String(text) => (2 + text.origin() as u64, xxhash_rust::xxh3::xxh3_64(&string_bytes(text))),
+        other => other.collection().map_or((0, 0), |collection| {
+            let name = xxhash_rust::xxh3::xxh3_64(collection.type_name().as_bytes());
+            (name.wrapping_add(collection.origin().into()), collection.hash(anew))
+        }),
     };
     hash.rotate_left(17) ^ mark
 }
@@ -87,7 +103,7 @@ mod tests {
             let value = Value::String(StringValue::of(origin, text));
             let again = with_origin(from_bytes(text.to_vec()), super::origin(&value)).expect("known");
             assert_eq!((&again, again.encoding()), (&value, value.encoding()));
-            assert_eq!((hash(&again), heap_bytes(&again)), (hash(&value), heap_bytes(&value)));
+            assert_eq!((hash(&again, true), heap_bytes(&again)), (hash(&value, false), heap_bytes(&value)));
         }
         assert_eq!(with_origin(from_bytes(vec![]), 3), None);
     }

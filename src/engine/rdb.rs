@@ -10,6 +10,7 @@
 
 mod file;
 mod foreign;
+pub(crate) mod packed;
 mod read;
 mod skip;
 mod source;
@@ -19,8 +20,8 @@ pub use file::FileWriter;
 pub use foreign::{Foreign, ForeignEntry, ForeignOptions, read_foreign};
 pub(crate) use read::{Item, Parser, Strictness};
 
-use crate::{Value, payload};
-use source::Source;
+use crate::{Settings, Value};
+pub(crate) use source::Source;
 
 /// The version that is written.
 pub const VERSION: u16 = 10;
@@ -108,12 +109,12 @@ pub fn dump_value(value: &Value) -> Vec<u8> {
     out
 }
 
-/// Reads the payload of DUMP, ours or Redis's.
+/// Reads the payload of DUMP, ours or Redis's. The settings decide the encoding.
 ///
 /// # Errors
 /// When the checksum or the version does not fit, or the value cannot be read. RESTORE answers
 /// `ERR DUMP payload version or checksum are wrong` for [`RdbError::Checksum`], else `ERR Bad data format`.
-pub fn restore_value(payload: &[u8]) -> Result<Value, RdbError> {
+pub fn restore_value(payload: &[u8], settings: &Settings) -> Result<Value, RdbError> {
     let wrong = |why: &str| RdbError::Malformed { at: payload.len() as u64, why: why.to_string() };
     let (body, footer) = payload.split_last_chunk::<10>().ok_or_else(|| wrong("shorter than its footer"))?;
     let version = u16::from_le_bytes([footer[0], footer[1]]);
@@ -125,12 +126,11 @@ pub fn restore_value(payload: &[u8]) -> Result<Value, RdbError> {
     let mut reader = body;
     let mut source = Source::new(&mut reader);
     let kind = source.byte()?;
-    if kind != TYPE_STRING {
+    let Some(value) = read::value(&mut source, kind, settings)? else {
         let at = source.offset();
         let kind = skip::kind_name(kind).ok_or_else(|| source.malformed(format!("value type {kind}")))?;
         return Err(RdbError::Unsupported { at, kind, key: String::new() });
-    }
-    let value = payload::from_bytes(source.string()?);
+    };
     if source.offset() != body.len() as u64 {
         return Err(source.malformed("bytes behind the value"));
     }

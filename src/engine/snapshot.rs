@@ -25,7 +25,7 @@ use crate::{Engine, Keyspace, SLOTS, Value, payload};
 const FORMAT: u64 = 1;
 /// Bytes of keys that share one field of versions.
 const BATCH_BYTES: usize = 128 * 1024;
-/// Longer strings are written bit by bit.
+/// Longer values are written bit by bit.
 const STREAM_FROM: usize = 128 * 1024;
 /// Bytes of sessions in one field, about.
 const SESSIONS_BYTES: usize = 64 * 1024;
@@ -64,8 +64,8 @@ pub(crate) struct Snapshot {
     head: Vec<u8>,
     sessions: Captured,
     batch: Batch,
-    /// How much of a long string was written.
-    streamed: Option<usize>,
+    /// Where a long value goes on: a byte of a string, an element of a collection.
+    streamed: Option<u64>,
     checksum: crc_fast::Digest,
 }
 
@@ -84,7 +84,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Adds a key; of a long string only what stands in front of its bytes.
+    /// Adds a key; of a long value only what stands in front of its bytes or elements.
     fn add(&mut self, entry: &CutEntry<'_>, sizes: impl FnOnce(u32) -> (u64, u64)) -> Flow {
         if self.database != Some(entry.database) {
             self.database = Some(entry.database);
@@ -94,7 +94,10 @@ impl Batch {
         write::entry_head(entry.key, entry.value, entry.expire_at_ms, &mut self.keys);
         let len = payload::size(entry.value);
         if len > STREAM_FROM {
-            write::length(len as u64, &mut self.keys);
+            match entry.value.collection() {
+                Some(collection) => collection.write_head(&mut self.keys),
+                None => write::length(len as u64, &mut self.keys),
+            }
             return Flow::Stream;
         }
         write::value(entry.value, &mut self.keys);
@@ -267,16 +270,19 @@ impl Snapshot {
         })
     }
 
-    /// Goes on with a long string.
+    /// Goes on with a long value.
     fn stream(&mut self, keys: &mut Keyspace, out: &mut Vec<u8>, end: usize) {
-        let from = self.streamed.expect("a string is being streamed");
-        let Value::String(text) = keys.cut_streamed();
-        let text = payload::string_bytes(text);
-        let to = text.len().min(from + (end - out.len()));
-        out.extend_from_slice(&text[from..to]);
-        self.streamed = Some(to);
-        if to == text.len() {
-            self.streamed = None;
+        let from = self.streamed.expect("a value is being streamed");
+        self.streamed = match keys.cut_streamed() {
+            Value::String(text) => {
+                let (text, from) = (payload::string_bytes(text), from as usize);
+                let to = text.len().min(from + (end - out.len()));
+                out.extend_from_slice(&text[from..to]);
+                (to < text.len()).then_some(to as u64)
+            }
+            other => other.collection().and_then(|collection| collection.write_part(from, end, out)),
+        };
+        if self.streamed.is_none() {
             keys.cut_stream_ends();
         }
     }

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use quoris_engine::Engine;
 use quoris_engine::rdb::{ForeignOptions, crc64, dump_value, read_foreign, restore_value};
+use quoris_engine::{Engine, Settings};
 
 /// First byte: what the rest is, and whether it gets the checksum that it should have.
 pub(crate) fn run(data: &[u8]) {
@@ -18,9 +18,9 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn payload(bytes: &[u8]) {
-    let Ok(value) = restore_value(bytes) else { return };
+    let Ok(value) = restore_value(bytes, &Settings::default()) else { return };
     let dumped = dump_value(&value);
-    let again = restore_value(&dumped).expect("a payload of our own");
+    let again = restore_value(&dumped, &Settings::default()).expect("a payload of our own");
     assert_eq!((&again, again.encoding()), (&value, value.encoding()));
     assert_eq!(dump_value(&again), dumped);
 }

@@ -48,7 +48,7 @@ impl Account {
 
     /// Takes the fingerprint of an entry and counts it.
     pub(super) fn hash(&mut self, entry: &mut Entry) {
-        entry.print = entry.fingerprint();
+        entry.print = entry.fingerprint(false);
         self.sum = self.sum.wrapping_add(entry.print);
     }
 
@@ -68,7 +68,7 @@ impl Account {
 
     /// Whether an entry is what was written; one that is marked cannot be judged.
     pub(super) fn is_sound(&self, entry: &Entry) -> bool {
-        entry.print == entry.fingerprint() || is_large(entry) && self.marked.contains(&entry.key)
+        entry.print == entry.fingerprint(true) || is_large(entry) && self.marked.contains(&entry.key)
     }
 
     /// The marked entries, each of which must be given to [`Account::hash`].

@@ -218,7 +218,7 @@ impl Database {
     /// The same sum from the entries alone: the check on the incremental one.
     pub(super) fn sum_from_scratch(&self) -> u64 {
         let mut sum = 0u64;
-        self.for_each(&mut |entry| sum = sum.wrapping_add(entry.fingerprint()));
+        self.for_each(&mut |entry| sum = sum.wrapping_add(entry.fingerprint(true)));
         sum
     }
 

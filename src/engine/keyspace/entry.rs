@@ -106,11 +106,12 @@ impl Entry {
         ENTRY_BYTES + self.key.heap_bytes() + payload::heap_bytes(&self.value) + deadline
     }
 
-    /// The key's share of the digest: a stable hash of all that apply can see of it.
-    pub(super) fn fingerprint(&self) -> u64 {
+    /// The key's share of the digest: a stable hash of all that apply can see of it. With `anew` from the bytes
+    /// alone, without what a large value remembers.
+    pub(super) fn fingerprint(&self, anew: bool) -> u64 {
         let seed = self.expire_at_ms.rotate_left(32) ^ self.version;
         let key = xxhash_rust::xxh3::xxh3_64_with_seed(self.key.bytes(), seed);
-        mix(key, payload::hash(&self.value))
+        mix(key, payload::hash(&self.value, anew))
     }
 }
 

@@ -34,6 +34,7 @@ fn first_byte(value: &Value) -> u8 {
     match value {
         Value::String(StringValue::Fixed(text)) => text.first().copied().unwrap_or(0),
         Value::String(StringValue::Grown(text)) => text.first().copied().unwrap_or(0),
-        Value::String(StringValue::Int(_) | StringValue::Inline(_)) => 0,
+        // Collections are found by their table alone: which of their bytes a command needs is not known.
+        _ => 0,
     }
 }

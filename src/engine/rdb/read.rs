@@ -4,7 +4,8 @@ use std::io::Read;
 
 use super::source::Source;
 use super::{RdbError, TYPE_STRING, VERSION_MAX, opcode, skip};
-use crate::{Value, payload};
+use crate::types::list::List;
+use crate::{Settings, Value, payload};
 
 /// What a file holds, item by item.
 #[derive(Debug)]
@@ -28,6 +29,17 @@ pub(crate) struct Strictness {
     pub(crate) skip_unsupported: bool,
     /// A checksum of zero, which Redis writes with `rdbchecksum no`, is an error.
     pub(crate) checksum_required: bool,
+}
+
+/// Reads the value behind a type byte; nothing was read when values of the type cannot be held.
+///
+/// # Errors
+/// When the data is damaged.
+pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> Result<Option<Value>, RdbError> {
+    if kind == TYPE_STRING {
+        return Ok(Some(payload::from_bytes(source.string()?)));
+    }
+    List::read(source, kind, settings)
 }
 
 /// Reads a file from its beginning.
@@ -130,8 +142,7 @@ impl<'a> Parser<'a> {
             return Err(source.malformed(format!("{kind:#04x} is neither an opcode nor a value type")));
         };
         let key = source.string()?;
-        if kind == TYPE_STRING {
-            let value = payload::from_bytes(source.string()?);
+        if let Some(value) = value(source, kind, &Settings::default())? {
             return Ok(Item::Entry { database: self.database, key, value, expire_at_ms });
         }
         if !self.strictness.skip_unsupported {

@@ -24,8 +24,8 @@ pub(super) fn kind_name(kind: u8) -> Option<&'static str> {
 pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
     match kind {
         // One string holds all: plain strings and the packed encodings.
-        0 | 9..=13 | 16 | 17 | 20 | 23 => source.pass_string(),
-        1 | 2 | 14 => many(source, |source| source.pass_string()),
+        9 | 11..=13 | 16 | 17 | 20 | 23 => source.pass_string(),
+        2 => many(source, |source| source.pass_string()),
         3 => many(source, |source| {
             source.pass_string()?;
             match source.byte()? {
@@ -43,10 +43,6 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
             module(source)
         }
         15 | 19 | 21 => stream(source, kind),
-        18 => many(source, |source| {
-            source.length()?;
-            source.pass_string()
-        }),
         22 => many(source, expiring_field),
         24 => {
             source.pass(8)?;

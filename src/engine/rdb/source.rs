@@ -161,6 +161,12 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// A string that holds elements in a packed form.
+    pub(crate) fn packed<T>(&mut self, decode: fn(&[u8]) -> Result<T, &'static str>) -> Result<T, RdbError> {
+        let bytes = self.string()?;
+        decode(&bytes).map_err(|why| self.malformed(why))
+    }
+
     fn compressed(&mut self) -> Result<Vec<u8>, RdbError> {
         let (packed, len) = (self.length()?, self.length()?);
         let packed = self.bytes(packed)?;

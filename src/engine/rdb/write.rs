@@ -1,6 +1,7 @@
 //! The encodings that are written: lengths, strings, values, and the frame around them.
 
 use super::{TYPE_STRING, opcode};
+use crate::types::collection::Collection;
 use crate::types::string::StringValue;
 use crate::{Value, number, payload};
 
@@ -73,9 +74,7 @@ fn small_int(n: i64, out: &mut Vec<u8>) -> bool {
 
 /// The type byte of a value.
 pub(crate) fn type_byte(value: &Value) -> u8 {
-    match value {
-        Value::String(_) => TYPE_STRING,
-    }
+    value.collection().map_or(TYPE_STRING, Collection::rdb_type)
 }
 
 /// A value behind its type byte.
@@ -83,7 +82,33 @@ pub(crate) fn value(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::String(StringValue::Int(n)) if small_int(*n, out) => {}
         Value::String(text) => string(&payload::string_bytes(text), out),
+        other => {
+            let Some(collection) = other.collection() else { return };
+            collection.write_head(out);
+            if collection.len() > 0 {
+                collection.write_part(0, usize::MAX, out);
+            }
+        }
     }
+}
+
+/// Elements for [`Collection::write_part`]: the first of `items` is the one at `from`.
+pub(crate) fn items<T>(
+    items: impl Iterator<Item = T>,
+    from: u64,
+    end: usize,
+    out: &mut Vec<u8>,
+    write: impl Fn(T, &mut Vec<u8>),
+) -> Option<u64> {
+    let mut at = from;
+    for item in items {
+        if at > from && out.len() >= end {
+            return Some(at);
+        }
+        write(item, out);
+        at += 1;
+    }
+    None
 }
 
 /// A field beside the keys.

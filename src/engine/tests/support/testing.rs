@@ -94,13 +94,42 @@ fn random_command(rng: &mut Rng, clock_ms: u64, sequence: &mut u64) -> (CommandM
     (meta, argv)
 }
 
+/// A random command of each type of collection on a key of its own kind, so that they grow and shrink.
+const FAMILIES: &[fn(&mut Rng, &str) -> String] = &[list_words];
+
+fn list_words(rng: &mut Rng, key: &str) -> String {
+    let element = match rng.below(12) {
+        0 => "E".repeat(rng.below(3000) as usize + 1),
+        _ => format!("e{}", rng.below(20)),
+    };
+    let (side, other) = (["LEFT", "RIGHT"][rng.below(2) as usize], ["LEFT", "RIGHT"][rng.below(2) as usize]);
+    match rng.below(20) {
+        0..6 => format!("RPUSH l{key} {element} {element}x {element}y"),
+        6..10 => format!("LPUSH l{key} {element}"),
+        10..12 => format!("LPOP l{key} {}", rng.below(4)),
+        12 => format!("RPOP l{key}"),
+        13 => format!("LINSERT l{key} BEFORE e{} {element}", rng.below(20)),
+        14 => format!("LSET l{key} {} {element}", rng.below(30)),
+        15 => format!("LREM l{key} {} {element}", rng.below(5) as i64 - 2),
+        16 => format!("LMOVE l{key} l{{c}}{} {side} {other}", rng.below(6)),
+        17 => format!("LTRIM l{key} {} {}", rng.below(3), 100 - rng.below(60) as i64),
+        18 => format!("COPY l{key} l{{c}}{}", rng.below(6)),
+        _ => format!("SET l{key} text"),
+    }
+}
+
 fn random_words(rng: &mut Rng, clock_ms: u64) -> String {
     let key = match rng.below(4) {
         0 => format!("{{tag}}{}", rng.below(200)),
         1 => format!("a-longer-key-that-does-not-fit-inline:{}", rng.below(60)),
         _ => format!("k{}", rng.below(300)),
     };
-    match rng.below(40) {
+    match rng.below(55) {
+        40.. => {
+            let family = FAMILIES[rng.below(FAMILIES.len() as u64) as usize];
+            let key = format!("{{c}}{}", rng.below(6));
+            family(rng, &key)
+        }
         0..16 => format!("SET {key} {}", "v".repeat(rng.below(60) as usize)),
         16..18 => format!("SET {key} {}", "L".repeat(4000 + rng.below(300) as usize)),
         18..24 => format!("SET {key} {} PX {}", rng.below(1000), rng.below(300) + 1),

@@ -5,7 +5,7 @@ use quoris_resp::{Argv, Reply};
 use crate::command::ReadContext;
 use crate::number;
 use crate::rdb::{self, RdbError};
-use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings, Value};
 
 /// DUMP
 pub(super) fn dump(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
@@ -52,8 +52,8 @@ impl Options {
 const FOOTER_BYTES: usize = 10;
 
 /// The value of a payload, or Redis's words for what is wrong with it.
-fn read(payload: &[u8]) -> Result<Value, Error> {
-    rdb::restore_value(payload).map_err(|error| match error {
+fn read(payload: &[u8], settings: &Settings) -> Result<Value, Error> {
+    rdb::restore_value(payload, settings).map_err(|error| match error {
         RdbError::Checksum { .. } => Error::text("ERR DUMP payload version or checksum are wrong"),
         _ if payload.len() < FOOTER_BYTES => Error::text("ERR DUMP payload version or checksum are wrong"),
         _ => Error::text("ERR Bad data format"),
@@ -69,7 +69,7 @@ pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     }
     let ttl = number::integer(&argv[2]).ok_or(Error::NotAnInteger)?;
     let ttl = u64::try_from(ttl).map_err(|_| Error::text("ERR Invalid TTL value, must be >= 0"))?;
-    let value = read(&argv[3])?;
+    let value = read(&argv[3], keyspace.settings())?;
     let expire_at_ms = match ttl {
         0 => None,
         at if options.absolute => Some(at),

@@ -1,0 +1,116 @@
+//! What all types beside strings have in common.
+//!
+//! [`Collection`] is what digest, memory count, snapshots and generic commands need of a type; [`Typed`] and
+//! [`change`] are how its own commands reach a value.
+
+use crate::{Error, Keyspace, Settings, Value};
+
+/// A value of many elements.
+pub(crate) trait Collection {
+    /// The type's name as TYPE says it.
+    fn type_name(&self) -> &'static str;
+
+    /// What OBJECT ENCODING says.
+    fn encoding(&self) -> &'static str;
+
+    /// The number of elements: the value exists while there is one. (A stream exists without.)
+    fn len(&self) -> u64;
+
+    /// Bytes of the elements by our own count, the same whatever the history was.
+    fn bytes(&self) -> u64;
+
+    /// A hash of all that a command can see, from what was remembered; with `anew` from the bytes alone.
+    fn hash(&self, anew: bool) -> u64;
+
+    /// Flips one bit, as broken memory would; false when there is none.
+    fn flip_bit(&mut self) -> bool;
+
+    /// What of the value its elements do not tell, mostly the encoding: a snapshot keeps these two bits. Not 0.
+    fn origin(&self) -> u8;
+
+    /// Makes it what [`Collection::origin`] said, after loading; false for an origin that this type has not.
+    fn restore_origin(&mut self, origin: u8) -> bool;
+
+    /// The type byte of its form in RDB.
+    fn rdb_type(&self) -> u8;
+
+    /// Writes what stands in front of the elements.
+    fn write_head(&self, out: &mut Vec<u8>);
+
+    /// Writes elements from the one at `from` on until `out` is `end` bytes long or longer, at least one, and
+    /// gives the place to go on; nothing when the last one was written.
+    fn write_part(&self, from: u64, end: usize, out: &mut Vec<u8>) -> Option<u64>;
+}
+
+/// A type of collection, as its commands see it.
+pub(crate) trait Typed: Collection + Default {
+    /// The value as this type.
+    fn of(value: &Value) -> Option<&Self>;
+
+    /// The value as this type, to change it.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+
+    /// The collection as a value.
+    fn into_value(self) -> Value;
+}
+
+/// The collection at a key.
+///
+/// # Errors
+/// When the key holds another type.
+pub(crate) fn look<'a, C: Typed>(keyspace: &'a Keyspace, database: u32, key: &[u8]) -> Result<Option<&'a C>, Error> {
+    match keyspace.value(database, key) {
+        Some(value) => C::of(value).map(Some).ok_or(Error::WrongType),
+        None => Ok(None),
+    }
+}
+
+/// Changes the collection at a key, and removes the key when nothing is left in it. The key gets a new version,
+/// so a command looks first whether there is something to change.
+///
+/// Nothing when there is no such key.
+///
+/// # Errors
+/// When the key holds another type.
+pub(crate) fn change<C: Typed, R>(
+    keyspace: &mut Keyspace,
+    database: u32,
+    key: &[u8],
+    change: impl FnOnce(&mut C, &Settings) -> R,
+) -> Result<Option<R>, Error> {
+    if look::<C>(keyspace, database, key)?.is_none() {
+        return Ok(None);
+    }
+    let settings = *keyspace.settings();
+    let Some(mut edit) = keyspace.edit(database, key) else { return Ok(None) };
+    let collection = C::of_mut(&mut edit).ok_or(Error::WrongType)?;
+    let result = change(collection, &settings);
+    let is_empty = collection.len() == 0;
+    drop(edit);
+    if is_empty {
+        keyspace.delete(database, key);
+    }
+    Ok(Some(result))
+}
+
+/// [`change`], with a new collection where there is no key.
+///
+/// # Errors
+/// When the key holds another type.
+pub(crate) fn change_or_make<C: Typed, R>(
+    keyspace: &mut Keyspace,
+    database: u32,
+    key: &[u8],
+    first: impl FnOnce(&mut C, &Settings) -> R,
+) -> Result<R, Error> {
+    if look::<C>(keyspace, database, key)?.is_some() {
+        let result = change(keyspace, database, key, first)?;
+        return result.ok_or(Error::NoSuchKey);
+    }
+    let mut collection = C::default();
+    let result = first(&mut collection, keyspace.settings());
+    if collection.len() > 0 {
+        keyspace.set(database, key, collection.into_value(), None);
+    }
+    Ok(result)
+}

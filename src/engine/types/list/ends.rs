@@ -1,0 +1,130 @@
+//! The commands that work at the ends of a list.
+
+use quoris_resp::{Argv, Reply};
+
+use super::value::{End, List};
+use crate::command::ReadContext;
+use crate::number;
+use crate::types::collection::{Collection, change, change_or_make, look};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
+
+fn push_all(list: &mut List, end: End, argv: &Argv, settings: &Settings) -> Reply {
+    argv.iter().skip(2).for_each(|element| list.push(end, element, settings));
+    Reply::Int(list.len() as i64)
+}
+
+fn push(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
+    change_or_make(keyspace, context.database, &argv[1], |list, settings| push_all(list, end, argv, settings))
+}
+
+fn push_existing(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
+    let pushed = change(keyspace, context.database, &argv[1], |list, settings| push_all(list, end, argv, settings))?;
+    Ok(pushed.unwrap_or(Reply::Int(0)))
+}
+
+/// LPUSH
+pub(super) fn lpush(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    push(keyspace, context, argv, End::Left)
+}
+
+/// RPUSH
+pub(super) fn rpush(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    push(keyspace, context, argv, End::Right)
+}
+
+/// LPUSHX
+pub(super) fn lpushx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    push_existing(keyspace, context, argv, End::Left)
+}
+
+/// RPUSHX
+pub(super) fn rpushx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    push_existing(keyspace, context, argv, End::Right)
+}
+
+/// Elements as a reply.
+pub(super) fn bulks(elements: Vec<Vec<u8>>) -> Reply {
+    Reply::Array(elements.into_iter().map(|element| Reply::Bulk(element.into())).collect())
+}
+
+fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
+    if argv.len() > 3 {
+        return Err(Error::Arity(String::from_utf8_lossy(&argv[0]).to_lowercase()));
+    }
+    let count = match argv.get(2) {
+        Some(count) => Some(number::integer(count).and_then(|n| u64::try_from(n).ok()).ok_or_else(not_positive)?),
+        None => None,
+    };
+    let (database, key) = (context.database, &argv[1]);
+    if count == Some(0) {
+        let is_there = look::<List>(keyspace, database, key)?.is_some();
+        return Ok(if is_there { Reply::Array(Vec::new()) } else { Reply::NullArray });
+    }
+    let popped =
+        change(keyspace, database, key, |list: &mut List, settings| list.pop(end, count.unwrap_or(1), settings))?;
+    Ok(match (popped, count) {
+        (Some(elements), Some(_)) => bulks(elements),
+        (Some(mut elements), None) => elements.pop().map_or(Reply::Null, |element| Reply::Bulk(element.into())),
+        (None, Some(_)) => Reply::NullArray,
+        (None, None) => Reply::Null,
+    })
+}
+
+fn not_positive() -> Error {
+    Error::text("ERR value is out of range, must be positive")
+}
+
+/// LPOP
+pub(super) fn lpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    pop(keyspace, context, argv, End::Left)
+}
+
+/// RPOP
+pub(super) fn rpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    pop(keyspace, context, argv, End::Right)
+}
+
+/// LLEN
+pub(super) fn llen(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
+    Ok(Reply::Int(look::<List>(keyspace, context.database, &argv[1])?.map_or(0, |list| list.len() as i64)))
+}
+
+/// The end that an argument names.
+///
+/// # Errors
+/// When it is neither.
+pub(super) fn end(word: &[u8]) -> Result<End, Error> {
+    if word.eq_ignore_ascii_case(b"left") {
+        Ok(End::Left)
+    } else if word.eq_ignore_ascii_case(b"right") {
+        Ok(End::Right)
+    } else {
+        Err(Error::Syntax)
+    }
+}
+
+/// LMPOP
+pub(super) fn lmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let too_few = || Error::text("ERR numkeys should be greater than 0");
+    let keys =
+        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(too_few)?;
+    let last = keys.checked_add(2).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
+    let end = end(&argv[last])?;
+    let mut count = None;
+    let mut at = last + 1;
+    while let Some(word) = argv.get(at) {
+        let value = argv.get(at + 1).filter(|_| count.is_none() && word.eq_ignore_ascii_case(b"count"));
+        let number = number::integer(value.ok_or(Error::Syntax)?).filter(|n| *n > 0);
+        count = Some(number.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned());
+        at += 2;
+    }
+    for key in (2..last).map(|at| &argv[at]) {
+        let popped = change(keyspace, context.database, key, |list: &mut List, settings| {
+            list.pop(end, count.unwrap_or(1), settings)
+        })?;
+        if let Some(elements) = popped {
+            return Ok(Reply::Array(vec![Reply::bulk(key), bulks(elements)]));
+        }
+    }
+    Ok(Reply::NullArray)
+}
