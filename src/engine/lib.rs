@@ -9,6 +9,10 @@
 //! * What a write can observe is a function of the log alone, and survives snapshot and restore.
 //! * A row of the [`command`] table is the only definition of a command.
 
+// The files of `tests/` that unit tests take in name the crate from outside.
+#[cfg(test)]
+extern crate self as quoris_engine;
+
 pub mod codec;
 pub mod command;
 mod effect;

@@ -10,6 +10,7 @@
 
 mod file;
 mod foreign;
+#[allow(dead_code, reason = "for hashes, sets, sorted sets and streams, which are not held yet")]
 pub(crate) mod packed;
 mod read;
 mod skip;
