@@ -33,6 +33,9 @@ pub(super) struct Kept {
 pub(super) struct Window {
     /// Everything below was forgotten or acknowledged.
     pub(super) base: u64,
+    /// What was first sent before may have been executed in an earlier window of the session: the pool's
+    /// floor when this one was made, so that later floors, which other windows leave, do not count here.
+    pub(super) known_from_ms: u64,
     /// When the session was used last, in seconds of group clock: coarse, so that it rarely moves.
     pub(super) used_s: u64,
     pub(super) bytes: usize,
