@@ -8,7 +8,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use quoris_engine::codec;
 use quoris_engine::command;
-use quoris_engine::entry::{SessionId, Transaction};
+use quoris_engine::entry::{SessionId, SessionStamp, Transaction};
+use quoris_engine::outcome;
 use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::wire::{self, FRAME_BYTES_MAX};
 /// Operations that one message may carry.
 const OPERATIONS_MAX: usize = 1 << 20;
 /// Sequence numbers from here on are not believed: counting on must not overflow.
-const SEQUENCE_MAX: u64 = 1 << 62;
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Most bytes of replies in one answer: the longest value, and room to stay a frame.
 const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 20);
 
@@ -47,6 +48,7 @@ struct OperationRecord {
     database: u32,
     user: u32,
     transaction: bool,
+    own: Option<SessionStamp>,
     write: bool,
     bytes: u32,
 }
@@ -84,6 +86,7 @@ pub fn request(group: GroupId, operations: &[Operation], stamp: Option<Stamp>) -
         database: o.database,
         user: o.user,
         transaction: o.transaction,
+        own: o.own,
         write: o.write,
         bytes: o.argv.frame().len() as u32,
     });
@@ -127,10 +130,11 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let found =
             if record.transaction { command::logged(&Argv::from_parts(&["EXEC"])) } else { command::logged(&argv) };
         let command = found.map_err(|e| io::Error::other(e.to_string()))?;
-        let OperationRecord { database, user, transaction, write, .. } = record;
-        operations.push(Operation { command, argv, database, user, transaction, write });
+        let OperationRecord { database, user, transaction, own, write, .. } = record;
+        operations.push(Operation { command, argv, database, user, transaction, own, write });
     }
-    if head.stamp.is_some_and(|s| s.first_sequence > SEQUENCE_MAX) {
+    let owned = operations.iter().filter_map(|o| o.own).map(|own| own.sequence);
+    if head.stamp.iter().map(|s| s.first_sequence).chain(owned).any(|n| n > SEQUENCE_MAX) {
         return Err(io::Error::other("a sequence number out of range"));
     }
     let stamp = head.stamp.map(|s| Stamp {
@@ -170,7 +174,8 @@ fn encode_replies(replies: &[Reply], writes: &[bool], bytes_max: usize) -> Bytes
         if encoded.len() + reply.size() <= bytes_max {
             encode(reply, Protocol::Internal, &mut encoded);
         } else if *write {
-            encode(&Reply::error(format!("UNKNOWN executed, but {TOO_MANY}")), Protocol::Internal, &mut encoded);
+            let text = outcome::unknown(format!("executed, but {TOO_MANY}"));
+            encode(&Reply::error(text), Protocol::Internal, &mut encoded);
         } else {
             encode(&Reply::error(format!("ERR {TOO_MANY}")), Protocol::Internal, &mut encoded);
         }
@@ -260,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_forwarded_transaction_that_apply_could_not_read_is_refused() {
-        let record = OperationRecord { database: 0, user: 0, transaction: true, write: true, bytes: 0 };
+        let record = OperationRecord { database: 0, user: 0, transaction: true, own: None, write: true, bytes: 0 };
         let frame = Argv::from_parts(&["EXEC", "no watches"]).frame().clone();
         let records = vec![OperationRecord { bytes: frame.len() as u32, ..record }];
         let head = Head { group: GroupId(1), stamp: None, operations: records };

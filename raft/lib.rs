@@ -47,6 +47,7 @@ pub mod types;
 mod verify;
 mod wire;
 
+pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};
 pub use machine::Machine;
 pub use node::{Node, NodeConfig, StartError};

@@ -103,8 +103,8 @@ impl Sessions {
         Known::Answer(match answer {
             Answer::New if stamp.first_sent_ms > now_ms.saturating_add(AHEAD_MS_MAX) => Reply::error(AHEAD),
             Answer::New if stamp.first_sent_ms >= known_from_ms => return Known::New,
-            Answer::New | Answer::Forgotten => outcome::unknown(outcome::NOT_KEPT),
-            Answer::Reply(kept) if kept.is_empty() => outcome::unknown(outcome::TOO_LARGE),
+            Answer::New | Answer::Forgotten => Reply::error(outcome::unknown(outcome::NOT_KEPT)),
+            Answer::Reply(kept) if kept.is_empty() => Reply::error(outcome::unknown(outcome::TOO_LARGE)),
             Answer::Reply(kept) => {
                 let reply = ReplyDecoder::decode(&mut BytesMut::from(&kept[..]));
                 reply.ok().flatten().expect("our own encoding reads back")
