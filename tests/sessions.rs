@@ -48,19 +48,19 @@ fn the_same_bytes_have_the_same_replies_on_any_connection() {
 }
 
 #[test]
-fn a_transaction_is_one_command() {
+fn a_transaction_is_known_by_its_exec() {
     let node = Node::start(&[]);
     let (ticket, mut c) = (open(&node), node.connect());
     let commands = ["MULTI", "INCR n", "CLIENT ID", "PING", "EXEC", "INCR n", "MULTI", "INCR n", "DISCARD", "INCR n"];
-    let first = sent(&mut c, &ticket, 1, "COUNT 4", &commands);
+    let first = sent(&mut c, &ticket, 1, "COUNT 10", &commands);
     assert!(matches!(&first[4], Reply::Array(replies) if replies[0] == Reply::Int(1)));
     assert_eq!((&first[5], &first[9]), (&Reply::Int(2), &Reply::Int(3)));
-    let again = sent(&mut c, &ticket, 1, "COUNT 4", &commands);
+    let again = sent(&mut c, &ticket, 1, "COUNT 10", &commands);
     assert_eq!(again, first);
     assert_eq!(c.call(&["INCR", "n"]), Reply::Int(4));
     let plain = ["MULTI", "INCR n", "APPEND s x", "EXEC"];
-    let first = sent(&mut c, &ticket, 5, "", &plain);
-    assert_eq!(sent(&mut node.connect(), &ticket, 5, "", &plain), first);
+    let first = sent(&mut c, &ticket, 11, "COUNT 4", &plain);
+    assert_eq!(sent(&mut node.connect(), &ticket, 11, "COUNT 4", &plain), first);
     assert_eq!(c.call(&["GET", "s"]), bulk("x"));
 }
 

@@ -53,7 +53,9 @@ const AHEAD: &str = "ERR the command was first sent in the future of the group's
 const KEYLESS: u16 = SLOTS;
 
 /// The slots that a command is recorded in; [`SLOTS`] stands for the whole group.
-pub(crate) type Homes = SmallVec<[u16; 4]>;
+pub(crate) type Homes = SmallVec<[u16; HOMES_INLINE]>;
+/// Slots that take no room of their own.
+const HOMES_INLINE: usize = 4;
 
 /// Sorts slots and makes a command without any at home in the group.
 pub(crate) fn homes(slots: impl Iterator<Item = u16>) -> Homes {

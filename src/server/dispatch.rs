@@ -163,7 +163,7 @@ impl Client {
         let found = match command::lookup(&argv) {
             Ok(found) => found,
             Err(error) => {
-                self.take_number(None);
+                self.take_number();
                 self.unknown(&argv, error.into(), output);
                 return Taken::Answered;
             }
@@ -178,7 +178,7 @@ impl Client {
                 self.show_to_monitors(server, &found, &argv);
             }
         }
-        self.take_number(Some(&found));
+        self.take_number();
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
         if self.is_special() && !self.admit(server, &found, &argv, output) {

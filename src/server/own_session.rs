@@ -10,10 +10,7 @@
 //! * A command's number follows from the bytes behind USE alone, never from what became of the others.
 //! * No command runs without the mark that its client meant it to have: a wrong USE ends the connection.
 
-use quoris_engine::{
-    command::Found,
-    entry::{SessionId, SessionStamp},
-};
+use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_raft::SEQUENCE_MAX;
 use quoris_resp::{Argv, Reply};
 
@@ -116,22 +113,11 @@ impl Client {
         }
     }
 
-    /// Gives the command that runs now its mark. A transaction is one command, at its EXEC or DISCARD;
-    /// CLIENT SESSION has no number.
-    pub(crate) fn take_number(&mut self, found: Option<&Found>) {
-        self.own_stamp = None;
-        if self.own.is_none() {
-            return;
-        }
-        let name = found.map_or("", |found| found.command.name);
-        let is_part = match (found.and_then(|found| found.container), &self.queue) {
-            (Some(container), _) if container.name == "client" && name == "session" => true,
-            (Some(_), queue) => queue.is_some(),
-            (None, Some(_)) => !matches!(name, "exec" | "discard" | "reset" | "quit"),
-            (None, None) => name == "multi",
-        };
-        if let Some(own) = self.own.as_mut().filter(|_| !is_part) {
-            self.own_stamp = Some(own.next);
+    /// Gives the command that comes now its mark. Every command behind USE has a number, whatever it is, so
+    /// that a client need not know which ones are writes; of a transaction that of EXEC counts.
+    pub(crate) fn take_number(&mut self) {
+        self.own_stamp = self.own.as_ref().map(|own| own.next);
+        if let Some(own) = &mut self.own {
             own.next.sequence += 1;
             own.left -= 1;
             if own.left == 0 {

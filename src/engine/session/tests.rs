@@ -148,6 +148,18 @@ fn a_window_that_is_full_forgets_the_oldest_and_refuses_it() {
 }
 
 #[test]
+fn the_slots_of_a_command_take_room_too() {
+    let mut engine = Engine::new(SEED);
+    let keys: String = (0..10_000).map(|n| format!(" k{n}")).collect();
+    for sequence in 1..=100 {
+        again(&mut engine, &owned(1, sequence, 1, &format!("DEL{keys}")), 1);
+    }
+    let kept = (1..=100).filter(|n| !is_unknown(&again(&mut engine, &owned(1, *n, 1, "INCR n"), 1))).count();
+    assert!((40..100).contains(&kept), "{kept} replies with thousands of slots each");
+    assert_eq!(restored(&mut engine).stats(), engine.stats());
+}
+
+#[test]
 fn a_pool_that_is_full_drops_idle_sessions_and_refuses_what_they_may_have_sent() {
     let mut engine = Engine::new(SEED);
     run(&mut engine, 1, &format!("SET n {}", "x".repeat(60_000)));

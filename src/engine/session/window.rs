@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Homes;
+use super::{HOMES_INLINE, Homes};
 
 /// Most bytes of replies that one session may keep.
 const WINDOW_BYTES_MAX: usize = 1024 * 1024;
@@ -55,8 +55,9 @@ pub(super) enum Answer {
     Forgotten,
 }
 
+/// A command may name keys of all slots, so their places count as well.
 fn cost(kept: &Kept) -> usize {
-    REPLY_BYTES + kept.reply.len()
+    REPLY_BYTES + kept.reply.len() + size_of::<u16>() * kept.homes.len().saturating_sub(HOMES_INLINE)
 }
 
 fn print(kept: &Kept) -> u64 {
