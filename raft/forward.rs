@@ -272,4 +272,18 @@ mod tests {
         let body = Bytes::from([&wire::part(&head)[..], &frame].concat());
         assert!(read_request(&body).is_err());
     }
+
+    #[test]
+    fn the_marks_of_a_clients_own_session_travel_with_its_commands() {
+        let argv = Argv::from_parts(&["INCR", "n"]);
+        let command = command::logged(&argv).expect("a command");
+        let of =
+            |own| Operation { command, argv: argv.clone(), database: 0, user: 0, transaction: false, own, write: true };
+        let session = SessionId::of_client([8, 9]);
+        let own = SessionStamp { session, sequence: 3, acknowledged_below: 2, first_sent_ms: 1 };
+        let sent = |own| read_request(&request(GroupId(1), &[of(None), of(Some(own))], None).concat().into());
+        let (operations, stamp) = sent(own).expect("our own bytes");
+        assert_eq!((operations[0].own, operations[1].own, stamp.is_none()), (None, Some(own), true));
+        assert!(sent(SessionStamp { sequence: SEQUENCE_MAX + 1, ..own }).is_err());
+    }
 }
