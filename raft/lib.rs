@@ -14,6 +14,7 @@
 mod clock;
 mod follow;
 mod forward;
+mod forwarder;
 mod founding;
 mod group;
 #[doc(hidden)]

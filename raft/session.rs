@@ -18,12 +18,11 @@ use quoris_engine::entry::SessionId;
 use quoris_engine::outcome;
 use quoris_resp::Reply;
 
-use crate::forward::{self, Forwarded, Local, run_local};
-use crate::link::Lane;
+use crate::forward::{Forwarded, Local, Parcel, run_local};
+use crate::forwarder::Sent;
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
 use crate::types::{GroupId, NodeId};
-use crate::wire::Kind;
 
 /// How long between two attempts when nobody leads.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -194,19 +193,24 @@ impl Session {
                 if writes && !marked && stamp.is_none() {
                     *stamp = Some(self.stamp(group, operations.len()));
                 }
-                let call = self.forward(leader, group, &operations, *stamp, &mut sent);
+                let call = self.node.forwarder().send(leader, group, Parcel::new(&operations, *stamp));
                 match tokio::time::timeout_at(deadline, call).await {
-                    Ok(Some(Forwarded::Done(replies, log_id, clock_ms))) => {
+                    Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
                         let position = log_id.map(|id| Position { group, term: id.term, index: id.index });
                         return Ok(Executed { replies, position });
                     }
-                    Ok(Some(Forwarded::NotLeader(better))) => {
+                    Ok(Sent::Answered(Forwarded::NotLeader(better))) => {
+                        sent = true;
                         self.node.forget_leader(group, leader);
                         hint = better.filter(|b| *b != leader);
                     }
-                    Ok(Some(Forwarded::Unknown) | None) => self.node.forget_leader(group, leader),
-                    Err(_) => {}
+                    Ok(Sent::Unsent) => self.node.forget_leader(group, leader),
+                    Ok(Sent::Answered(Forwarded::Unknown) | Sent::Lost) => {
+                        sent = true;
+                        self.node.forget_leader(group, leader);
+                    }
+                    Err(_) => sent = true,
                 }
             }
             if tokio::time::Instant::now() >= deadline {
@@ -220,21 +224,6 @@ impl Session {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-
-    /// Sends the batch to a node; nothing when its answer was lost or it could not be reached.
-    async fn forward(
-        &self,
-        leader: NodeId,
-        group: GroupId,
-        operations: &[Operation],
-        stamp: Option<Stamp>,
-        sent: &mut bool,
-    ) -> Option<Forwarded> {
-        let connection = self.node.links().connection(leader, Lane::Forward).await.ok()?;
-        *sent = true;
-        let answer = connection.call(Kind::Forward, forward::request(group, operations, stamp)).await.ok()?;
-        forward::read_answer(&answer).ok()
     }
 }
 
