@@ -63,5 +63,5 @@ pub(crate) fn operation(parts: &[&[u8]]) -> Operation {
     let argv = Argv::from_parts(parts);
     let command = command::logged(&argv).expect("nodes send what they know");
     let write = command.is_write();
-    Operation { command, argv, database: 0, user: 0, transaction: false, write }
+    Operation { command, argv, database: 0, user: 0, transaction: false, own: None, write }
 }

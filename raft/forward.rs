@@ -6,11 +6,14 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use quoris_engine::codec;
 use quoris_engine::command;
-use quoris_engine::entry::{SessionId, Transaction};
+use quoris_engine::entry::{SessionId, SessionStamp, Transaction};
+use quoris_engine::outcome;
 use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::group::Group;
 use crate::propose::{Operation, Outcome, Stamp};
@@ -20,16 +23,24 @@ use crate::wire::{self, FRAME_BYTES_MAX};
 
 /// Operations that one message may carry.
 const OPERATIONS_MAX: usize = 1 << 20;
+/// Batches that one message may carry: what waits for one answer.
+pub const BATCHES_MAX: usize = 256;
 /// Sequence numbers from here on are not believed: counting on must not overflow.
-const SEQUENCE_MAX: u64 = 1 << 62;
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Most bytes of replies in one answer: the longest value, and room to stay a frame.
 const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 20);
 
 const TOO_MANY: &str = "the replies of the pipeline are too long for one message between nodes";
 
+/// What stands in front of the commands of a message: batches of one group, each of its own session.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     group: GroupId,
+    batches: Vec<BatchRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BatchRecord {
     stamp: Option<StampRecord>,
     operations: Vec<OperationRecord>,
 }
@@ -47,6 +58,7 @@ struct OperationRecord {
     database: u32,
     user: u32,
     transaction: bool,
+    own: Option<SessionStamp>,
     write: bool,
     bytes: u32,
 }
@@ -63,6 +75,7 @@ enum Answer {
 }
 
 /// What a forwarded batch came to.
+#[derive(Debug)]
 pub enum Forwarded {
     /// Replies, position of the last write, the leader's clock.
     Done(Vec<Reply>, Option<LogIdRecord>, u64),
@@ -72,24 +85,47 @@ pub enum Forwarded {
     Unknown,
 }
 
-/// Encodes a batch; the argument bytes are not copied.
-pub fn request(group: GroupId, operations: &[Operation], stamp: Option<Stamp>) -> Vec<Bytes> {
-    let stamp = stamp.map(|s| StampRecord {
-        session: s.session,
-        first_sequence: s.first_sequence,
-        acknowledged_below: s.acknowledged_below,
-        first_sent_ms: s.first_sent_ms,
-    });
-    let records = operations.iter().map(|o| OperationRecord {
-        database: o.database,
-        user: o.user,
-        transaction: o.transaction,
-        write: o.write,
-        bytes: o.argv.frame().len() as u32,
-    });
-    let head = Head { group, stamp, operations: records.collect() };
-    let mut parts = vec![wire::part(&head)];
-    parts.extend(operations.iter().map(|o| o.argv.frame().clone()));
+/// A batch that is ready to be sent; its argument bytes are not copied.
+#[derive(Debug)]
+pub struct Parcel {
+    record: BatchRecord,
+    commands: SmallVec<[Bytes; 1]>,
+    /// Bytes of the commands.
+    pub bytes: usize,
+}
+
+impl Parcel {
+    /// Packs a batch.
+    pub fn new(operations: &[Operation], stamp: Option<Stamp>) -> Parcel {
+        let stamp = stamp.map(|s| StampRecord {
+            session: s.session,
+            first_sequence: s.first_sequence,
+            acknowledged_below: s.acknowledged_below,
+            first_sent_ms: s.first_sent_ms,
+        });
+        let records = operations.iter().map(|o| OperationRecord {
+            database: o.database,
+            user: o.user,
+            transaction: o.transaction,
+            own: o.own,
+            write: o.write,
+            bytes: o.argv.frame().len() as u32,
+        });
+        let record = BatchRecord { stamp, operations: records.collect() };
+        let commands: SmallVec<[Bytes; 1]> = operations.iter().map(|o| o.argv.frame().clone()).collect();
+        Parcel { record, bytes: commands.iter().map(Bytes::len).sum(), commands }
+    }
+}
+
+/// A message of batches for one group.
+pub fn request(group: GroupId, parcels: impl Iterator<Item = Parcel>) -> Vec<Bytes> {
+    let mut parts = vec![Bytes::new()];
+    let mut batches = Vec::new();
+    for parcel in parcels {
+        batches.push(parcel.record);
+        parts.extend(parcel.commands);
+    }
+    parts[0] = wire::part(&Head { group, batches });
     parts
 }
 
@@ -106,20 +142,27 @@ pub fn group_of(body: &[u8]) -> io::Result<GroupId> {
 /// # Errors
 /// When the bytes are no request.
 pub fn operations_of(body: &Bytes) -> io::Result<usize> {
-    read_request(body).map(|(operations, _)| operations.len())
+    read_request(body).map(|batches| batches.iter().map(|(operations, _)| operations.len()).sum())
 }
 
-fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
-    let (head, mut at): (Head, usize) = codec::read(body, "forwarded batch").map_err(io::Error::other)?;
-    if head.operations.len() > OPERATIONS_MAX {
-        return Err(io::Error::other(format!("a batch of {} operations", head.operations.len())));
+type Batch = (Vec<Operation>, Option<Stamp>);
+
+fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
+    let (head, mut at): (Head, usize) = codec::read(body, "forwarded batches").map_err(io::Error::other)?;
+    let count: usize = head.batches.iter().map(|batch| batch.operations.len()).sum();
+    if count > OPERATIONS_MAX || head.batches.len() > BATCHES_MAX {
+        return Err(io::Error::other(format!("{} batches of {count} operations", head.batches.len())));
     }
-    let mut operations = Vec::with_capacity(head.operations.len());
-    for record in head.operations {
+    head.batches.into_iter().map(|batch| read_batch(batch, body, &mut at)).collect()
+}
+
+fn read_batch(batch: BatchRecord, body: &Bytes, at: &mut usize) -> io::Result<Batch> {
+    let mut operations = Vec::with_capacity(batch.operations.len());
+    for record in batch.operations {
         let end = at.checked_add(record.bytes as usize).filter(|end| *end <= body.len());
         let end = end.ok_or_else(|| io::Error::other("a batch ends within a command"))?;
-        let argv = Argv::parse(body.slice(at..end)).map_err(io::Error::other)?;
-        at = end;
+        let argv = Argv::parse(body.slice(*at..end)).map_err(io::Error::other)?;
+        *at = end;
         if record.transaction {
             // Apply stops at a transaction that it cannot read, so none may get into the log.
             Transaction::from_argv(&argv).map_err(io::Error::other)?;
@@ -127,13 +170,14 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
         let found =
             if record.transaction { command::logged(&Argv::from_parts(&["EXEC"])) } else { command::logged(&argv) };
         let command = found.map_err(|e| io::Error::other(e.to_string()))?;
-        let OperationRecord { database, user, transaction, write, .. } = record;
-        operations.push(Operation { command, argv, database, user, transaction, write });
+        let OperationRecord { database, user, transaction, own, write, .. } = record;
+        operations.push(Operation { command, argv, database, user, transaction, own, write });
     }
-    if head.stamp.is_some_and(|s| s.first_sequence > SEQUENCE_MAX) {
+    let owned = operations.iter().filter_map(|o| o.own).map(|own| own.sequence);
+    if batch.stamp.iter().map(|s| s.first_sequence).chain(owned).any(|n| n > SEQUENCE_MAX) {
         return Err(io::Error::other("a sequence number out of range"));
     }
-    let stamp = head.stamp.map(|s| Stamp {
+    let stamp = batch.stamp.map(|s| Stamp {
         session: s.session,
         first_sequence: s.first_sequence,
         acknowledged_below: s.acknowledged_below,
@@ -142,61 +186,67 @@ fn read_request(body: &Bytes) -> io::Result<(Vec<Operation>, Option<Stamp>)> {
     Ok((operations, stamp))
 }
 
-/// Runs a forwarded batch here, if this replica leads.
+/// Runs forwarded batches here, if this replica leads. They do not wait for each other, but for the answer.
 ///
 /// # Errors
 /// When the bytes are no request.
 pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
-    let (operations, stamp) = read_request(body)?;
-    let writes: Vec<bool> = operations.iter().map(|o| o.write).collect();
-    let answer = match run_local(group, operations, stamp).await {
+    let batches = read_request(body)?;
+    let running = batches.into_iter().map(|(operations, stamp)| async move {
+        let writes: SmallVec<[bool; 1]> = operations.iter().map(|o| o.write).collect();
+        (writes, run_local(group, operations, stamp).await)
+    });
+    let mut encoded = BytesMut::new();
+    let clock_ms = group.replica.clock.now_ms();
+    let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
         Local::Done(replies, position) => {
-            let encoded = encode_replies(&replies, &writes, ANSWER_BYTES_MAX);
-            let clock_ms = group.replica.clock.now_ms();
-            let answer = Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms };
-            return Ok(vec![wire::part(&answer), encoded]);
+            encode_replies(&replies, &writes, ANSWER_BYTES_MAX, &mut encoded);
+            Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms }
         }
         Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
     };
-    Ok(vec![wire::part(&answer)])
+    let answers: Vec<Answer> = join_all(running).await.into_iter().map(answer).collect();
+    Ok(vec![wire::part(&answers), encoded.freeze()])
 }
 
 /// Replies one behind the other. One that would make the answer longer than a frame may be is replaced by
 /// an error, which says of a write that it happened.
-fn encode_replies(replies: &[Reply], writes: &[bool], bytes_max: usize) -> Bytes {
-    let mut encoded = BytesMut::new();
+fn encode_replies(replies: &[Reply], writes: &[bool], bytes_max: usize, encoded: &mut BytesMut) {
     for (reply, write) in replies.iter().zip(writes) {
         if encoded.len() + reply.size() <= bytes_max {
-            encode(reply, Protocol::Internal, &mut encoded);
+            encode(reply, Protocol::Internal, encoded);
         } else if *write {
-            encode(&Reply::error(format!("UNKNOWN executed, but {TOO_MANY}")), Protocol::Internal, &mut encoded);
+            let text = outcome::unknown(format!("executed, but {TOO_MANY}"));
+            encode(&Reply::error(text), Protocol::Internal, encoded);
         } else {
-            encode(&Reply::error(format!("ERR {TOO_MANY}")), Protocol::Internal, &mut encoded);
+            encode(&Reply::error(format!("ERR {TOO_MANY}")), Protocol::Internal, encoded);
         }
     }
-    encoded.freeze()
 }
 
-/// Reads the leader's answer.
+/// Reads the leader's answer: what each batch came to, in order.
 ///
 /// # Errors
 /// When the bytes are no answer.
-pub fn read_answer(body: &Bytes) -> io::Result<Forwarded> {
-    let (answer, at): (Answer, usize) = codec::read(body, "answer").map_err(io::Error::other)?;
-    Ok(match answer {
-        Answer::NotLeader(leader) => Forwarded::NotLeader(leader),
-        Answer::Unknown => Forwarded::Unknown,
-        Answer::Done { count, position, clock_ms } => {
-            let mut rest = BytesMut::from(&body[at..]);
-            let mut replies = Vec::with_capacity((count as usize).min(rest.len()));
-            for _ in 0..count {
-                let reply = ReplyDecoder::decode(&mut rest).map_err(io::Error::other)?;
-                replies.push(reply.ok_or_else(|| io::Error::other("an answer ends within a reply"))?);
+pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
+    let (answers, at): (Vec<Answer>, usize) = codec::read(body, "answer").map_err(io::Error::other)?;
+    let mut rest = BytesMut::from(&body[at..]);
+    let read = |answer| {
+        Ok(match answer {
+            Answer::NotLeader(leader) => Forwarded::NotLeader(leader),
+            Answer::Unknown => Forwarded::Unknown,
+            Answer::Done { count, position, clock_ms } => {
+                let mut replies = Vec::with_capacity((count as usize).min(rest.len()));
+                for _ in 0..count {
+                    let reply = ReplyDecoder::decode(&mut rest).map_err(io::Error::other)?;
+                    replies.push(reply.ok_or_else(|| io::Error::other("an answer ends within a reply"))?);
+                }
+                Forwarded::Done(replies, position, clock_ms)
             }
-            Forwarded::Done(replies, position, clock_ms)
-        }
-    })
+        })
+    };
+    answers.into_iter().map(read).collect()
 }
 
 /// What a batch came to on this replica.
@@ -244,8 +294,9 @@ mod tests {
     #[test]
     fn an_answer_never_passes_its_limit_and_has_a_reply_for_each_command() {
         let long = Reply::bulk(vec![b'v'; 600]);
-        let encoded =
-            encode_replies(&[long.clone(), long.clone(), long.clone(), Reply::Ok], &[false, false, true, true], 900);
+        let mut encoded = BytesMut::new();
+        let replies = [long.clone(), long.clone(), long.clone(), Reply::Ok];
+        encode_replies(&replies, &[false, false, true, true], 900, &mut encoded);
         assert!(encoded.len() < 1000);
         let (mut rest, mut replies) = (BytesMut::from(&encoded[..]), Vec::new());
         while let Some(reply) = ReplyDecoder::decode(&mut rest).expect("our own bytes") {
@@ -260,11 +311,25 @@ mod tests {
 
     #[test]
     fn a_forwarded_transaction_that_apply_could_not_read_is_refused() {
-        let record = OperationRecord { database: 0, user: 0, transaction: true, write: true, bytes: 0 };
+        let record = OperationRecord { database: 0, user: 0, transaction: true, own: None, write: true, bytes: 0 };
         let frame = Argv::from_parts(&["EXEC", "no watches"]).frame().clone();
         let records = vec![OperationRecord { bytes: frame.len() as u32, ..record }];
-        let head = Head { group: GroupId(1), stamp: None, operations: records };
+        let head = Head { group: GroupId(1), batches: vec![BatchRecord { stamp: None, operations: records }] };
         let body = Bytes::from([&wire::part(&head)[..], &frame].concat());
         assert!(read_request(&body).is_err());
+    }
+
+    #[test]
+    fn the_marks_of_a_clients_own_session_travel_with_its_commands() {
+        let argv = Argv::from_parts(&["INCR", "n"]);
+        let command = command::logged(&argv).expect("a command");
+        let of =
+            |own| Operation { command, argv: argv.clone(), database: 0, user: 0, transaction: false, own, write: true };
+        let session = SessionId::of_client([8, 9]);
+        let own = SessionStamp { session, sequence: 3, acknowledged_below: 2, first_sent_ms: 1 };
+        let sent = |own| read_request(&request(GroupId(1), &[of(None), of(Some(own))], None).concat().into());
+        let (operations, stamp) = sent(own).expect("our own bytes");
+        assert_eq!((operations[0].own, operations[1].own, stamp.is_none()), (None, Some(own), true));
+        assert!(sent(SessionStamp { sequence: SEQUENCE_MAX + 1, ..own }).is_err());
     }
 }

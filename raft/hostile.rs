@@ -57,7 +57,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             shown(wire::message::<wire::AppendReply>(body)),
             shown(wire::message::<wire::VoteReply>(body)),
             shown(wire::message::<Probe>(body)),
-            shown(forward::read_answer(body).map(|_| "answer")),
+            shown(forward::read_answer(body).map(|answers| answers.len())),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream => vec![Some(String::from_utf8_lossy(body).into_owned())],
     };

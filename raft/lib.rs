@@ -14,6 +14,7 @@
 mod clock;
 mod follow;
 mod forward;
+mod forwarder;
 mod founding;
 mod group;
 #[doc(hidden)]
@@ -47,6 +48,7 @@ pub mod types;
 mod verify;
 mod wire;
 
+pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};
 pub use machine::Machine;
 pub use node::{Node, NodeConfig, StartError};

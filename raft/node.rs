@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use quoris_engine::entry::SessionId;
 use quoris_engine::{Engine, EngineSeed, Settings};
 use tokio::sync::watch;
 
+use crate::forwarder::Forwarder;
 use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
 use crate::link::{Lane, Links};
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) adopted: watch::Sender<bool>,
     pub(crate) groups: ArcSwap<BTreeMap<GroupId, Arc<Group>>>,
     pub(crate) links: Links0,
+    forwarder: OnceLock<Forwarder>,
     topology: ArcSwap<Option<Arc<Routes>>>,
     /// Those of the cluster.
     pub(crate) settings: watch::Sender<Settings>,
@@ -80,7 +82,7 @@ pub(crate) struct Inner {
 }
 
 /// The links are made after the inner part, because their greeting asks it.
-type Links0 = std::sync::OnceLock<Arc<Links>>;
+type Links0 = OnceLock<Arc<Links>>;
 
 #[derive(Clone, Copy, Default)]
 struct Remote {
@@ -120,6 +122,7 @@ impl Node {
             adopted: watch::channel(false).0,
             groups: ArcSwap::default(),
             links: Links0::new(),
+            forwarder: OnceLock::new(),
             topology: ArcSwap::from_pointee(None),
             settings: watch::Sender::default(),
             addresses: addresses.clone(),
@@ -133,9 +136,11 @@ impl Node {
         let node = Node(inner);
         let for_hello = Arc::downgrade(&node.0);
         let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
-        let links =
-            Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, tokio::runtime::Handle::current());
-        assert!(node.0.links.set(Arc::new(links)).is_ok(), "set once");
+        let runtime = tokio::runtime::Handle::current();
+        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, runtime.clone());
+        let links = Arc::new(links);
+        assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
+        assert!(node.0.links.set(links).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
             let addr = node.0.config.peer_addr.clone();
             let listener = seams.net.listen(addr.clone()).await;
@@ -194,6 +199,10 @@ impl Node {
 
     pub(crate) fn config(&self) -> &NodeConfig {
         &self.0.config
+    }
+
+    pub(crate) fn forwarder(&self) -> &Forwarder {
+        self.0.forwarder.get().expect("set in start")
     }
 
     pub(crate) fn links(&self) -> &Arc<Links> {

@@ -50,6 +50,8 @@ pub struct Operation {
     pub user: u32,
     /// Whether `argv` is an encoded transaction.
     pub transaction: bool,
+    /// The mark of the session that a client holds, in place of that of its connection.
+    pub own: Option<SessionStamp>,
     /// False for a read; behind a write of the same submission it runs right after that write.
     pub write: bool,
 }
@@ -364,12 +366,13 @@ fn push(builder: &mut EntryBuilder, submission: &Submission) {
         builder.push(&meta, &argv);
     }
     for (i, operation) in submission.operations.iter().enumerate().filter(|(_, o)| o.write) {
-        let session = submission.stamp.map(|s| SessionStamp {
+        let of_connection = submission.stamp.map(|s| SessionStamp {
             session: s.session,
             sequence: s.first_sequence + i as u64,
             acknowledged_below: s.acknowledged_below,
             first_sent_ms: s.first_sent_ms,
         });
+        let session = operation.own.or(of_connection);
         let meta = CommandMeta {
             database: operation.database,
             user: operation.user,

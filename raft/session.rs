@@ -3,7 +3,8 @@
 //! Step 5. A batch that this node's own replica leads is proposed here and needs no session: what became
 //! of it is read from the own log. A batch for another node carries the session's stamp, and from the
 //! first time it was sent on it carries the same stamp, wherever it is tried again: that is what makes
-//! trying again safe.
+//! trying again safe. Operations of a session that the client itself holds carry its marks from the start,
+//! also when they are proposed here, and need no stamp of the connection.
 //!
 //! Invariants: a write is tried again only when it certainly did not execute, or under its stamp; an
 //! error that says "no" is given only when nothing was ever sent, or everything sent certainly failed.
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quoris_engine::entry::SessionId;
+use quoris_engine::outcome;
 use quoris_resp::Reply;
 
-use crate::forward::{self, Forwarded, Local, run_local};
-use crate::link::Lane;
+use crate::forward::{Forwarded, Local, Parcel, run_local};
+use crate::forwarder::Sent;
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
 use crate::types::{GroupId, NodeId};
-use crate::wire::Kind;
 
 /// How long between two attempts when nobody leads.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -68,7 +69,7 @@ pub enum Error {
     Unknown(String),
 }
 
-/// The exactly-once identity of one client connection.
+/// The exactly-once identity of one client connection, for writes without marks of their own.
 pub struct Session {
     node: Node,
     id: SessionId,
@@ -161,11 +162,12 @@ impl Session {
         let mut sent = false;
         let mut hint = None;
         let writes = operations.iter().any(|o| o.write);
+        let marked = writes && operations.iter().all(|o| !o.write || o.own.is_some());
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
-                // What was sent before is kept, should its outcome here be unknown as well.
-                let again = stamp.map(|_| operations.clone()).unwrap_or_default();
-                let run = run_local(&local, std::mem::replace(&mut operations, again), stamp.filter(|_| writes));
+                // What may be sent again is kept, should its outcome here be unknown.
+                let again = if marked || stamp.is_some() { operations.clone() } else { Vec::new() };
+                let run = run_local(&local, std::mem::replace(&mut operations, again), *stamp);
                 match tokio::time::timeout_at(deadline, run).await {
                     Ok(Local::Done(replies, log_id)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
@@ -173,10 +175,10 @@ impl Session {
                     }
                     // It leads and takes no writes: it is handing over. Whoever was named before, wait a little.
                     Ok(Local::NotLeader(back)) => (operations, hint) = (back, None),
-                    Ok(Local::Unknown(text)) if stamp.is_none() => {
+                    Ok(Local::Unknown(text)) if !marked && stamp.is_none() => {
                         return Err(Error::Unknown(text.to_string()));
                     }
-                    Ok(Local::Unknown(_)) => {}
+                    Ok(Local::Unknown(_)) => sent = true,
                     Err(_) if writes => return Err(Error::Unknown(no_majority(group))),
                     Err(_) => return Err(Error::Unavailable(no_majority(group))),
                 }
@@ -188,20 +190,27 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let stamp = *stamp.get_or_insert_with(|| self.stamp(group, operations.len()));
-                let call = self.forward(leader, group, &operations, writes.then_some(stamp), &mut sent);
+                if writes && !marked && stamp.is_none() {
+                    *stamp = Some(self.stamp(group, operations.len()));
+                }
+                let call = self.node.forwarder().send(leader, group, Parcel::new(&operations, *stamp));
                 match tokio::time::timeout_at(deadline, call).await {
-                    Ok(Some(Forwarded::Done(replies, log_id, clock_ms))) => {
+                    Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
                         let position = log_id.map(|id| Position { group, term: id.term, index: id.index });
                         return Ok(Executed { replies, position });
                     }
-                    Ok(Some(Forwarded::NotLeader(better))) => {
+                    Ok(Sent::Answered(Forwarded::NotLeader(better))) => {
+                        sent = true;
                         self.node.forget_leader(group, leader);
                         hint = better.filter(|b| *b != leader);
                     }
-                    Ok(Some(Forwarded::Unknown) | None) => self.node.forget_leader(group, leader),
-                    Err(_) => {}
+                    Ok(Sent::Unsent) => self.node.forget_leader(group, leader),
+                    Ok(Sent::Answered(Forwarded::Unknown) | Sent::Lost) => {
+                        sent = true;
+                        self.node.forget_leader(group, leader);
+                    }
+                    Err(_) => sent = true,
                 }
             }
             if tokio::time::Instant::now() >= deadline {
@@ -216,21 +225,6 @@ impl Session {
             }
         }
     }
-
-    /// Sends the batch to a node; nothing when its answer was lost or it could not be reached.
-    async fn forward(
-        &self,
-        leader: NodeId,
-        group: GroupId,
-        operations: &[Operation],
-        stamp: Option<Stamp>,
-        sent: &mut bool,
-    ) -> Option<Forwarded> {
-        let connection = self.node.links().connection(leader, Lane::Forward).await.ok()?;
-        *sent = true;
-        let answer = connection.call(Kind::Forward, forward::request(group, operations, stamp)).await.ok()?;
-        forward::read_answer(&answer).ok()
-    }
 }
 
 fn no_majority(group: GroupId) -> String {
@@ -242,6 +236,6 @@ pub fn error_reply(error: &Error) -> Reply {
     match error {
         Error::NotLeader { .. } | Error::Unavailable(_) => Reply::error(format!("CLUSTERDOWN {error}")),
         Error::Refused(text) => Reply::error(text.clone()),
-        Error::Unknown(text) => Reply::error(format!("TIMEOUT {text}; the command may have been executed")),
+        Error::Unknown(text) => Reply::error(outcome::timeout(text)),
     }
 }

@@ -22,7 +22,8 @@ pub async fn execute(node: &Node, session: &Session, parts: &[String]) -> Result
     let write = matches!(found.command.handler, Handler::Write(_));
     let slot = quoris_engine::slot(parts[1].as_bytes());
     let group = node.group_of(slot).ok_or_else(|| Error::Refused(format!("slot {slot} has no owner")))?;
-    let operation = Operation { command: found.command, argv, database: 0, user: 0, transaction: false, write };
+    let operation =
+        Operation { command: found.command, argv, database: 0, user: 0, transaction: false, own: None, write };
     session.execute(group, vec![operation], true).await
 }
 

@@ -47,7 +47,7 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// Keys that were removed because they were due, since the group exists.
     pub expired: u64,
-    /// Session windows, one for each slot that a session used.
+    /// Session windows.
     pub sessions: u64,
     /// Bytes of the session windows.
     pub session_bytes: u64,
@@ -127,7 +127,7 @@ impl Engine {
         self.keyspace.settle_journal();
         self.keyspace.collect_garbage(GARBAGE_MAX);
         let now_ms = self.keyspace.now_ms();
-        self.sessions.sweep(now_ms);
+        self.sessions.sweep(now_ms, self.keyspace.settings().session_ttl.unsigned_abs().saturating_mul(1000));
         for (place, (meta, work)) in commands.iter().enumerate() {
             if place % WARM_MAX == 0 && commands.len() > place + 1 {
                 self.keyspace.warm(meta.database, commands[place..].iter().filter_map(|(_, work)| work.first_key()));

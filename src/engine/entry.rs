@@ -62,10 +62,22 @@ struct CommandHeader {
 /// Who sent a command for the how-manieth time: the key of exactly-once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId {
-    /// The boot id of the node or proxy that forwards, or a client's own number.
+    /// The boot id of the node or proxy that forwards, which is odd; half of a client's own id, which is even.
     pub origin: u64,
-    /// The connection's number there.
+    /// The connection's number there; the other half.
     pub connection: u64,
+}
+
+impl SessionId {
+    /// A client's own session, from random bits; it is never that of a node's connection.
+    pub fn of_client(bits: [u64; 2]) -> SessionId {
+        SessionId { origin: bits[0] & !1, connection: bits[1] }
+    }
+
+    /// Whether a client holds it.
+    pub fn is_clients_own(&self) -> bool {
+        self.origin & 1 == 0
+    }
 }
 
 /// A session's mark on one command.

@@ -82,6 +82,7 @@ pub struct Settings {
     pub notify_keyspace_events: i64,
     pub busy_reply_threshold: i64,
     pub maxmemory_policy: i64,
+    pub session_ttl: i64,
 }
 
 const fn row(name: &'static str, kind: Kind, default: &'static str, field: fn(&mut Settings) -> &mut i64) -> Setting {
@@ -91,6 +92,7 @@ const fn row(name: &'static str, kind: Kind, default: &'static str, field: fn(&m
 const LONG: Kind = Kind::Number { min: 0, max: i64::MAX };
 const COUNT: Kind = Kind::Number { min: 0, max: i32::MAX as i64 };
 const ANY: Kind = Kind::Number { min: i32::MIN as i64, max: i32::MAX as i64 };
+const SECONDS: Kind = Kind::Number { min: 1, max: i32::MAX as i64 };
 const POLICIES: Kind = Kind::Choice(&[
     "volatile-lru",
     "volatile-lfu",
@@ -120,6 +122,7 @@ pub static SETTINGS: &[Setting] = &[
     row("notify-keyspace-events", Kind::Events, "", |s| &mut s.notify_keyspace_events),
     row("busy-reply-threshold", LONG, "5000", |s| &mut s.busy_reply_threshold),
     row("maxmemory-policy", POLICIES, "noeviction", |s| &mut s.maxmemory_policy),
+    row("session-ttl", SECONDS, "600", |s| &mut s.session_ttl),
 ];
 
 impl Default for Settings {
@@ -141,6 +144,7 @@ impl Default for Settings {
             notify_keyspace_events: 0,
             busy_reply_threshold: 0,
             maxmemory_policy: 0,
+            session_ttl: 0,
         };
         for setting in SETTINGS {
             settings.set(setting.name, setting.default).expect("defaults fit");

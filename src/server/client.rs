@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use bytes::BytesMut;
-use quoris_engine::entry::Watch;
+use quoris_engine::entry::{SessionStamp, Watch};
 use quoris_net::{Batch, Handler, Link, Next};
 use quoris_raft::{Position, Session};
 use quoris_resp::{Limits, Protocol, Reply};
@@ -12,6 +12,7 @@ use crate::{
     clients::{ClientInfo, flag},
     gather::{self, Gather},
     multi::Queue,
+    own_session::Own,
     server::Server,
     stats::Tally,
 };
@@ -30,6 +31,10 @@ pub struct Client {
     pub(crate) server: Arc<Server>,
     pub(crate) info: Arc<ClientInfo>,
     pub(crate) session: Session,
+    /// What CLIENT SESSION USE said about the next commands.
+    pub(crate) own: Option<Own>,
+    /// The mark of the command that runs now, if it belongs to a session that the client holds.
+    pub(crate) own_stamp: Option<SessionStamp>,
     pub(crate) protocol: Protocol,
     pub(crate) database: u32,
     pub(crate) authenticated: bool,
@@ -60,6 +65,8 @@ impl Client {
         server.clients.add(info.clone());
         Client {
             session: server.node.session(),
+            own: None,
+            own_stamp: None,
             server,
             info,
             protocol: Protocol::Resp2,

@@ -63,8 +63,12 @@ pub(crate) fn integer(argv: &Argv, at: usize) -> Result<i64, Reply> {
 
 /// Commands that touch nothing but the connection: they may run while others of the batch wait.
 pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<Reply> {
-    if found.container.is_some() {
-        return None;
+    match found.container {
+        Some(container) if container.name == "client" && found.command.name == "session" => {
+            return (word(argv, 2) == "use").then(|| client.use_session(argv).ok()).flatten();
+        }
+        Some(_) => return None,
+        None => {}
     }
     Some(match found.command.name {
         "ping" => connection::ping(argv),

@@ -163,6 +163,7 @@ impl Client {
         let found = match command::lookup(&argv) {
             Ok(found) => found,
             Err(error) => {
+                self.take_number();
                 self.unknown(&argv, error.into(), output);
                 return Taken::Answered;
             }
@@ -177,6 +178,7 @@ impl Client {
                 self.show_to_monitors(server, &found, &argv);
             }
         }
+        self.take_number();
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
         if self.is_special() && !self.admit(server, &found, &argv, output) {
@@ -255,7 +257,7 @@ impl Client {
                     }
                     None => {
                         let silent = std::mem::take(&mut self.silent);
-                        let operation = plain.operation();
+                        let operation = plain.operation(self.own_stamp);
                         self.gather.push_transaction(plain.group, operation, plain.ids, found.id, plain.slot, silent);
                     }
                 }
@@ -271,11 +273,13 @@ impl Client {
         }
         match route {
             Route::One(group, slot) => {
-                let operation: Operation = server.operation(found, argv, self.database);
+                let own = self.own_stamp;
+                let operation = Operation { own, ..server.operation(found, argv, self.database) };
                 let silent = std::mem::take(&mut self.silent);
                 self.gather.push(group, operation, found.id, slot, silent);
             }
-            Route::Split(plan) => {
+            Route::Split(mut plan) => {
+                plan.parts.iter_mut().for_each(|(_, part)| part.own = self.own_stamp);
                 let silent = std::mem::take(&mut self.silent);
                 self.gather.push_split(plan.join, plan.parts, found.id, silent);
             }

@@ -21,6 +21,7 @@ pub mod log;
 mod monitor;
 mod multi;
 mod outcome;
+mod own_session;
 mod saves;
 mod server;
 mod shutdown;

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use quoris_engine::{
     Keyspace, ReadContext,
     command::{self, DENYOOM, Found, Handler, NO_MULTI},
-    entry::{Transaction, Watch},
+    entry::{SessionStamp, Transaction, Watch},
     slot,
 };
 use quoris_raft::{GroupId, Operation};
@@ -46,11 +46,11 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// The whole as one operation.
-    pub fn operation(&self) -> Operation {
+    /// The whole as one operation, with the mark of the client's own session.
+    pub fn operation(&self, own: Option<SessionStamp>) -> Operation {
         let exec = command::by_name(b"exec").expect("EXEC has a row").command;
         let argv = self.transaction.to_argv();
-        Operation { command: exec, argv, database: self.database, user: 0, transaction: true, write: true }
+        Operation { command: exec, argv, database: self.database, user: 0, transaction: true, own, write: true }
     }
 
     /// Runs a transaction that only reads, all of it on one state.
@@ -200,7 +200,7 @@ impl Client {
             Exec::Answer(reply) => reply,
             Exec::Mixed => unreachable!("a plan is plain"),
             Exec::Plain(plain) => {
-                self.gather.push(plain.group, plain.operation(), exec_id(), plain.slot, false);
+                self.gather.push(plain.group, plain.operation(self.own_stamp), exec_id(), plain.slot, false);
                 let forwards = self.forwards();
                 let mut answers = self.gather.send(&self.session, forwards).await;
                 if let Some(crate::gather::Answered::Done { executed: Some(position), .. }) = answers.lanes.first() {
@@ -299,6 +299,7 @@ impl Client {
             database: self.database,
             user: 0,
             transaction: false,
+            own: None,
             write: false,
         };
         let forward = self.forwards().cover(std::slice::from_ref(&operation));

@@ -1,8 +1,10 @@
 //! What a client is told when a batch has no replies.
 //!
 //! Every error answers one question: may this write still take effect? `CLUSTERDOWN`, `MOVED`,
-//! `CROSSSLOT` and refusals with a prefix of their own say no; `TIMEOUT` says that nobody knows.
+//! `CROSSSLOT` and refusals with a prefix of their own say no; those of [`quoris_engine::outcome`] say
+//! that nobody knows.
 
+use quoris_engine::outcome;
 use quoris_raft::{Error, NodeStatus};
 use quoris_resp::Reply;
 
@@ -19,7 +21,7 @@ pub(crate) fn reply(error: &Error, slot: u16, status: impl FnOnce() -> NodeStatu
         }
         Error::Unavailable(why) => Reply::error(format!("CLUSTERDOWN {why}")),
         Error::Refused(text) => Reply::error(text.clone()),
-        Error::Unknown(why) => Reply::error(format!("TIMEOUT {why}")),
+        Error::Unknown(why) => Reply::error(outcome::timeout(why)),
     }
 }
 

@@ -221,6 +221,7 @@ impl Server {
             database,
             user: 0,
             transaction: false,
+            own: None,
             write: found.command.is_write(),
         }
     }

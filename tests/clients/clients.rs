@@ -73,6 +73,12 @@ fn on_one_node(name: &str) {
 }
 
 #[test]
+fn the_example_of_the_documents_is_what_runs_here() {
+    let (page, example) = (include_str!("../../src/docs/sessions.md"), include_str!("exactly_once.py"));
+    assert!(page.contains(&format!("```python\n{example}```\n")), "src/docs/sessions.md shows another exactly_once.py");
+}
+
+#[test]
 fn redis_py_works_on_one_node() {
     on_one_node("redis_py.py");
 }

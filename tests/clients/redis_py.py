@@ -8,6 +8,7 @@ import time
 import redis
 import redis.asyncio
 from checks import check, equal, raises, run, until
+from exactly_once import Session
 from redis import exceptions as errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -80,6 +81,20 @@ def transactions(connect, protocol):
         pipe.set("k", "never").execute_command("GET")
         raises(errors.ResponseError, "wrong number of arguments", pipe.execute)
     equal(r.get("k"), b"x")
+
+
+@check
+def a_session_of_its_own_runs_nothing_twice(connect, protocol):
+    nobody = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
+    session = Session([connect(), nobody, connect()])
+    equal(session.run(["INCR", "own"], ["SET", "t", "x"], ["INCR", "t"], ["INCR", "own"])[::3], [1, 2])
+    for _ in range(5):
+        # As if no reply had come.
+        session.number, session.nodes = 1, session.nodes[1:] + session.nodes[:1]
+        replies = session.run(["INCR", "own"], ["SET", "t", "x"], ["INCR", "t"], ["INCR", "own"])
+        equal((replies[0], replies[3], type(replies[2])), (1, 2, errors.ResponseError))
+    equal(session.run(["MULTI"], ["INCR", "own"], ["EXEC"])[2], [3])
+    equal(connect().get("own"), b"3")
 
 
 @check

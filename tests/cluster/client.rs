@@ -89,17 +89,29 @@ impl Client {
     /// When the connection ends or a reply is late.
     pub fn pipeline(&mut self, commands: &[Argv]) -> Result<Vec<Reply>, String> {
         let frames: Vec<&[u8]> = commands.iter().map(|command| &command.frame()[..]).collect();
-        self.stream.write_all(&frames.concat()).map_err(|e| format!("write: {e}"))?;
+        self.send(&frames.concat())?;
         let deadline = Instant::now() + REPLY_TIME_MAX;
         commands.iter().map(|_| self.next(deadline)).collect()
     }
 
     fn exchange(&mut self, frame: &[u8], deadline: Instant) -> Result<Reply, String> {
-        self.stream.write_all(frame).map_err(|e| format!("write: {e}"))?;
+        self.send(frame)?;
         self.next(deadline)
     }
 
-    fn next(&mut self, deadline: Instant) -> Result<Reply, String> {
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.stream.write_all(bytes).map_err(|e| format!("write: {e}"))
+    }
+
+    /// The next reply.
+    ///
+    /// # Errors
+    /// When the connection ends or the reply is late.
+    pub fn next(&mut self, deadline: Instant) -> Result<Reply, String> {
         let mut chunk = [0; 16 * 1024];
         loop {
             if let Some(reply) = ReplyDecoder::decode(&mut self.input)? {
@@ -115,7 +127,8 @@ impl Client {
     }
 }
 
-/// Only the code TIMEOUT leaves it open whether a command took effect.
+/// Only the codes TIMEOUT and UNKNOWN leave it open whether a command took effect.
 fn classify(text: &str) -> Outcome {
-    if text.starts_with("TIMEOUT") { Outcome::Unknown(text.to_string()) } else { Outcome::Refused(text.to_string()) }
+    let open = ["TIMEOUT ", "UNKNOWN "].iter().any(|code| text.starts_with(code));
+    if open { Outcome::Unknown(text.to_string()) } else { Outcome::Refused(text.to_string()) }
 }

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod kill;
 mod load;
+mod own_session;
 mod process;
 mod redis;
 mod settings;

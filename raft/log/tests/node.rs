@@ -55,7 +55,7 @@ async fn run(session: &Session, node: &Node, parts: &[&str]) -> Reply {
     let command = command::lookup(&argv).expect("a known command").command;
     let write = matches!(command.handler, command::Handler::Write(_));
     let group = node.group_of(quoris_engine::slot(parts[1].as_bytes())).expect("an owned slot");
-    let operation = Operation { command, argv, database: 0, user: 0, transaction: false, write };
+    let operation = Operation { command, argv, database: 0, user: 0, transaction: false, own: None, write };
     let executed = session.execute(group, vec![operation], true).await.expect("a leader");
     executed.replies.into_iter().next().expect("one reply")
 }

@@ -15,6 +15,24 @@ fn is_unknown(reply: &Reply) -> bool {
     matches!(reply, Reply::Error(text) if text.starts_with(b"UNKNOWN "))
 }
 
+/// A command of a client's own session.
+fn owned(client: u64, sequence: u64, first_sent_ms: u64, words: &str) -> (CommandMeta, quoris_resp::Argv) {
+    let mut command = stamped(client, sequence, first_sent_ms, words);
+    command.0.session.as_mut().expect("stamped").session.origin = 2;
+    command
+}
+
+fn set_ttl(engine: &mut Engine, version: u64, seconds: u64) {
+    let mut settings = crate::Settings { version, ..crate::Settings::default() };
+    settings.set("session-ttl", &seconds.to_string()).expect("a setting");
+    let clock_ms = engine.clock_ms();
+    let reply = again(engine, &(CommandMeta::default(), settings.to_argv()), clock_ms);
+    assert_eq!(reply, Reply::Int(version as i64));
+}
+
+/// The default of `session-ttl`.
+const TTL_MS: u64 = 600_000;
+
 fn restored(engine: &mut Engine) -> Engine {
     let file = engine.snapshot(vec![]).expect("none is running");
     Engine::load(&mut &file[..], &mut |_| {}).expect("own snapshot").engine
@@ -130,50 +148,110 @@ fn a_window_that_is_full_forgets_the_oldest_and_refuses_it() {
 }
 
 #[test]
-fn a_group_that_is_full_drops_idle_sessions_and_refuses_what_they_may_have_sent() {
+fn the_slots_of_a_command_take_room_too() {
     let mut engine = Engine::new(SEED);
-    run(&mut engine, 1, &format!("SET n {}", "x".repeat(60_000)));
-    for connection in 0..1200 {
-        let clock_ms = 10_000 + connection * 100;
-        assert!(!again(&mut engine, &stamped(connection, 1, clock_ms, "GET n"), clock_ms).is_error());
+    let keys: String = (0..10_000).map(|n| format!(" k{n}")).collect();
+    for sequence in 1..=100 {
+        again(&mut engine, &owned(1, sequence, 1, &format!("DEL{keys}")), 1);
     }
-    assert!(engine.stats().session_bytes <= GROUP_BYTES_MAX);
-    assert!(engine.stats().sessions < 1150);
-    assert!(is_unknown(&again(&mut engine, &stamped(0, 1, 10_000, "GET n"), 131_000)));
-    assert!(!again(&mut engine, &stamped(1199, 1, 129_900, "GET n"), 131_000).is_error());
-    assert_eq!(restored(&mut engine).digest(), engine.digest(), "the refusal survives a restore");
+    let kept = (1..=100).filter(|n| !is_unknown(&again(&mut engine, &owned(1, *n, 1, "INCR n"), 1))).count();
+    assert!((40..100).contains(&kept), "{kept} replies with thousands of slots each");
+    assert_eq!(restored(&mut engine).stats(), engine.stats());
 }
 
 #[test]
-fn old_commands_are_refused_and_idle_sessions_end() {
+fn a_pool_that_is_full_drops_idle_sessions_and_refuses_what_they_may_have_sent() {
     let mut engine = Engine::new(SEED);
-    let incr = stamped(1, 1, 1000, "INCR n");
-    again(&mut engine, &incr, 1000);
-    assert_eq!(engine.stats().sessions, 1);
-    assert_eq!(again(&mut engine, &incr, 1000 + SESSION_TTL_MS - 1), Reply::Int(1));
-    assert!(is_unknown(&again(&mut engine, &incr, 1000 + SESSION_TTL_MS)));
-    assert_eq!(engine.stats().sessions, 1, "used lately");
-    apply(&mut engine, 3000 + 2 * SESSION_TTL_MS, &[]);
-    assert_eq!((engine.stats().sessions, engine.stats().session_bytes), (0, 0));
-    assert_eq!(engine.sessions.digest(), Sessions::default().digest());
-    assert!(is_unknown(&again(&mut engine, &incr, 3000 + 2 * SESSION_TTL_MS)));
-    assert_eq!(run(&mut engine, 3000 + 2 * SESSION_TTL_MS, "GET n"), Reply::bulk("1"));
+    run(&mut engine, 1, &format!("SET n {}", "x".repeat(60_000)));
+    again(&mut engine, &stamped(7, 1, 9_000, "INCR of-a-node"), 9_000);
+    let clock_ms = |client| 10_000 + client * 100;
+    // The first is as old as the others, but its window was made before any was dropped.
+    let steady = |n: u64| owned(5_000, n, 9_000, "INCR steady");
+    assert_eq!(again(&mut engine, &steady(1), 9_000), Reply::Int(1));
+    for client in 0..800 {
+        assert!(!again(&mut engine, &owned(client, 1, clock_ms(client), "GET n"), clock_ms(client)).is_error());
+        assert_eq!(again(&mut engine, &steady(client + 2), clock_ms(client)), Reply::Int(client as i64 + 2));
+    }
+    assert!(engine.stats().session_bytes <= POOL_BYTES_MAX + 1000);
+    assert!(engine.stats().sessions < 600);
+    let now_ms = clock_ms(800);
+    for (client, known) in [(0, false), (100, false), (799, true)] {
+        let reply = again(&mut engine, &owned(client, 1, clock_ms(client), "GET n"), now_ms);
+        assert_eq!(is_unknown(&reply), !known, "{client}: {reply:?}");
+    }
+    assert!(is_unknown(&again(&mut engine, &owned(9_999, 1, clock_ms(1), "INCR of-a-stranger"), now_ms)));
+    assert_eq!(again(&mut engine, &owned(9_999, 2, now_ms, "INCR of-a-stranger"), now_ms), Reply::Int(1));
+    // The nodes have room of their own.
+    assert_eq!(again(&mut engine, &stamped(7, 1, 9_000, "INCR of-a-node"), now_ms), Reply::Int(1));
+    assert_eq!(again(&mut engine, &stamped(8, 1, 9_000, "INCR of-a-node"), now_ms), Reply::Int(2));
+    assert_eq!(restored(&mut engine).digest(), engine.digest(), "all of it survives a restore");
+}
+
+#[test]
+fn idle_sessions_end_and_what_they_held_is_refused() {
+    for first in [stamped(1, 1, 1000, "INCR n"), owned(1, 1, 1000, "INCR n")] {
+        let mut engine = Engine::new(SEED);
+        again(&mut engine, &first, 1000);
+        assert_eq!(again(&mut engine, &first, 1000 + TTL_MS), Reply::Int(1), "known for as long as it is kept");
+        apply(&mut engine, 1999 + 2 * TTL_MS, &[]);
+        assert_eq!(engine.stats().sessions, 1, "used lately");
+        apply(&mut engine, 2000 + 2 * TTL_MS, &[]);
+        assert_eq!((engine.stats().sessions, engine.stats().session_bytes), (0, 0));
+        let mut engine = restored(&mut engine);
+        let now_ms = 3000 + 2 * TTL_MS;
+        assert!(is_unknown(&again(&mut engine, &first, now_ms)));
+        let mut later = first.clone();
+        later.0.session.as_mut().expect("stamped").first_sent_ms = now_ms;
+        later.0.session.as_mut().expect("stamped").sequence = 2;
+        assert_eq!(again(&mut engine, &later, now_ms), Reply::Int(2), "sent first when nothing was forgotten any more");
+        assert!(is_unknown(&again(&mut engine, &first, now_ms)), "also beside a new window of the session");
+        assert_eq!(run(&mut engine, now_ms, "GET n"), Reply::bulk("2"));
+    }
+}
+
+#[test]
+fn a_change_of_the_ttl_brings_nothing_back() {
+    let mut engine = Engine::new(SEED);
+    let (short, long) = (owned(1, 1, 1000, "INCR n"), owned(2, 1, 1000, "INCR n"));
+    again(&mut engine, &short, 1000);
+    set_ttl(&mut engine, 1, 5);
+    apply(&mut engine, 7000, &[]);
+    assert_eq!(engine.stats().sessions, 0);
+    set_ttl(&mut engine, 2, 100_000);
+    for command in [&short, &long] {
+        assert!(is_unknown(&again(&mut engine, command, 7000)));
+    }
+    let kept = owned(3, 1, 7000, "INCR n");
+    assert_eq!(again(&mut engine, &kept, 7000), Reply::Int(2));
+    assert_eq!(again(&mut engine, &kept, 90_000_000), Reply::Int(2));
 }
 
 #[test]
 fn a_sender_whose_clock_is_ahead_is_not_executed_twice() {
-    let ahead = stamped(1, 1, 1000 + SESSION_TTL_MS, "INCR n");
-    let mut engine = Engine::new(SEED);
-    for clock_ms in (1000..1000 + 3 * SESSION_TTL_MS).step_by(60_000) {
-        engine = Engine::new(SEED);
+    let ahead = stamped(1, 1, 1000 + AHEAD_MS_MAX, "INCR n");
+    for clock_ms in (1000..1000 + 3 * TTL_MS).step_by(60_000) {
+        let mut engine = Engine::new(SEED);
         assert_eq!(again(&mut engine, &ahead, 1000), Reply::Int(1));
         apply(&mut engine, clock_ms, &[]);
         let reply = again(&mut engine, &ahead, clock_ms);
         assert!(reply == Reply::Int(1) || is_unknown(&reply), "{reply:?} at {clock_ms}");
     }
+    let mut engine = Engine::new(SEED);
     let too_far = stamped(2, 1, u64::MAX, "INCR m");
-    assert!(again(&mut engine, &too_far, 4_000_000).is_error());
-    assert_eq!(engine.stats().keys, 1);
+    assert_eq!(again(&mut engine, &too_far, 4_000_000), Reply::error(AHEAD));
+    assert_eq!((engine.stats().keys, engine.stats().sessions), (0, 0));
+}
+
+#[test]
+fn sessions_of_clients_and_of_nodes_never_meet() {
+    for bits in [[0, 0], [u64::MAX, 1], [7, 9]] {
+        let id = SessionId::of_client(bits);
+        assert!(id.is_clients_own() && id.connection == bits[1]);
+    }
+    assert!(!SessionId { origin: 5, connection: 1 }.is_clients_own());
+    let mut engine = Engine::new(SEED);
+    assert_eq!(again(&mut engine, &stamped(1, 1, 1, "INCR n"), 1), Reply::Int(1));
+    assert_eq!(again(&mut engine, &owned(1, 1, 1, "INCR n"), 1), Reply::Int(2));
 }
 
 #[test]
@@ -198,7 +276,7 @@ fn restoring_damaged_sessions_is_an_error_not_a_panic() {
         let mut sessions = Sessions::default();
         // Some damage reads as other sessions; none may panic, now or later.
         if sessions.restore(&damaged).is_ok() {
-            sessions.sweep(u64::MAX);
+            sessions.sweep(u64::MAX, 1);
         }
         assert!(Sessions::default().restore(&bytes[..at]).is_err() || at == 0);
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Homes;
+use super::{HOMES_INLINE, Homes};
 
 /// Most bytes of replies that one session may keep.
 const WINDOW_BYTES_MAX: usize = 1024 * 1024;
@@ -33,6 +33,9 @@ pub(super) struct Kept {
 pub(super) struct Window {
     /// Everything below was forgotten or acknowledged.
     pub(super) base: u64,
+    /// What was first sent before may have been executed in an earlier window of the session: the pool's
+    /// floor when this one was made, so that later floors, which other windows leave, do not count here.
+    pub(super) known_from_ms: u64,
     /// When the session was used last, in seconds of group clock: coarse, so that it rarely moves.
     pub(super) used_s: u64,
     pub(super) bytes: usize,
@@ -52,8 +55,9 @@ pub(super) enum Answer {
     Forgotten,
 }
 
+/// A command may name keys of all slots, so their places count as well.
 fn cost(kept: &Kept) -> usize {
-    REPLY_BYTES + kept.reply.len()
+    REPLY_BYTES + kept.reply.len() + size_of::<u16>() * kept.homes.len().saturating_sub(HOMES_INLINE)
 }
 
 fn print(kept: &Kept) -> u64 {

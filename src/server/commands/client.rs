@@ -22,6 +22,7 @@ pub(super) fn run(client: &mut Client, sub: &str, argv: &Argv) -> Served {
             "" => Reply::Null.into(),
             name => Reply::bulk(name).into(),
         },
+        "session" => client.session_command(argv),
         "setname" => set_name(client, &argv[2]).map_or_else(Served::Reply, |()| Reply::Ok.into()),
         "setinfo" => set_info(client, argv),
         "info" => text(format!("{}\n", client.info.line())),

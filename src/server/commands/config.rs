@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use quoris_engine::glob;
+use quoris_engine::{glob, outcome};
 use quoris_net::OutputClass;
 use quoris_raft::SettingsError;
 use quoris_resp::{Argv, Reply};
@@ -73,7 +73,7 @@ async fn set(server: &Server, argv: &Argv) -> Result<(), String> {
             take_back(server, before);
             format!("CLUSTERDOWN {error}")
         }
-        SettingsError::Unknown(_) | SettingsError::Pending { .. } => format!("TIMEOUT {error}"),
+        SettingsError::Unknown(_) | SettingsError::Pending { .. } => outcome::timeout(error),
     })
 }
 

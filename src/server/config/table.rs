@@ -152,6 +152,7 @@ pub const KEYS: &[Key] = &[
     also(replicated("busy-reply-threshold", LONG, "5000", "milliseconds", "How long a script may run before others are told that it is busy."), &["lua-time-limit"]),
     replicated("maxmemory-policy", Kind::Choice(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]),
         "noeviction", "", "What gives way when memory is short."),
+    replicated("session-ttl", Kind::Number { min: 1, max: i32::MAX as i64 }, "600", "seconds", "How long the replies of a session are kept after its last use, so that a command that is sent again gets the one it had."),
 ];
 
 /// All settings, those that do something first.

@@ -85,7 +85,7 @@ fn random_command(rng: &mut Rng, clock_ms: u64, sequence: &mut u64) -> (CommandM
         let connection = rng.below(5);
         // Some are sent again, some long ago, some with what was acknowledged.
         let again = rng.below(10) == 0;
-        let session = SessionId { origin: 9, connection };
+        let session = SessionId { origin: 8 + connection % 2, connection };
         let sequence = if again { sequence.saturating_sub(rng.below(9)) } else { *sequence };
         let acknowledged_below = sequence.saturating_sub(rng.below(50));
         let first_sent_ms = clock_ms.saturating_sub(rng.below(3) * 400_000);
