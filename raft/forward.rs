@@ -327,9 +327,11 @@ mod tests {
             |own| Operation { command, argv: argv.clone(), database: 0, user: 0, transaction: false, own, write: true };
         let session = SessionId::of_client([8, 9]);
         let own = SessionStamp { session, sequence: 3, acknowledged_below: 2, first_sent_ms: 1 };
-        let sent = |own| read_request(&request(GroupId(1), &[of(None), of(Some(own))], None).concat().into());
-        let (operations, stamp) = sent(own).expect("our own bytes");
-        assert_eq!((operations[0].own, operations[1].own, stamp.is_none()), (None, Some(own), true));
+        let parcels = |own| [Parcel::new(&[of(None)], None), Parcel::new(&[of(None), of(Some(own))], None)];
+        let sent = |own| read_request(&request(GroupId(1), parcels(own).into_iter()).concat().into());
+        let batches = sent(own).expect("our own bytes");
+        let marks: Vec<Vec<_>> = batches.iter().map(|(batch, _)| batch.iter().map(|o| o.own).collect()).collect();
+        assert_eq!(marks, [vec![None], vec![None, Some(own)]]);
         assert!(sent(SessionStamp { sequence: SEQUENCE_MAX + 1, ..own }).is_err());
     }
 }

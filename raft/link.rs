@@ -4,19 +4,24 @@
 //! not wait for each other. Requests are pipelined; a reply finds its request by id. A lane connects
 //! when it is first needed and again after it broke, not more often than every [`RETRY_AFTER`].
 //!
+//! A peer whose power failed says nothing to its connections, neither then nor when it is back. Who waits
+//! for a reply on one, and has nothing more to send, would wait for ever. So when one lane finds the peer
+//! in another process than before, the lanes that led to the earlier one end.
+//!
 //! Invariants: queues are bounded, so a slow peer pushes back on its own senders only; when a connection
-//! ends every open request of it ends with an error; frames leave in the order in which they were sent.
+//! ends every open request of it ends with an error; frames leave in the order in which they were sent;
+//! the open connections to a peer all lead to the same process.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::seam::{Clock, Net, Stream};
 use crate::types::{Addresses, NodeId};
@@ -54,6 +59,7 @@ pub struct Connection {
     queue: mpsc::Sender<Frame>,
     waiters: Arc<Mutex<Option<BTreeMap<u64, Waiter>>>>,
     next_id: AtomicU64,
+    end: Arc<Notify>,
     /// What the peer said of itself.
     pub peer: Hello,
 }
@@ -99,6 +105,12 @@ impl Connection {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.waiters.lock().as_mut().ok_or_else(closed)?.insert(id, waiter);
         Ok(id)
+    }
+
+    /// Ends it from this side.
+    fn end(&self) {
+        self.waiters.lock().take();
+        self.end.notify_one();
     }
 
     fn is_open(&self) -> bool {
@@ -156,12 +168,21 @@ pub struct Links {
     addresses: Addresses,
     hello: Arc<dyn Fn() -> Hello + Send + Sync>,
     lanes: Mutex<BTreeMap<(NodeId, Lane), SharedSlot>>,
+    /// The process in which each peer was met last.
+    processes: Mutex<BTreeMap<NodeId, Process>>,
     /// Raft's own runtime: a client's task may ask for a connection, but must not own it.
     runtime: tokio::runtime::Handle,
 }
 
 /// Held while a lane connects, so that it connects once.
 type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
+
+/// A peer's process, and what leads to it.
+#[derive(Default)]
+struct Process {
+    boot: u64,
+    connections: Vec<Weak<Connection>>,
+}
 
 #[derive(Default)]
 struct Slot {
@@ -178,7 +199,7 @@ impl Links {
         hello: Arc<dyn Fn() -> Hello + Send + Sync>,
         runtime: tokio::runtime::Handle,
     ) -> Links {
-        Links { net, clock, addresses, hello, lanes: Mutex::default(), runtime }
+        Links { net, clock, addresses, hello, lanes: Mutex::default(), processes: Mutex::default(), runtime }
     }
 
     /// The lane's connection, made when there is none.
@@ -204,6 +225,7 @@ impl Links {
         match self.dial(addr).await {
             Ok(connection) if connection.peer.node == node => {
                 let connection = Arc::new(connection);
+                self.met(&connection);
                 *slot = Slot { connection: Some(connection.clone()), refused_at: None };
                 Ok(connection)
             }
@@ -216,6 +238,18 @@ impl Links {
                 Err(e)
             }
         }
+    }
+
+    /// The connections to an earlier process of the peer lead nowhere, whatever the network says of them.
+    fn met(&self, connection: &Arc<Connection>) {
+        let mut processes = self.processes.lock();
+        let process = processes.entry(connection.peer.node).or_default();
+        if process.boot != connection.peer.boot {
+            process.boot = connection.peer.boot;
+            process.connections.drain(..).filter_map(|c| c.upgrade()).for_each(|c| c.end());
+        }
+        process.connections.retain(|c| c.upgrade().is_some_and(|c| c.is_open()));
+        process.connections.push(Arc::downgrade(connection));
     }
 
     /// Whether a lane to this peer is connected, without connecting it.
@@ -282,21 +316,27 @@ fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connecti
     let (mut reader, writer) = tokio::io::split(stream);
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
     let waiters = Arc::new(Mutex::new(Some(BTreeMap::new())));
-    let for_reader = waiters.clone();
-    let write = tokio::spawn(write_frames(frames, writer));
+    let end = Arc::new(Notify::new());
+    let (for_reader, ended) = (waiters.clone(), end.clone());
     tokio::spawn(async move {
+        let mut write = tokio::spawn(write_frames(frames, writer));
         let read = async {
             while let Some(frame) = read_frame(&mut reader, &mut buffer).await? {
                 dispatch(&for_reader, frame);
             }
             Ok::<(), io::Error>(())
         };
-        let _ = read.await;
+        tokio::select! {
+            biased;
+            _ = read => {}
+            _ = &mut write => {}
+            () = ended.notified() => {}
+        }
         // Dropping the waiters ends every open request; nothing can be queued behind them.
         for_reader.lock().take();
         write.abort();
     });
-    Connection { queue, waiters, next_id: AtomicU64::new(1), peer }
+    Connection { queue, waiters, next_id: AtomicU64::new(1), end, peer }
 }
 
 fn dispatch(waiters: &Mutex<Option<BTreeMap<u64, Waiter>>>, mut frame: Frame) {

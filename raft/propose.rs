@@ -34,6 +34,8 @@ use crate::types::{Body, LogId, Raft, TypeConfig};
 const IN_FLIGHT_MAX: usize = 1;
 /// An entry is closed when it has passed this many bytes; one larger command still fits.
 const ENTRY_BYTES: usize = 1 << 20;
+/// How often a proposer with a full pipe looks whether it still leads.
+const LEADER_CHECK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Submissions that wait; a connection has one at a time, so this bounds busy connections per group.
 const WAITING_MAX: usize = 16_384;
 
@@ -316,9 +318,11 @@ struct Task {
 impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Submission>) {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        loop {
-            let Ok(permit) = slots.clone().acquire_owned().await else { return };
-            let Some(first) = queue.recv().await else { return };
+        while let Some(first) = queue.recv().await {
+            let Some(permit) = self.wait_for(&slots).await else {
+                let _ = first.done.send(Outcome::NotExecuted(first.operations));
+                continue;
+            };
             let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) else {
                 let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
@@ -331,6 +335,17 @@ impl Task {
                 self.pending.finish(seed, |_| Outcome::Unknown("the group's Raft core stopped"));
             }
         }
+    }
+
+    /// Waits for a place in the pipe for as long as this replica leads: an entry whose outcome stays open
+    /// must not hold up what could go to another leader.
+    async fn wait_for(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        while self.raft.as_leader().is_ok() {
+            if let Ok(permit) = tokio::time::timeout(LEADER_CHECK, slots.clone().acquire_owned()).await {
+                return permit.ok();
+            }
+        }
+        None
     }
 
     fn pack(&self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> (bytes::Bytes, u64, Vec<Submission>) {

@@ -192,11 +192,24 @@ impl Seams {
 #[derive(Debug, Default)]
 pub struct TcpNet;
 
+/// A connection on which the peer's kernel is silent for so long is ended. Left alone, the kernel tries for
+/// a quarter of an hour, in steps that double: after a cut of a minute it may stay silent for another one.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// An idle connection asks the peer's kernel so often whether it is there.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+fn prepare(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(ASK_EVERY).with_interval(ASK_EVERY))?;
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))
+}
+
 impl Net for TcpNet {
     fn connect(&self, addr: String) -> BoxFuture<io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let stream = tokio::net::TcpStream::connect(addr).await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
@@ -212,7 +225,7 @@ impl Listener for TcpPeers {
     fn accept(&mut self) -> BoxFutureRef<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let (stream, _) = self.0.accept().await?;
-            stream.set_nodelay(true)?;
+            prepare(&stream)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
