@@ -28,7 +28,7 @@ pub use lookup::{Found, by_name, count, logged, lookup, walk};
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{generic, string};
+use crate::types::{bitmap, generic, hyperloglog, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -249,6 +249,8 @@ impl Command {
 pub static FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     generic::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
     rows::TRANSACTIONS,
     rows::CONNECTION,
     rows::SERVER,

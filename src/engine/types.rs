@@ -1,6 +1,8 @@
 //! The data types: one module each, structure and commands and table rows together.
 
+pub mod bitmap;
 pub mod generic;
+pub mod hyperloglog;
 pub mod string;
 
 use crate::Error;
@@ -9,7 +11,7 @@ use string::StringValue;
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A string: text, number, bitmap.
+    /// A string: text, number, bitmap, HyperLogLog.
     String(StringValue),
 }
 
