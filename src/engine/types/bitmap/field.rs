@@ -140,12 +140,16 @@ impl Operation {
         }
     }
 
+    /// The least and the largest number.
+    fn limits(&self) -> (i128, i128) {
+        let width = if self.signed { self.bits - 1 } else { self.bits };
+        let max = (1 << width) - 1;
+        (if self.signed { -max - 1 } else { 0 }, max)
+    }
+
     /// What is to be written for the result of an action; nothing when that fails.
     fn fit(&self, number: i128) -> Option<i128> {
-        let (min, max) = match self.signed {
-            true => (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1),
-            false => (0, (1 << self.bits) - 1),
-        };
+        let (min, max) = self.limits();
         match self.overflow {
             _ if (min..=max).contains(&number) => Some(number),
             Overflow::Wrap => Some(self.number(number as u128)),
@@ -162,6 +166,11 @@ impl Operation {
             Action::Get => return (reply(old), None),
             // Redis takes a negative number for an unsigned field as a very large one.
             Action::Set(number) if !self.signed => i128::from(number.cast_unsigned()),
+            // Its check of signed ones overflows where the distance to the largest number does, and
+            // finds these far too large as well; their low bits are the same.
+            Action::Set(number) if self.bits < 64 && self.limits().1 - i128::from(number) > i128::from(i64::MAX) => {
+                i128::from(number) + (1 << 64)
+            }
             Action::Set(number) => i128::from(number),
             Action::Add(increment) => old + i128::from(increment),
         };
