@@ -17,6 +17,7 @@ mod cut;
 mod database;
 mod due;
 mod entry;
+mod fields;
 mod journal;
 mod leaf;
 mod order;
@@ -94,6 +95,11 @@ pub struct EntryRef<'a> {
 }
 
 impl EntryRef<'_> {
+    /// When the key or the first of its parts expires.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.expire_at_ms.into_iter().chain(self.value.next_deadline()).min()
+    }
+
     fn new(entry: &Entry) -> EntryRef<'_> {
         EntryRef { value: &entry.value, expire_at_ms: entry.deadline(), version: entry.version }
     }
@@ -193,7 +199,7 @@ impl Keyspace {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(EntryRef::new)
     }
 
-    /// The key's value, unless it is absent or due.
+    /// The key's value, unless it is absent or due. Fields of a hash may be due: see [`Keyspace::now_ms`].
     pub fn value(&self, database: u32, key: &[u8]) -> Option<&Value> {
         self.entry(database, key).map(|e| e.value)
     }
@@ -304,7 +310,7 @@ impl Keyspace {
 
     /// The version that WATCH compares: of the key, or for an absent one of its slot's last removal.
     pub fn version(&self, database: u32, key: &[u8]) -> u64 {
-        let entry = self.find(database, key).map(|entry| (entry.version, entry.is_due(self.now_ms)));
+        let entry = self.find(database, key).map(|entry| entry.seen(self.now_ms));
         self.versions.seen(database, slot(key), entry)
     }
 

@@ -17,7 +17,7 @@ mod numbers;
 pub use load::Loaded;
 
 use crate::keyspace::{CutEntry, Flow};
-use crate::rdb::{opcode, write};
+use crate::rdb::{VERSION, VERSION_EXPIRING_FIELDS, opcode, write};
 use crate::session::Captured;
 use crate::{Engine, Keyspace, SLOTS, Value, payload};
 
@@ -185,7 +185,8 @@ impl Engine {
             out
         });
         let mut out = Vec::new();
-        write::magic(&mut out);
+        let version = if keys.has_expiring_fields() { VERSION_EXPIRING_FIELDS } else { VERSION };
+        write::magic(version, &mut out);
         let mut put = |name: &str, value: &[u8]| write::aux(name, value, &mut out);
         put("redis-ver", b"7.0.15");
         put("redis-bits", b"64");

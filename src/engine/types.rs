@@ -3,13 +3,18 @@
 pub mod bitmap;
 pub(crate) mod collection;
 pub mod generic;
+pub mod hash;
+pub(crate) mod hashed;
 pub mod hyperloglog;
 pub mod list;
+pub mod set;
 pub mod string;
 
 use crate::Error;
 use collection::Collection;
+use hash::Hash;
 use list::List;
+use set::Set;
 use string::StringValue;
 
 /// The value of a key.
@@ -19,6 +24,10 @@ pub enum Value {
     String(StringValue),
     /// A list.
     List(List),
+    /// A set.
+    Set(Set),
+    /// A hash.
+    Hash(Hash),
 }
 
 const _: () = assert!(size_of::<Value>() == 24, "a value keeps the entry small");
@@ -29,6 +38,8 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Set(set) => Some(set),
+            Value::Hash(hash) => Some(hash),
         }
     }
 
@@ -37,6 +48,8 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Set(set) => Some(set),
+            Value::Hash(hash) => Some(hash),
         }
     }
 
@@ -51,6 +64,26 @@ impl Value {
             Value::String(text) => text.encoding(),
             other => other.collection().map_or("", Collection::encoding),
         }
+    }
+
+    /// Parts of it that are due at a moment: the fields of a hash.
+    pub(crate) fn due(&self, now_ms: u64) -> u64 {
+        if let Value::Hash(hash) = self { hash.due(now_ms) } else { 0 }
+    }
+
+    /// Whether all its parts are due at a moment, so that it is gone for everybody.
+    pub(crate) fn is_gone(&self, now_ms: u64) -> bool {
+        if let Value::Hash(hash) = self { hash.is_gone(now_ms) } else { false }
+    }
+
+    /// Takes at most `limit` of the parts out that are due at a moment; gives how many.
+    pub(crate) fn remove_due(&mut self, now_ms: u64, limit: usize) -> usize {
+        if let Value::Hash(hash) = self { hash.remove_due(now_ms, limit) } else { 0 }
+    }
+
+    /// When the first of its parts expires.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if let Value::Hash(hash) = self { hash.next_deadline() } else { None }
     }
 
     /// The string.

@@ -47,8 +47,12 @@ impl Engine {
     pub fn load(reader: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> Result<Loaded, RdbError> {
         let mut parser = Parser::new(reader, Strictness { skip_unsupported: false, checksum_required: true })?;
         let mut loading = Loading::default();
+        let encodings = [0, 1, 2, 3].map(payload::encodings);
         let mut told = 0;
         loop {
+            if let Some(version) = loading.versions.front() {
+                parser.set_settings(encodings[(version & 3) as usize]);
+            }
             let item = parser.next()?;
             if parser.offset() - told >= PROGRESS_BYTES {
                 told = parser.offset();

@@ -3,7 +3,7 @@
 //! [`Collection`] is what digest, memory count, snapshots and generic commands need of a type; [`Typed`] and
 //! [`change`] are how its own commands reach a value.
 
-use crate::{Error, Keyspace, Settings, Value};
+use crate::{Error, Keyspace, Settings, Value, number};
 
 /// A value of many elements.
 pub(crate) trait Collection {
@@ -113,4 +113,13 @@ pub(crate) fn change_or_make<C: Typed, R>(
         keyspace.set(database, key, collection.into_value(), None);
     }
     Ok(result)
+}
+
+/// A count that must not be negative.
+///
+/// # Errors
+/// When it is, or is no number.
+pub(crate) fn positive(text: &[u8]) -> Result<u64, Error> {
+    let count = number::integer(text).and_then(|n| u64::try_from(n).ok());
+    count.ok_or_else(|| Error::text("ERR value is out of range, must be positive"))
 }
