@@ -250,6 +250,7 @@ pub static FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     list::COMMANDS,
     generic::COMMANDS,
+    crate::script::COMMANDS,
     rows::TRANSACTIONS,
     rows::CONNECTION,
     rows::SERVER,

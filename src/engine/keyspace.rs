@@ -23,6 +23,7 @@ mod order;
 mod scrub;
 mod state;
 mod table;
+mod undo;
 mod versions;
 mod warm;
 
@@ -31,6 +32,7 @@ pub use scrub::{Flaw, Scrub};
 
 use siphasher::sip::SipHasher13;
 
+use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
 use cut::{Cut, Wanted};
@@ -38,6 +40,7 @@ use database::Database;
 use entry::{Entry, Key, NEVER};
 use journal::Journal;
 use table::Pos;
+use undo::Undo;
 use versions::Versions;
 pub use warm::WARM_MAX;
 
@@ -135,6 +138,8 @@ pub struct Keyspace {
     settings: Settings,
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
+    undo: Option<Box<Undo>>,
+    scripts: Bodies,
     garbage: Vec<Database>,
 }
 
@@ -155,6 +160,8 @@ impl Keyspace {
             settings: Settings::default(),
             cut: None,
             journal: None,
+            undo: None,
+            scripts: Bodies::default(),
             garbage: Vec::new(),
         }
     }
@@ -211,6 +218,10 @@ impl Keyspace {
     /// Removes a key whose value nobody wants but a running cut.
     fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
+        if self.undo.is_some() {
+            let key = self.databases[database as usize].at(slot, index).key.clone();
+            self.note_before(database, key.bytes());
+        }
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
         self.touch(database, entry.key.bytes());

@@ -41,6 +41,7 @@ mod field {
     pub(super) const EXPIRED: &str = "quoris-expired";
     pub(super) const SLOTS: &str = "quoris-slot-versions";
     pub(super) const SETTINGS: &str = "quoris-settings";
+    pub(super) const SCRIPTS: &str = "quoris-scripts";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
 }
@@ -201,6 +202,7 @@ impl Engine {
         put(field::EXPIRED, keys.expired().to_string().as_bytes());
         put(field::SLOTS, &slot_versions(keys));
         put(field::SETTINGS, keys.settings().to_string().as_bytes());
+        put(field::SCRIPTS, &keys.scripts().saved());
         aux.iter().for_each(|(name, value)| put(name, value));
         out
     }

@@ -217,6 +217,7 @@ fn a_snapshot_whose_fields_lie_is_refused() {
             ("quoris-expired", "0"),
             ("quoris-slot-versions", ""),
             ("quoris-settings", "3 list-compress-depth=2 notify-keyspace-events="),
+            ("quoris-scripts", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
         ];
         for (name, value) in own {
             let value = aux.iter().find(|(other, _)| *other == name).map_or(value, |(_, value)| value);
@@ -238,6 +239,7 @@ fn a_snapshot_whose_fields_lie_is_refused() {
         ("quoris-slot-versions", "gggA"),
         ("quoris-slot-versions", "AB"),
         ("quoris-settings", ""),
+        ("quoris-scripts", "\0\0\0"),
         ("quoris-settings", "3 list-compress-depth=-2"),
         ("quoris-settings", "3 of-a-newer-version=1"),
     ] {

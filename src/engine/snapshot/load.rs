@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::{FORMAT, field, numbers};
 use crate::rdb::{Item, Parser, RdbError, Strictness};
+use crate::script::Bodies;
 use crate::session::Sessions;
 use crate::{Engine, EngineSeed, Keyspace, SLOTS, Settings, Value, payload};
 
@@ -88,6 +89,7 @@ impl Loading {
             | field::EXCHANGES
             | field::EXPIRED
             | field::SLOTS
+            | field::SCRIPTS
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
@@ -161,6 +163,7 @@ impl Loading {
         }
         restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
+        *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         Ok(engine)
     }
 

@@ -20,8 +20,18 @@ use quoris_resp::{Argv, Reply};
 fn comparable(found: &Found) -> bool {
     let own = matches!(found.command.handler, Handler::Read(_) | Handler::Write(_));
     let since: Vec<u32> = found.command.since.split('.').filter_map(|n| n.parse().ok()).collect();
-    let unlike =
-        ["watch", "memory|usage", "randomkey", "scan", "dump", "object|help", "object|refcount", "object|idletime"];
+    let unlike = [
+        "watch",
+        "memory|usage",
+        "randomkey",
+        "scan",
+        "dump",
+        "object|help",
+        "object|refcount",
+        "object|idletime",
+        "script|debug",
+        "script|help",
+    ];
     own && since[..2] <= [7, 0][..] && !unlike.contains(&found.full_name().as_str())
 }
 
