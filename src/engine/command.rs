@@ -28,7 +28,7 @@ pub use lookup::{Found, by_name, count, logged, lookup, walk};
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{generic, list, string};
+use crate::types::{bitmap, generic, hyperloglog, list, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -251,6 +251,8 @@ pub static FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
     rows::TRANSACTIONS,
     rows::CONNECTION,
     rows::SERVER,

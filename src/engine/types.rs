@@ -1,7 +1,9 @@
 //! The data types: one module each, structure and commands and table rows together.
 
+pub mod bitmap;
 pub(crate) mod collection;
 pub mod generic;
+pub mod hyperloglog;
 pub mod list;
 pub mod string;
 
@@ -13,7 +15,7 @@ use string::StringValue;
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A string: text, number, bitmap.
+    /// A string: text, number, bitmap, HyperLogLog.
     String(StringValue),
     /// A list.
     List(List),

@@ -20,6 +20,8 @@ use quoris_resp::{Argv, Reply};
 fn comparable(found: &Found) -> bool {
     let own = matches!(found.command.handler, Handler::Read(_) | Handler::Write(_));
     let since: Vec<u32> = found.command.since.split('.').filter_map(|n| n.parse().ok()).collect();
+    // PFCOUNT stores an estimate in Redis, PFSELFTEST takes seconds there. BITCOUNT and BITPOS answer for an
+    // absent key whatever their arguments are, until 7.2; tests/bits.rs compares them.
     let unlike = [
         "watch",
         "memory|usage",
@@ -31,6 +33,10 @@ fn comparable(found: &Found) -> bool {
         "object|idletime",
         "script|debug",
         "script|help",
+        "pfcount",
+        "pfselftest",
+        "bitcount",
+        "bitpos",
     ];
     own && since[..2] <= [7, 0][..] && !unlike.contains(&found.full_name().as_str())
 }
@@ -41,8 +47,9 @@ fn depends_on_time_or_version(argv: &Argv) -> bool {
     let soon = |unit: i64| {
         argv.iter().skip(2).filter_map(number::integer).any(|n| (1..=60_000).contains(&(n.saturating_mul(unit))))
     };
-    let has = |word: &[u8]| argv.iter().skip(2).any(|a| a.eq_ignore_ascii_case(word));
-    let newer = [&b"IFEQ"[..], b"IFNE", b"IFDEQ", b"IFDNE"].iter().any(|word| has(word));
+    let has = |word: &[u8]| argv.iter().skip(1).any(|a| a.eq_ignore_ascii_case(word));
+    let newer =
+        [&b"IFEQ"[..], b"IFNE", b"IFDEQ", b"IFDNE", b"DIFF", b"DIFF1", b"ANDOR", b"ONE"].iter().any(|word| has(word));
     newer
         || match &name[..] {
             b"PEXPIRE" | b"PSETEX" | b"RESTORE" => soon(1),

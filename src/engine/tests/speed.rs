@@ -40,3 +40,46 @@ fn lookup_set_and_get() {
         black_box(get(&keyspace, &read, argv)).expect("GET works");
     });
 }
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn bitmaps_and_hyperloglogs() {
+    let mut keyspace = Keyspace::new([1, 2], 1);
+    let mut index = 0;
+    let mut run = |parts: &[&str]| {
+        let argv = Argv::from_parts(parts);
+        index += 1;
+        match lookup(&argv).expect("a command").command.handler {
+            Handler::Read(read) => {
+                let context = ReadContext { database: 0, now_ms: 1, rng: RefCell::new(Rng::new(1)) };
+                read(&keyspace, &context, &argv).expect("it works")
+            }
+            Handler::Write(write) => {
+                let mut context = ApplyContext { database: 0, index, now_ms: 1, rng: Rng::new(1) };
+                write(&mut keyspace, &mut context, &argv).expect("it works")
+            }
+            Handler::Server | Handler::Container => panic!("the engine's own"),
+        }
+    };
+    let mut time = |what: &str, rounds: usize, parts: &dyn Fn(usize) -> Vec<String>| {
+        let begin = Instant::now();
+        for round in 0..rounds {
+            let parts = parts(round);
+            black_box(run(&parts.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        eprintln!("{what}: {:?}", begin.elapsed() / rounds as u32);
+    };
+    let words = |text: String| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+    time("SETBIT, 16 MiB made", 1, &|_| words("SETBIT large 134217727 1".into()));
+    time("SETBIT within 16 MiB", 100_000, &|n| words(format!("SETBIT large {} 1", n * 7919 % 134_217_728)));
+    time("BITCOUNT of 16 MiB", 20, &|_| words("BITCOUNT large".into()));
+    time("BITOP XOR of twice 16 MiB", 20, &|_| words("BITOP XOR zeros large large".into()));
+    time("BITPOS of 16 MiB", 20, &|_| words("BITPOS zeros 1".into()));
+    time("PFADD, sparse and then dense", 1_000_000, &|n| words(format!("PFADD dense {n}")));
+    time("PFADD of what is there", 1_000_000, &|n| words(format!("PFADD dense {n}")));
+    time("PFADD, sparse", 700, &|n| words(format!("PFADD sparse {n}")));
+    time("PFCOUNT, dense", 1000, &|_| words("PFCOUNT dense".into()));
+    time("PFCOUNT, sparse", 1000, &|_| words("PFCOUNT sparse".into()));
+    time("PFMERGE, sparse", 1000, &|_| words("PFMERGE merged sparse".into()));
+    time("PFMERGE, dense", 1000, &|_| words("PFMERGE merged dense sparse".into()));
+}
