@@ -140,6 +140,8 @@ pub struct Keyspace {
     journal: Option<Box<Journal>>,
     undo: Option<Box<Undo>>,
     scripts: Bodies,
+    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
+    slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
 }
 
@@ -162,6 +164,7 @@ impl Keyspace {
             journal: None,
             undo: None,
             scripts: Bodies::default(),
+            slots: None,
             garbage: Vec::new(),
         }
     }

@@ -48,6 +48,24 @@ impl Keyspace {
         &self.settings
     }
 
+    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
+    pub(crate) fn slots(&self) -> Option<&[(u16, u16)]> {
+        self.slots.as_deref()
+    }
+
+    /// Sets what [`Keyspace::slots`] gives.
+    pub(crate) fn set_slots(&mut self, slots: Option<Box<[(u16, u16)]>>) {
+        self.slots = slots;
+    }
+
+    /// Whether a key belongs to the group.
+    pub(crate) fn owns(&self, key: &[u8]) -> bool {
+        self.slots.as_deref().is_none_or(|ranges| {
+            let slot = slot(key);
+            ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+        })
+    }
+
     /// The scripts that are known by their SHA1.
     pub(crate) fn scripts(&self) -> &Bodies {
         &self.scripts

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use super::Keyspace;
 use crate::Value;
 
-/// The keys as they were: the value and the deadline, or that there was none.
+/// A value and its deadline, or that there was none.
+type Before = Option<(Value, Option<u64>)>;
+
+/// The keys as they were.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
-    keys: BTreeMap<(u32, Vec<u8>), Option<(Value, Option<u64>)>>,
+    keys: BTreeMap<(u32, Vec<u8>), Before>,
 }
 
 impl Keyspace {
@@ -41,11 +44,9 @@ impl Keyspace {
     /// A key is about to change.
     pub(super) fn note_before(&mut self, database: u32, key: &[u8]) {
         let Some(mut undo) = self.undo.take() else { return };
-        let at = (database, key.to_vec());
-        if !undo.keys.contains_key(&at) {
-            let before = self.entry(database, key).map(|entry| (entry.value.clone(), entry.expire_at_ms));
-            undo.keys.insert(at, before);
-        }
+        undo.keys
+            .entry((database, key.to_vec()))
+            .or_insert_with(|| self.entry(database, key).map(|entry| (entry.value.clone(), entry.expire_at_ms)));
         self.undo = Some(undo);
     }
 

@@ -100,13 +100,11 @@ pub(crate) fn items<T>(
     out: &mut Vec<u8>,
     write: impl Fn(T, &mut Vec<u8>),
 ) -> Option<u64> {
-    let mut at = from;
-    for item in items {
+    for (at, item) in (from..).zip(items) {
         if at > from && out.len() >= end {
             return Some(at);
         }
         write(item, out);
-        at += 1;
     }
     None
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use sha1::Digest;
 
 /// Scripts that EVAL brought, at most; Redis keeps as many.
 const CACHED_MAX: usize = 500;
@@ -14,6 +15,9 @@ const CACHED_BYTES_MAX: usize = 16 << 20;
 
 /// The lower-case hexadecimal SHA1 of a script.
 pub(crate) type Sha = [u8; 40];
+
+/// Those that were loaded, and those that EVAL brought.
+type Saved = (Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,8 +42,6 @@ pub(crate) fn sha(body: &[u8]) -> Sha {
 pub(super) fn name(text: &[u8]) -> Option<Sha> {
     text.to_ascii_lowercase().try_into().ok()
 }
-
-use sha1::Digest;
 
 impl Bodies {
     /// The text of a script.
@@ -74,11 +76,6 @@ impl Bodies {
         }
     }
 
-    /// How many there are, and their bytes.
-    pub(crate) fn totals(&self) -> (usize, usize) {
-        (self.bodies.len(), self.bodies.values().map(|(body, _)| body.len()).sum())
-    }
-
     /// A hash of all of it.
     pub(crate) fn digest(&self) -> u64 {
         if self.bodies.is_empty() { 0 } else { xxhash_rust::xxh3::xxh3_64(&self.saved()) }
@@ -86,12 +83,9 @@ impl Bodies {
 
     /// All of it as bytes for a snapshot: those that were loaded, a mark, then the others, oldest first.
     pub(crate) fn saved(&self) -> Vec<u8> {
-        let loaded: Vec<&Bytes> = self.bodies.values().filter(|(_, loaded)| *loaded).map(|(body, _)| body).collect();
-        let cached: Vec<&Bytes> = self.cached.iter().filter_map(|sha| self.get(sha)).collect();
-        crate::codec::bytes(&(
-            loaded.iter().map(|body| body.to_vec()).collect::<Vec<_>>(),
-            cached.iter().map(|body| body.to_vec()).collect::<Vec<_>>(),
-        ))
+        let loaded = self.bodies.values().filter(|(_, loaded)| *loaded).map(|(body, _)| body.to_vec());
+        let cached = self.cached.iter().filter_map(|sha| self.get(sha)).map(|body| body.to_vec());
+        crate::codec::bytes::<Saved>(&(loaded.collect(), cached.collect()))
     }
 
     /// Restores what [`Bodies::saved`] gave.
@@ -99,8 +93,7 @@ impl Bodies {
     /// # Errors
     /// When the bytes are damaged.
     pub(crate) fn restore(bytes: &[u8]) -> Result<Bodies, String> {
-        let (parts, end): ((Vec<Vec<u8>>, Vec<Vec<u8>>), usize) =
-            crate::codec::read(bytes, "scripts").map_err(|e| e.to_string())?;
+        let (parts, end): (Saved, usize) = crate::codec::read(bytes, "scripts").map_err(|e| e.to_string())?;
         if end != bytes.len() {
             return Err("bytes behind the scripts".into());
         }

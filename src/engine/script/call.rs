@@ -63,6 +63,9 @@ impl World<'_> {
         if row.is_write() && (header.no_writes || matches!(self, World::Read(..))) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
+        if self.is_foreign(row, argv)? {
+            return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
+        }
         match (row.handler, &mut *self) {
             (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
             (Handler::Read(read), World::Write(keyspace, context)) => {
@@ -73,6 +76,18 @@ impl World<'_> {
             (Handler::Read(read), World::Read(keyspace, context)) => read(keyspace, context, argv),
             _ => self.serve(row, argv),
         }
+    }
+
+    /// Whether a command names a key of another group.
+    fn is_foreign(&self, row: &Command, argv: &Argv) -> Result<bool, Error> {
+        let keyspace: &Keyspace = match self {
+            World::Write(keyspace, _) => keyspace,
+            World::Read(keyspace, _) => keyspace,
+        };
+        if keyspace.slots().is_none() {
+            return Ok(false);
+        }
+        Ok(row.keys(argv)?.iter().any(|at| !keyspace.owns(&argv[*at])))
     }
 
     /// The few commands of the server that mean something in a script.

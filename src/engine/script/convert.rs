@@ -99,7 +99,7 @@ pub(super) fn from_lua(value: &Value, resp3: bool) -> Reply {
 
 fn reply(value: &Value, resp3: bool, depth: usize) -> Reply {
     match value {
-        Value::String(bytes) => Reply::bulk(bytes.as_bytes().to_vec()),
+        Value::String(bytes) => Reply::bulk(&bytes.as_bytes()[..]),
         Value::Integer(n) => Reply::Int(*n),
         // Truncated as a cast in C does it, and whatever is out of range saturates.
         Value::Number(n) => Reply::Int(*n as i64),

@@ -93,6 +93,21 @@ fn what_a_script_leaves_behind_reaches_no_other() {
 }
 
 #[test]
+fn a_script_keeps_to_the_slots_of_its_group() {
+    let (inside, outside) = ("return redis.call('set', 'b', 1)", "return redis.call('set', 'a', 1)");
+    assert_eq!((crate::slot(b"b"), crate::slot(b"a")), (3300, 15495));
+    let mut engine = Engine::new(SEED).owning(&[(0, 8191)]);
+    for _ in 0..2 {
+        assert_eq!(eval(&mut engine, inside, &["0"]), Reply::status("OK"));
+        let reply = eval(&mut engine, outside, &["0"]);
+        assert!(text(&reply).starts_with("ERR Script attempted to access a non local key"), "{reply:?}");
+        let file = engine.snapshot(vec![]).expect("none is running");
+        engine = Engine::load(&mut &file[..], &mut |_| {}).expect("own snapshot").engine;
+    }
+    assert_eq!(eval(&mut Engine::new(SEED).owning(&[(0, 16383)]), outside, &["0"]), Reply::status("OK"));
+}
+
+#[test]
 fn replicas_agree_on_scripts() {
     let bodies = [
         "return redis.call('incrby', 'n', math.random(1000))",

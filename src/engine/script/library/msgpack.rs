@@ -48,7 +48,7 @@ fn put_length(len: usize, fixed: (u8, usize), marks: [u8; 3], out: &mut Vec<u8>)
 
 fn put_integer(n: i64, out: &mut Vec<u8>) {
     match n {
-        0..=0x7f | -32..=-1 => out.push(n as u8),
+        -32..=0x7f => out.push(n as u8),
         0x80..=0xff => out.extend_from_slice(&[0xcc, n as u8]),
         0x100..=0xffff => {
             out.push(0xcd);
