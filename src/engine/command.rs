@@ -252,6 +252,7 @@ pub static FAMILIES: &[&[Command]] = &[
     set::COMMANDS,
     hash::COMMANDS,
     generic::COMMANDS,
+    crate::script::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     rows::TRANSACTIONS,

@@ -24,6 +24,7 @@ mod order;
 mod scrub;
 mod state;
 mod table;
+mod undo;
 mod versions;
 mod warm;
 
@@ -32,6 +33,7 @@ pub use scrub::{Flaw, Scrub};
 
 use siphasher::sip::SipHasher13;
 
+use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
 use cut::{Cut, Wanted};
@@ -39,6 +41,7 @@ use database::Database;
 use entry::{Entry, Key, NEVER};
 use journal::Journal;
 use table::Pos;
+use undo::Undo;
 use versions::Versions;
 pub use warm::WARM_MAX;
 
@@ -141,6 +144,10 @@ pub struct Keyspace {
     settings: Settings,
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
+    undo: Option<Box<Undo>>,
+    scripts: Bodies,
+    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
+    slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
 }
 
@@ -161,6 +168,9 @@ impl Keyspace {
             settings: Settings::default(),
             cut: None,
             journal: None,
+            undo: None,
+            scripts: Bodies::default(),
+            slots: None,
             garbage: Vec::new(),
         }
     }
@@ -217,6 +227,10 @@ impl Keyspace {
     /// Removes a key whose value nobody wants but a running cut.
     fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
+        if self.undo.is_some() {
+            let key = self.databases[database as usize].at(slot, index).key.clone();
+            self.note_before(database, key.bytes());
+        }
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
         self.touch(database, entry.key.bytes());

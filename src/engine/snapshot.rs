@@ -41,6 +41,8 @@ mod field {
     pub(super) const EXPIRED: &str = "quoris-expired";
     pub(super) const SLOTS: &str = "quoris-slot-versions";
     pub(super) const SETTINGS: &str = "quoris-settings";
+    pub(super) const SCRIPTS: &str = "quoris-scripts";
+    pub(super) const OWN: &str = "quoris-own-slots";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
 }
@@ -202,9 +204,17 @@ impl Engine {
         put(field::EXPIRED, keys.expired().to_string().as_bytes());
         put(field::SLOTS, &slot_versions(keys));
         put(field::SETTINGS, keys.settings().to_string().as_bytes());
+        put(field::SCRIPTS, &keys.scripts().saved());
+        put(field::OWN, own_slots(keys).as_bytes());
         aux.iter().for_each(|(name, value)| put(name, value));
         out
     }
+}
+
+/// The slots that the group owns, as `0-99 200-299`; nothing when it owns all.
+fn own_slots(keys: &Keyspace) -> String {
+    let ranges = keys.slots().unwrap_or_default().iter();
+    ranges.map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The version counters of the slots that were ever written: slots passed over, counter, and how far the

@@ -50,6 +50,9 @@ impl Keyspace {
 
     /// A key is about to change or has changed.
     pub(super) fn touch(&mut self, database: u32, key: &[u8]) {
+        if self.undo.is_some() {
+            self.note_before(database, key);
+        }
         if let Some(journal) = &mut self.journal {
             journal.touched.insert((database, key.to_vec()));
         }
@@ -57,11 +60,13 @@ impl Keyspace {
 
     /// A database is about to be emptied.
     pub(super) fn touch_all(&mut self, database: u32) {
+        self.note_all_before(&[database]);
         self.touch_databases(&[database], Effect::Emptied { database });
     }
 
     /// Two databases are about to be exchanged.
     pub(super) fn touch_both(&mut self, one: u32, other: u32) {
+        self.note_all_before(&[one, other]);
         self.touch_databases(&[one, other], Effect::Exchanged { one, other });
     }
 

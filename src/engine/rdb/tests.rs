@@ -285,6 +285,8 @@ fn a_snapshot_whose_fields_lie_is_refused() {
             ("quoris-expired", "0"),
             ("quoris-slot-versions", ""),
             ("quoris-settings", "3 list-compress-depth=2 notify-keyspace-events="),
+            ("quoris-scripts", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            ("quoris-own-slots", "0-99 200-299"),
         ];
         for (name, value) in own {
             let value = aux.iter().find(|(other, _)| *other == name).map_or(value, |(_, value)| value);
@@ -306,6 +308,10 @@ fn a_snapshot_whose_fields_lie_is_refused() {
         ("quoris-slot-versions", "gggA"),
         ("quoris-slot-versions", "AB"),
         ("quoris-settings", ""),
+        ("quoris-scripts", "\0\0\0"),
+        ("quoris-own-slots", "0-99 200"),
+        ("quoris-own-slots", "9-1"),
+        ("quoris-own-slots", "0-16384"),
         ("quoris-settings", "3 list-compress-depth=-2"),
         ("quoris-settings", "3 of-a-newer-version=1"),
     ] {

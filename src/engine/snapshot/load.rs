@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::{FORMAT, field, numbers};
 use crate::rdb::{Item, Parser, RdbError, Strictness};
+use crate::script::Bodies;
 use crate::session::Sessions;
 use crate::{Engine, EngineSeed, Keyspace, SLOTS, Settings, Value, payload};
 
@@ -92,6 +93,8 @@ impl Loading {
             | field::EXCHANGES
             | field::EXPIRED
             | field::SLOTS
+            | field::SCRIPTS
+            | field::OWN
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
@@ -165,6 +168,8 @@ impl Loading {
         }
         restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
+        keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
+        *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         Ok(engine)
     }
 
@@ -177,6 +182,20 @@ impl Loading {
         let number = self.text(name)?.parse().ok().filter(|n| *n < i64::MAX.cast_unsigned());
         number.ok_or_else(|| format!("field {name} is not a number in range"))
     }
+}
+
+/// The slots that a group owns.
+type SlotRanges = Box<[(u16, u16)]>;
+
+fn read_own_slots(text: &str) -> Result<Option<SlotRanges>, String> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last && last < SLOTS).then_some((first, last))
+    };
+    let ranges: Option<Vec<_>> = text.split_whitespace().map(range).collect();
+    let ranges = ranges.ok_or("the group's own slots are damaged")?;
+    Ok((!ranges.is_empty()).then(|| ranges.into()))
 }
 
 fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {

@@ -31,6 +31,8 @@ fn comparable(found: &Found) -> bool {
         "object|help",
         "object|refcount",
         "object|idletime",
+        "script|debug",
+        "script|help",
         "pfcount",
         "pfselftest",
         "bitcount",
