@@ -28,7 +28,7 @@ pub use lookup::{Found, by_name, count, logged, lookup, walk};
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{bitmap, generic, hyperloglog, list, string};
+use crate::types::{bitmap, generic, hyperloglog, list, stream, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -249,6 +249,7 @@ impl Command {
 pub static FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     list::COMMANDS,
+    stream::COMMANDS,
     generic::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,

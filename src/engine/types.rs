@@ -5,11 +5,13 @@ pub(crate) mod collection;
 pub mod generic;
 pub mod hyperloglog;
 pub mod list;
+pub mod stream;
 pub mod string;
 
 use crate::Error;
 use collection::Collection;
 use list::List;
+use stream::Stream;
 use string::StringValue;
 
 /// The value of a key.
@@ -19,6 +21,8 @@ pub enum Value {
     String(StringValue),
     /// A list.
     List(List),
+    /// A stream.
+    Stream(Stream),
 }
 
 const _: () = assert!(size_of::<Value>() == 24, "a value keeps the entry small");
@@ -29,6 +33,7 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Stream(stream) => Some(stream),
         }
     }
 
@@ -37,6 +42,7 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Stream(stream) => Some(stream),
         }
     }
 

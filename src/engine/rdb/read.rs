@@ -5,6 +5,7 @@ use std::io::Read;
 use super::source::Source;
 use super::{RdbError, TYPE_STRING, VERSION_MAX, opcode, skip};
 use crate::types::list::List;
+use crate::types::stream::Stream;
 use crate::{Settings, Value, payload};
 
 /// What a file holds, item by item.
@@ -39,7 +40,10 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> R
     if kind == TYPE_STRING {
         return Ok(Some(payload::from_bytes(source.string()?)));
     }
-    List::read(source, kind, settings)
+    if let Some(list) = List::read(source, kind, settings)? {
+        return Ok(Some(list));
+    }
+    Stream::read(source, kind)
 }
 
 /// Reads a file from its beginning.

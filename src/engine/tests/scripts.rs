@@ -9,7 +9,7 @@ use quoris_engine::command::{Found, Handler, lookup, walk};
 use quoris_resp::{Argv, Reply};
 
 /// The families that the engine runs by itself.
-const FAMILIES: &[&str] = &["string", "list", "generic", "command", "bitmap", "hyperloglog"];
+const FAMILIES: &[&str] = &["string", "list", "stream", "generic", "command", "bitmap", "hyperloglog"];
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {
