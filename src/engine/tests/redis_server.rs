@@ -148,7 +148,7 @@ fn own_snapshot() -> Vec<u8> {
     }
     write(&mut engine, 3, &[b"XGROUP", b"CREATE", b"stream", b"g", b"0"]);
     for consumer in [&b"one"[..], b"two"] {
-        let read = [b"XREADGROUP", b"GROUP", b"g", consumer, b"COUNT", b"200", b"STREAMS", b"stream", b">"];
+        let read = [&b"XREADGROUP"[..], b"GROUP", b"g", consumer, b"COUNT", b"200", b"STREAMS", b"stream", b">"];
         write(&mut engine, 3, &read);
     }
     write(&mut engine, 3, &[b"XGROUP", b"CREATE", b"empty", b"g", b"$", b"MKSTREAM"]);

@@ -6,7 +6,7 @@ use super::id::{Id, Interval};
 use super::value::{Stream, entry_reply};
 use crate::command::ReadContext;
 use crate::number;
-use crate::types::collection::{Collection, look};
+use crate::types::collection::look;
 use crate::{CommandResult, Error, Keyspace};
 
 /// A number of entries as `take` wants it; 0 means all.
