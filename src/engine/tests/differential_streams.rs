@@ -46,7 +46,8 @@ fn words(rng: &mut Rng, next: &mut u64) -> String {
         0..10 => format!("XADD s {next}-{} {} v{count} f {one}", rng.below(3), pick(rng, &["f", "g"])),
         10 => format!("XADD s {next}-* a b"),
         11 => format!("XADD s {} {next}-9 f v", trimming(rng, *next)),
-        12 => format!("XADD s {one} f v"),
+        // A last id that nothing can follow ends a case.
+        12 => format!("XADD s {} f v", one.replace("18446744073709551615", "0")),
         13 => format!("XTRIM s {}", trimming(rng, *next)),
         14..16 => format!("XDEL s {one} {other}"),
         16 => format!("XRANGE s {one} {other} COUNT {count}"),

@@ -91,6 +91,12 @@ fn put(tree: &mut Tree, item: &[u8]) {
     tree.insert(tree.lower_bound(item), item);
 }
 
+/// Puts an item in the place of the one with its id, which must be there.
+fn replace(tree: &mut Tree, id: Id, item: &[u8]) {
+    let index = tree.lower_bound(&id.bytes());
+    tree.replace(index, item);
+}
+
 fn drop_item(tree: &mut Tree, key: &[u8]) {
     if let Some((index, _)) = tree.find(key) {
         tree.remove(index);
@@ -233,19 +239,21 @@ impl Group {
 
     /// Makes an entry pending at a consumer, wherever it was before.
     pub(super) fn put(&mut self, id: Id, owner: u64, pending: Pending) {
+        let item = pending_item(id, pending);
         match self.pending(id) {
-            Some((before, old)) if before == owner => {
+            Some((before, old)) => {
                 drop_item(&mut self.by_time, &time_item(old.time, id));
-                let tree = &mut self.consumer_mut(owner).pending;
-                let index = tree.lower_bound(&id.bytes());
-                tree.replace(index, &pending_item(id, pending));
-            }
-            before => {
-                if before.is_some() {
-                    self.take(id);
+                if before == owner {
+                    replace(&mut self.consumer_mut(owner).pending, id, &item);
+                } else {
+                    replace(&mut self.owners, id, &owner_item(id, owner));
+                    drop_item(&mut self.consumer_mut(before).pending, &id.bytes());
+                    put(&mut self.consumer_mut(owner).pending, &item);
                 }
+            }
+            None => {
                 put(&mut self.owners, &owner_item(id, owner));
-                put(&mut self.consumer_mut(owner).pending, &pending_item(id, pending));
+                put(&mut self.consumer_mut(owner).pending, &item);
             }
         }
         put(&mut self.by_time, &time_item(pending.time, id));

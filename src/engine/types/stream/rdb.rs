@@ -246,8 +246,12 @@ fn read_node(stream: &mut Stream, master: Id, elements: Vec<Vec<u8>>) -> Result<
             budget = budget.checked_sub(shared).ok_or("a stream's node shares its fields too often")?;
         }
         let mut texts = Vec::with_capacity(2 * count.min(elements.0.len()));
-        for at in 0..count {
-            texts.push(if same { names[at].clone() } else { elements.text()? });
+        let mut shared = names.iter().filter(|_| same);
+        for _ in 0..count {
+            texts.push(match shared.next() {
+                Some(name) => name.clone(),
+                None => elements.text()?,
+            });
             texts.push(elements.text()?);
         }
         let parts = if same { count + 3 } else { 2 * count + 4 };
