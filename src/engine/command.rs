@@ -28,7 +28,7 @@ pub use lookup::{Found, by_name, count, logged, lookup, walk};
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{bitmap, generic, hash, hyperloglog, list, set, string};
+use crate::types::{bitmap, generic, hash, hyperloglog, list, set, stream, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -251,6 +251,7 @@ pub static FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     set::COMMANDS,
     hash::COMMANDS,
+    stream::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
     bitmap::COMMANDS,

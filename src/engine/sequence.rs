@@ -15,10 +15,9 @@
 mod pack;
 mod tree;
 
-pub(crate) use pack::Pack;
+pub(crate) use pack::{Pack, PackIter, items, put_item};
 pub(crate) use tree::Tree;
 
-use pack::PackIter;
 use tree::{Iter, IterBack};
 
 /// Items in a row, in one buffer or in a tree; which of them is the owner's choice and part of its state.
@@ -84,6 +83,13 @@ impl PartialEq for Sequence {
 }
 
 #[allow(dead_code, reason = "not every type needs all of it, and sorted sets are to come")]
+impl PartialEq for Tree {
+    /// Equal when they hold the same items, whatever their shapes.
+    fn eq(&self, other: &Tree) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
 impl Sequence {
     /// Whether it is one buffer.
     pub(crate) fn is_small(&self) -> bool {

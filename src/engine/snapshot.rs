@@ -12,13 +12,14 @@
 //! * One step produces about as many bytes as it was allowed, and one batch of keys more at most.
 
 mod load;
-mod numbers;
+pub(crate) mod numbers;
 
 pub use load::Loaded;
 
 use crate::keyspace::{CutEntry, Flow};
 use crate::rdb::{VERSION, VERSION_EXPIRING_FIELDS, opcode, write};
 use crate::session::Captured;
+use crate::types::collection::Collection;
 use crate::{Engine, Keyspace, SLOTS, Value, payload};
 
 /// The version of the fields of our own.
@@ -45,6 +46,7 @@ mod field {
     pub(super) const OWN: &str = "quoris-own-slots";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
+    pub(super) const BESIDE: &str = "quoris-value";
 }
 
 /// Only one snapshot is taken at a time.
@@ -93,6 +95,9 @@ impl Batch {
             write::database(entry.database, sizes(entry.database), &mut self.keys);
         }
         numbers::put(entry.version << 2 | u64::from(payload::origin(entry.value)), &mut self.versions);
+        if let Some(beside) = entry.value.collection().and_then(Collection::beside) {
+            write::aux(field::BESIDE, &beside, &mut self.keys);
+        }
         write::entry_head(entry.key, entry.value, entry.expire_at_ms, &mut self.keys);
         let len = payload::size(entry.value);
         if len > STREAM_FROM {

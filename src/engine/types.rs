@@ -8,6 +8,7 @@ pub(crate) mod hashed;
 pub mod hyperloglog;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 
 use crate::Error;
@@ -15,6 +16,7 @@ use collection::Collection;
 use hash::Hash;
 use list::List;
 use set::Set;
+use stream::Stream;
 use string::StringValue;
 
 /// The value of a key.
@@ -28,6 +30,8 @@ pub enum Value {
     Set(Set),
     /// A hash.
     Hash(Hash),
+    /// A stream.
+    Stream(Stream),
 }
 
 const _: () = assert!(size_of::<Value>() == 24, "a value keeps the entry small");
@@ -40,6 +44,7 @@ impl Value {
             Value::List(list) => Some(list),
             Value::Set(set) => Some(set),
             Value::Hash(hash) => Some(hash),
+            Value::Stream(stream) => Some(stream),
         }
     }
 
@@ -50,6 +55,7 @@ impl Value {
             Value::List(list) => Some(list),
             Value::Set(set) => Some(set),
             Value::Hash(hash) => Some(hash),
+            Value::Stream(stream) => Some(stream),
         }
     }
 

@@ -7,6 +7,7 @@ use super::{RdbError, TYPE_STRING, VERSION_MAX, opcode, skip};
 use crate::types::hash::Hash;
 use crate::types::list::List;
 use crate::types::set::Set;
+use crate::types::stream::Stream;
 use crate::{Settings, Value, payload};
 
 /// What a file holds, item by item.
@@ -47,6 +48,9 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> R
         }
     }
     Ok(None)
+    if let Some(list) = List::read(source, kind, settings)? {
+        return Ok(Some(list));
+    Stream::read(source, kind)
 }
 
 /// Reads a file from its beginning.

@@ -41,6 +41,15 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
             module(source)
         }
         15 | 19 | 21 => stream(source, kind),
+        22 => many(source, expiring_field),
+        24 => {
+            source.pass(8)?;
+            many(source, expiring_field)
+        }
+        25 => {
+            source.pass(8)?;
+            source.pass_string()
+        }
         _ => Err(source.malformed(format!("value type {kind} cannot be passed over"))),
     }
 }
@@ -50,10 +59,6 @@ fn many(source: &mut Source<'_>, mut one: impl FnMut(&mut Source<'_>) -> Result<
         one(source)?;
     }
     Ok(())
-}
-
-fn lengths(source: &mut Source<'_>, count: usize) -> Result<(), RdbError> {
-    (0..count).try_for_each(|_| source.length().map(drop))
 }
 
 fn pair(source: &mut Source<'_>) -> Result<(), RdbError> {
@@ -73,24 +78,4 @@ pub(super) fn module(source: &mut Source<'_>) -> Result<(), RdbError> {
             other => return Err(source.malformed(format!("module item {other}"))),
         }
     }
-}
-
-/// A stream: packed entries, counters, then consumer groups with what is pending.
-fn stream(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
-    let (second, third) = (kind >= 19, kind >= 21);
-    many(source, pair)?;
-    lengths(source, if second { 8 } else { 3 })?;
-    many(source, |source| {
-        source.pass_string()?;
-        lengths(source, if second { 3 } else { 2 })?;
-        many(source, |source| {
-            source.pass(16 + 8)?;
-            source.length().map(drop)
-        })?;
-        many(source, |source| {
-            source.pass_string()?;
-            source.pass(if third { 16 } else { 8 })?;
-            many(source, |source| source.pass(16))
-        })
-    })
 }

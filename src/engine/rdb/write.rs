@@ -85,9 +85,7 @@ pub(crate) fn value(value: &Value, out: &mut Vec<u8>) {
         other => {
             let Some(collection) = other.collection() else { return };
             collection.write_head(out);
-            if collection.len() > 0 {
-                collection.write_part(0, usize::MAX, out);
-            }
+            collection.write_part(0, usize::MAX, out);
         }
     }
 }

@@ -36,6 +36,8 @@ struct Loading {
     aux: BTreeMap<String, Vec<u8>>,
     engine: Option<Engine>,
     versions: VecDeque<u64>,
+    /// What belongs to the value of the next key.
+    beside: Option<Vec<u8>>,
     sessions: Sessions,
 }
 
@@ -84,6 +86,10 @@ impl Loading {
         let name = String::from_utf8(name).map_err(|_| "the name of a field is not text")?;
         match name.as_str() {
             field::KEYS => self.take_versions(&value),
+            field::BESIDE => {
+                let twice = self.beside.replace(value).is_some();
+                if twice { Err("two fields for one value".into()) } else { Ok(()) }
+            }
             field::SESSIONS => self.sessions.restore(&value),
             field::FORMAT
             | field::INDEX
@@ -128,12 +134,18 @@ impl Loading {
         if version > keys.slot_versions(crate::slot(key)).0 {
             return Err("a key is younger than its slot".into());
         }
-        let value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
+        let mut value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
+        if let Some(text) = self.beside.take() {
+            let taken = value.collection_mut().is_some_and(|collection| collection.restore_beside(&text));
+            if !taken {
+                return Err("what belongs to a value does not fit it".into());
+            }
+        }
         if keys.restore(database, key, value, expire_at_ms, version) { Ok(()) } else { Err("a key twice".into()) }
     }
 
     fn finish(mut self) -> Result<Loaded, String> {
-        if !self.versions.is_empty() {
+        if !self.versions.is_empty() || self.beside.is_some() {
             return Err("versions of keys that did not come".into());
         }
         let mut engine = match self.engine.take() {

@@ -163,6 +163,19 @@ fn own_snapshot() -> Vec<u8> {
     collections()
         .iter()
         .for_each(|command| write(&mut engine, 3, &command.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    for i in 1..=1000 {
+        let (id, field) = (format!("{i}-{}", i % 7), format!("field{}", i / 130));
+        write(&mut engine, 3, &[b"XADD", b"stream", id.as_bytes(), field.as_bytes(), b"v", b"other", id.as_bytes()]);
+    }
+    for i in 0..300 {
+        write(&mut engine, 3, &[b"XDEL", b"stream", format!("{}-{}", i * 3, i * 3 % 7).as_bytes()]);
+    }
+    write(&mut engine, 3, &[b"XGROUP", b"CREATE", b"stream", b"g", b"0"]);
+    for consumer in [&b"one"[..], b"two"] {
+        let read = [&b"XREADGROUP"[..], b"GROUP", b"g", consumer, b"COUNT", b"200", b"STREAMS", b"stream", b">"];
+        write(&mut engine, 3, &read);
+    }
+    write(&mut engine, 3, &[b"XGROUP", b"CREATE", b"empty", b"g", b"$", b"MKSTREAM"]);
     engine.snapshot(vec![("quoris-group".into(), b"7".to_vec())]).expect("none is running")
 }
 
@@ -219,6 +232,12 @@ fn redis_server_loads_a_snapshot() {
         let read = restore_value(&theirs, &Settings::default()).expect("a payload of Redis");
         assert_eq!(read.encoding(), value.encoding(), "{key}");
     }
+    assert_eq!(redis.ask(&[b"XLEN", b"stream"]), b":701");
+    assert_eq!(redis.ask(&[b"XACK", b"stream", b"g", b"1-1", b"3-3", b"571-4"]), b":2");
+    assert_eq!(redis.ask(&[b"XGROUP", b"DELCONSUMER", b"stream", b"g", b"two"]), b":199");
+    assert!(redis.ask(&[b"XADD", b"stream", b"1000-6", b"f", b"v"]).starts_with(b"-ERR The ID specified"));
+    assert_eq!(redis.ask(&[b"XLEN", b"empty"]), b":0");
+    assert_eq!(redis.ask(&[b"XGROUP", b"DESTROY", b"empty", b"g"]), b":1");
 }
 
 /// Values of all other types, small and large, and one more string.
@@ -303,6 +322,8 @@ fn a_dump_of_redis_server_is_read() {
     assert_eq!((passed.keys, passed.bytes), (report.keys + 8, mixed.len() as u64));
     let skipped: Vec<_> = passed.skipped.into_iter().collect();
     assert_eq!(skipped, [("sorted set", 2), ("stream", 1)]);
+    assert_eq!((passed.keys, passed.bytes), (report.keys + 4, mixed.len() as u64));
+    assert_eq!(skipped, [("hash", 2), ("set", 3), ("sorted set", 2)]);
 }
 
 #[test]

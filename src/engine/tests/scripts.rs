@@ -11,6 +11,7 @@ use quoris_resp::{Argv, Reply};
 /// The families that the engine runs by itself.
 const FAMILIES: &[&str] =
     &["string", "list", "set", "hash", "generic", "command", "bitmap", "hyperloglog", "scripting"];
+const FAMILIES: &[&str] = &["string", "list", "stream", "generic", "command", "bitmap", "hyperloglog"];
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {
