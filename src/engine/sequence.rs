@@ -82,7 +82,6 @@ impl PartialEq for Sequence {
     }
 }
 
-#[allow(dead_code, reason = "not every type needs all of it, and sorted sets are to come")]
 impl PartialEq for Tree {
     /// Equal when they hold the same items, whatever their shapes.
     fn eq(&self, other: &Tree) -> bool {

@@ -47,9 +47,6 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> R
             return Ok(Some(value));
         }
     }
-    Ok(None)
-    if let Some(list) = List::read(source, kind, settings)? {
-        return Ok(Some(list));
     Stream::read(source, kind)
 }
 

@@ -40,16 +40,6 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
             source.length()?;
             module(source)
         }
-        15 | 19 | 21 => stream(source, kind),
-        22 => many(source, expiring_field),
-        24 => {
-            source.pass(8)?;
-            many(source, expiring_field)
-        }
-        25 => {
-            source.pass(8)?;
-            source.pass_string()
-        }
         _ => Err(source.malformed(format!("value type {kind} cannot be passed over"))),
     }
 }
@@ -59,11 +49,6 @@ fn many(source: &mut Source<'_>, mut one: impl FnMut(&mut Source<'_>) -> Result<
         one(source)?;
     }
     Ok(())
-}
-
-fn pair(source: &mut Source<'_>) -> Result<(), RdbError> {
-    source.pass_string()?;
-    source.pass_string()
 }
 
 /// A module's data: marked items up to an end mark.

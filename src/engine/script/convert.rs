@@ -48,6 +48,10 @@ fn flat(pairs: &[(Reply, Reply)]) -> Vec<Reply> {
     pairs.iter().flat_map(|(one, other)| [one.clone(), other.clone()]).collect()
 }
 
+fn both(pairs: &[(Reply, Reply)]) -> Vec<Reply> {
+    pairs.iter().map(|(one, other)| Reply::Array(vec![one.clone(), other.clone()])).collect()
+}
+
 /// A reply as scripts see it; `resp3` as redis.setresp has it.
 pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
     match reply {
@@ -69,7 +73,7 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
             field(lua, "verbatim_string", Value::Table(table))
         }
         Reply::BigNumber(bytes) | Reply::Verbatim(_, bytes) => text(lua, bytes),
-        Reply::Map(pairs) if resp3 => {
+        Reply::Map(pairs) | Reply::Keyed(pairs) if resp3 => {
             let table = lua.create_table_with_capacity(0, pairs.len())?;
             for (key, value) in pairs {
                 table.raw_set(to_lua(lua, key, true)?, to_lua(lua, value, true)?)?;
@@ -83,10 +87,8 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
             }
             field(lua, "set", Value::Table(table))
         }
-        Reply::Pairs(pairs) if resp3 => {
-            let both: Vec<Reply> = pairs.iter().map(|(a, b)| Reply::Array(vec![a.clone(), b.clone()])).collect();
-            list(lua, &both, true)
-        }
+        Reply::Pairs(pairs) if resp3 => list(lua, &both(pairs), true),
+        Reply::Keyed(pairs) => list(lua, &both(pairs), resp3),
         Reply::Map(pairs) | Reply::Pairs(pairs) => list(lua, &flat(pairs), resp3),
         Reply::Array(replies) | Reply::Set(replies) | Reply::Push(replies) => list(lua, replies, resp3),
     }

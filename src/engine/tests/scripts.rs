@@ -10,8 +10,7 @@ use quoris_resp::{Argv, Reply};
 
 /// The families that the engine runs by itself.
 const FAMILIES: &[&str] =
-    &["string", "list", "set", "hash", "generic", "command", "bitmap", "hyperloglog", "scripting"];
-const FAMILIES: &[&str] = &["string", "list", "stream", "generic", "command", "bitmap", "hyperloglog"];
+    &["string", "list", "set", "hash", "stream", "bitmap", "hyperloglog", "scripting", "generic", "command"];
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {

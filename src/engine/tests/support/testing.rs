@@ -118,6 +118,36 @@ fn list_words(rng: &mut Rng, key: &str) -> String {
     }
 }
 
+fn stream_words(rng: &mut Rng, key: &str) -> String {
+    let id = format!("{}-{}", 1_000_000 + rng.below(3000), rng.below(3));
+    let (group, consumer) = (format!("g{}", rng.below(3)), format!("c{}", rng.below(4)));
+    let value = if rng.below(15) == 0 { "V".repeat(rng.below(1500) as usize) } else { rng.below(100).to_string() };
+    match rng.below(26) {
+        0..5 => format!("XADD x{key} * field {value} n {}", rng.below(9)),
+        5 => format!("XADD x{key} {id} f{} {value}", rng.below(3)),
+        6 => format!("XADD x{key} MAXLEN {} ACKED * f {value}", 20 + rng.below(60)),
+        7 => format!("XTRIM x{key} MAXLEN ~ {} LIMIT {}", rng.below(40), rng.below(300)),
+        8 => format!("XTRIM x{key} MINID {id} DELREF"),
+        9 => format!("XDEL x{key} {id} 1000000-0"),
+        10 => format!("XDELEX x{key} DELREF IDS 2 {id} {}-0", 1_000_000 + rng.below(3000)),
+        11..13 => format!("XGROUP CREATE x{key} {group} {} MKSTREAM", ["0", "$"][rng.below(2) as usize]),
+        13..17 => {
+            format!("XREADGROUP GROUP {group} {consumer} COUNT {} STREAMS x{key} >", 1 + rng.below(9))
+        }
+        17 => format!("XREADGROUP GROUP {group} {consumer} CLAIM {} NOACK STREAMS x{key} >", rng.below(200)),
+        18 => format!("XREADGROUP GROUP {group} {consumer} COUNT 2 STREAMS x{key} 0"),
+        19 => format!("XACK x{key} {group} {id} 1000001-0"),
+        20 => format!("XAUTOCLAIM x{key} {group} {consumer} {} - COUNT {}", rng.below(100), 1 + rng.below(5)),
+        21 => format!("XCLAIM x{key} {group} {consumer} 0 {id} FORCE TIME {}", 1_000_000 + rng.below(3000)),
+        22 => format!("XGROUP DELCONSUMER x{key} {group} {consumer}"),
+        23 => format!("XGROUP SETID x{key} {group} {id} ENTRIESREAD {}", rng.below(50)),
+        24 if rng.below(4) == 0 => format!("XGROUP DESTROY x{key} {group}"),
+        24 => format!("COPY x{key} x{{c}}{}", rng.below(6)),
+        _ if rng.below(3) == 0 => format!("SET x{key} text"),
+        _ => format!("XSETID x{key} {id}"),
+    }
+}
+
 fn set_words(rng: &mut Rng, key: &str) -> String {
     let member = match rng.below(10) {
         0 => "M".repeat(rng.below(200) as usize + 1),
@@ -169,32 +199,6 @@ fn hash_words(rng: &mut Rng, key: &str) -> String {
         21 => format!("HGETDEL h{key} {fields}"),
         22 => format!("HPEXPIRE h{key} {ms} GT {fields}"),
         _ => format!("COPY h{key} h{{c}}{} REPLACE", rng.below(6)),
-fn stream_words(rng: &mut Rng, key: &str) -> String {
-    let id = format!("{}-{}", 1_000_000 + rng.below(3000), rng.below(3));
-    let (group, consumer) = (format!("g{}", rng.below(3)), format!("c{}", rng.below(4)));
-    let value = if rng.below(15) == 0 { "V".repeat(rng.below(1500) as usize) } else { rng.below(100).to_string() };
-    match rng.below(26) {
-        0..5 => format!("XADD x{key} * field {value} n {}", rng.below(9)),
-        5 => format!("XADD x{key} {id} f{} {value}", rng.below(3)),
-        6 => format!("XADD x{key} MAXLEN {} ACKED * f {value}", 20 + rng.below(60)),
-        7 => format!("XTRIM x{key} MAXLEN ~ {} LIMIT {}", rng.below(40), rng.below(300)),
-        8 => format!("XTRIM x{key} MINID {id} DELREF"),
-        9 => format!("XDEL x{key} {id} 1000000-0"),
-        10 => format!("XDELEX x{key} DELREF IDS 2 {id} {}-0", 1_000_000 + rng.below(3000)),
-        11..13 => format!("XGROUP CREATE x{key} {group} {} MKSTREAM", ["0", "$"][rng.below(2) as usize]),
-        13..17 => {
-            format!("XREADGROUP GROUP {group} {consumer} COUNT {} STREAMS x{key} >", 1 + rng.below(9))
-        17 => format!("XREADGROUP GROUP {group} {consumer} CLAIM {} NOACK STREAMS x{key} >", rng.below(200)),
-        18 => format!("XREADGROUP GROUP {group} {consumer} COUNT 2 STREAMS x{key} 0"),
-        19 => format!("XACK x{key} {group} {id} 1000001-0"),
-        20 => format!("XAUTOCLAIM x{key} {group} {consumer} {} - COUNT {}", rng.below(100), 1 + rng.below(5)),
-        21 => format!("XCLAIM x{key} {group} {consumer} 0 {id} FORCE TIME {}", 1_000_000 + rng.below(3000)),
-        22 => format!("XGROUP DELCONSUMER x{key} {group} {consumer}"),
-        23 => format!("XGROUP SETID x{key} {group} {id} ENTRIESREAD {}", rng.below(50)),
-        24 if rng.below(4) == 0 => format!("XGROUP DESTROY x{key} {group}"),
-        24 => format!("COPY x{key} x{{c}}{}", rng.below(6)),
-        _ if rng.below(3) == 0 => format!("SET x{key} text"),
-        _ => format!("XSETID x{key} {id}"),
     }
 }
 
