@@ -82,6 +82,9 @@ const IMPURE_PATHS: &[&str] = &[
     "std::hash::DefaultHasher",
 ];
 
+/// What a file may name nevertheless: a memo of what the bytes beside it say is no state of its own.
+const MEMOS: &[(&str, &str)] = &[("src/engine/sequence/tree/node.rs", "std::sync::OnceLock")];
+
 /// Macros that print.
 const IMPURE_MACROS: &[&str] = &["println", "print", "eprintln", "eprint"];
 
@@ -194,7 +197,7 @@ fn the_engine_names_no_clock_file_socket_or_thread() {
         let rust = RustFile::parse(&file.path, &file.text);
         for (path, line) in rust.paths("std") {
             let impure = IMPURE_PATHS.iter().find(|p| path == **p || path.starts_with(&format!("{p}::")));
-            if let Some(impure) = impure {
+            if let Some(impure) = impure.filter(|impure| !MEMOS.contains(&(&file.path, impure))) {
                 wrong.push(format!("{}:{line}: {impure}", file.path));
             }
         }
