@@ -391,20 +391,6 @@ impl Keyspace {
     pub fn memory_of(&self, database: u32, key: &[u8]) -> Option<u64> {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)
     }
-
-    /// Frees some of what FLUSHALL left, at most about `count` keys.
-    pub fn collect_garbage(&mut self, count: usize) {
-        if let Some(database) = self.garbage.last_mut()
-            && database.wear_down(count)
-        {
-            self.garbage.pop();
-        }
-    }
-
-    /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
-    pub fn take_garbage(&mut self) -> Option<Garbage> {
-        (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
-    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ const IMPURE_CRATES: &[&str] = &[
     "web-time",
 ];
 
+/// What is not followed further: the sandbox of scripts decides what they see of Lua, and neither the lock around
+/// its state nor the tools that compile it are among that.
+const SEALED_CRATES: &[&str] = &["mlua"];
+
 /// What the engine's source may not name.
 const IMPURE_PATHS: &[&str] = &[
     "std::env",
@@ -165,6 +169,7 @@ fn nothing_below_the_engine_is_impure() {
         let own = packages().into_iter().find(|p| p.name() == name);
         let next: Vec<String> = match own {
             Some(package) => package.dependencies(&["dependencies"]).into_iter().map(|(n, _)| n).collect(),
+            None if SEALED_CRATES.contains(&name.as_str()) => Vec::new(),
             None => locked.get(&name).into_iter().flatten().cloned().collect(),
         };
         waiting.extend(next.into_iter().map(|n| (n, name.clone())));
