@@ -177,7 +177,7 @@ impl Node {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
             let engine =
                 Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
-            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
+            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone(), clock: None };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);
             // One by one, so that a peer's request finds what already runs.

@@ -25,8 +25,8 @@ use quoris_engine::{Engine, Rng, Verify};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::clock::GroupClock;
 use crate::runtime::random_u64;
+use crate::timekeeper::Timekeeper;
 use crate::types::{Body, LogId, Raft, TypeConfig};
 
 /// Entries in flight per group. What comes while one is on its way goes into the next, which is cheaper than
@@ -278,11 +278,11 @@ impl Proposer {
     pub fn start(
         raft: Raft,
         pending: Arc<Pending>,
-        clock: Arc<GroupClock>,
+        timekeeper: Arc<Timekeeper>,
         vote: impl Fn() -> Leader + Send + Sync + 'static,
     ) -> Proposer {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
-        let task = Task { raft, pending, clock, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
+        let task = Task { raft, pending, timekeeper, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
         tokio::spawn(task.run(queue));
         Proposer { waiting }
     }
@@ -309,7 +309,7 @@ impl Proposer {
 struct Task {
     raft: Raft,
     pending: Arc<Pending>,
-    clock: Arc<GroupClock>,
+    timekeeper: Arc<Timekeeper>,
     /// Whom this replica follows now.
     vote: Arc<dyn Fn() -> Leader + Send + Sync>,
     last_clock_ms: AtomicU64,
@@ -327,8 +327,12 @@ impl Task {
                 let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
             };
-            let (body, seed, submissions) = self.pack(first, &mut queue);
             let by = (leader.term, leader.node_id);
+            if !self.timekeeper.settle(by).await {
+                let _ = first.done.send(Outcome::NotExecuted(first.operations));
+                continue;
+            }
+            let (body, seed, submissions) = self.pack(first, &mut queue);
             self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
             let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
             if write.await.is_err() {
@@ -358,7 +362,7 @@ impl Task {
             next = if builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
         }
         let seed = random_u64();
-        let clock_ms = self.clock.now_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
+        let clock_ms = self.timekeeper.clock_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
         self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
         (builder.finish(clock_ms, seed), seed, submissions)
     }

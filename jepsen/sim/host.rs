@@ -169,6 +169,7 @@ fn config(node: usize, groups: u32) -> NodeConfig {
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
             snapshot_log_bytes: 4096,
+            clock_step_max: Duration::MAX,
         },
         entry_bytes_max: 1 << 20,
         request_timeout: Duration::from_secs(2),

@@ -18,6 +18,15 @@ impl Keyspace {
         self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min()
     }
 
+    /// The earliest deadline that the applied clock has not reached.
+    pub fn next_to_come(&self) -> Option<u64> {
+        match self.next_deadline()? {
+            // What has come is still being removed.
+            first if first <= self.now_ms => self.databases.iter().filter_map(|d| d.deadline_behind(self.now_ms)).min(),
+            first => Some(first),
+        }
+    }
+
     /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key);
     /// returns how many.
     pub fn remove_due(&mut self, limit: usize) -> usize {
