@@ -1,7 +1,7 @@
 //! A group's clock: Unix milliseconds that never decrease along the log.
 //!
-//! The leader advances it by its monotonic clock and lets wall time steer it by at most one percent, so
-//! a jump of the wall clock moves no deadline. Followers keep the last clock they heard and add their
+//! The leader advances it by its monotonic clock and lets wall time steer its pace by at most one percent,
+//! so a jump of the wall clock moves no deadline. Followers keep the last clock they heard and add their
 //! own monotonic time, so a new leader neither resets nor lengthens a deadline. A replica that has heard
 //! no leader since its process started does not know the clock: it guesses, and stamps no entry with a
 //! guess. [`crate::timekeeper`] finds the clock then, or holds it where it stood.
@@ -13,12 +13,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::propose::Leader;
 use crate::seam::Clock;
 
-/// In what a leader tells: the rest is where the group's clock is held.
+/// Wall time makes the clock faster or slower by so many millionths at most.
+const STEERING_MAX: i64 = 10_000;
+/// A difference to wall time is made up for in about this time, in microseconds, unless it is too large.
+const STEERING_US: i64 = 100_000;
+/// In what is told: the rest is where the group's clock is held.
 const HELD: u64 = 1 << 63;
+
+/// What one replica tells another about the clock, in milliseconds: 0 is that it does not know it, and with the
+/// highest bit it stands still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told(u64);
+
+impl Told {
+    /// Where the clock runs.
+    pub fn known(self) -> Option<u64> {
+        (self.0 != 0 && self.0 & HELD == 0).then_some(self.0)
+    }
+
+    /// Where it runs or stands.
+    pub fn stands_at(self) -> Option<u64> {
+        (self.0 != 0).then_some(self.0 & !HELD)
+    }
+}
 
 /// What a replica knows of the clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +65,8 @@ struct State {
     value_us: u64,
     /// When, on the monotonic clock.
     at: Duration,
+    /// By how much it is faster than the monotonic clock since then, in millionths.
+    faster: i64,
     /// The latest leader that was heard, or is here.
     leader: Leader,
 }
@@ -51,12 +75,15 @@ impl State {
     fn at(&self, now: Duration) -> u64 {
         match self.phase {
             Phase::Held => self.value_us,
-            Phase::Guess | Phase::Known => self.value_us.saturating_add(now.saturating_sub(self.at).as_micros() as u64),
+            Phase::Guess | Phase::Known => {
+                let passed = now.saturating_sub(self.at).as_micros() as i64;
+                self.value_us.saturating_add_signed(passed + passed / 1000 * self.faster / 1000)
+            }
         }
     }
 
     fn set(&mut self, phase: Phase, ms: u64, now: Duration) {
-        (self.phase, self.value_us, self.at) = (phase, ms.saturating_mul(1000), now);
+        (self.phase, self.value_us, self.at, self.faster) = (phase, ms.saturating_mul(1000), now, 0);
     }
 }
 
@@ -64,7 +91,7 @@ impl GroupClock {
     /// A guess from the wall clock, which [`GroupClock::committed`] corrects upwards.
     pub fn new(clock: Arc<dyn Clock>) -> GroupClock {
         let (value_us, at) = (clock.wall_ms() * 1000, clock.monotonic());
-        GroupClock { clock, state: Mutex::new(State { phase: Phase::Guess, value_us, at, leader: (0, 0) }) }
+        GroupClock { clock, state: Mutex::new(State { phase: Phase::Guess, value_us, at, faster: 0, leader: (0, 0) }) }
     }
 
     /// The present estimate, in milliseconds.
@@ -94,31 +121,30 @@ impl GroupClock {
         self.state.lock().phase == Phase::Held
     }
 
-    /// What an append tells the follower; 0 is nothing.
-    pub fn told(&self) -> u64 {
+    /// What others are told.
+    pub fn told(&self) -> Told {
         let state = self.state.lock();
         let now_ms = state.at(self.clock.monotonic()) / 1000;
         match state.phase {
-            Phase::Guess => 0,
-            Phase::Known => now_ms,
-            Phase::Held => now_ms | HELD,
+            Phase::Guess => Told(0),
+            Phase::Known => Told(now_ms),
+            Phase::Held => Told(now_ms | HELD),
         }
     }
 
     /// A leader told what its clock was. The message took time, so that is a lower bound of its present clock.
-    pub fn hear(&self, leader: Leader, told: u64) {
+    pub fn hear(&self, leader: Leader, told: Told) {
         let mut state = self.state.lock();
         if leader < state.leader {
             return;
         }
         state.leader = leader;
         let now = self.clock.monotonic();
-        match (told & HELD != 0, state.phase) {
-            _ if told == 0 => {}
-            (false, _) => state.set(Phase::Known, told, now),
-            // Whoever knows the clock will be asked for it by the leader that does not.
-            (true, Phase::Known) => {}
-            (true, Phase::Guess | Phase::Held) => state.set(Phase::Held, told & !HELD, now),
+        match (told.known(), told.stands_at()) {
+            (Some(ms), _) => state.set(Phase::Known, ms, now),
+            // Who knows the clock keeps it: a leader that does not will ask.
+            (None, Some(ms)) if state.phase != Phase::Known => state.set(Phase::Held, ms, now),
+            (None, _) => {}
         }
     }
 
@@ -148,7 +174,7 @@ impl GroupClock {
         self.state.lock().set(Phase::Held, ms, self.clock.monotonic());
     }
 
-    /// The leader's steering towards wall time, called about every heartbeat: at most one percent.
+    /// The leader's steering towards wall time, called about every heartbeat: the clock runs on at another pace.
     pub fn steer(&self) {
         let mut state = self.state.lock();
         if state.phase != Phase::Known {
@@ -156,14 +182,9 @@ impl GroupClock {
         }
         let now = self.clock.monotonic();
         let estimate = state.at(now);
-        let wall = self.clock.wall_ms() * 1000;
-        let step_max = now.saturating_sub(state.at).as_micros() as u64 / 100;
-        let steered = if wall > estimate {
-            estimate + (wall - estimate).min(step_max)
-        } else {
-            estimate - (estimate - wall).min(step_max)
-        };
-        (state.value_us, state.at) = (steered, now);
+        let ahead = (self.clock.wall_ms() as i64).saturating_mul(1000).saturating_sub(estimate as i64);
+        let faster = ahead.saturating_mul(1_000_000 / STEERING_US).clamp(-STEERING_MAX, STEERING_MAX);
+        (state.value_us, state.at, state.faster) = (estimate, now, faster);
     }
 }
 
@@ -202,20 +223,24 @@ mod tests {
         let (hands, clock) = clock(1_000_000);
         clock.start_at(1_000_000);
         hands.wall_ms.store(5_000_000, Ordering::Relaxed);
-        hands.monotonic_ms.store(10_000, Ordering::Relaxed);
         clock.steer();
+        hands.monotonic_ms.store(10_000, Ordering::Relaxed);
         assert_eq!(clock.now_ms(), 1_000_000 + 10_000 + 100);
         hands.wall_ms.store(0, Ordering::Relaxed);
-        hands.monotonic_ms.store(20_000, Ordering::Relaxed);
-        let before = clock.now_ms();
         clock.steer();
-        assert_eq!(before - clock.now_ms(), 100);
+        assert_eq!(clock.now_ms(), 1_000_000 + 10_000 + 100, "never a step, least of all back");
+        hands.monotonic_ms.store(20_000, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1_000_000 + 20_000);
+        hands.wall_ms.store(1_020_000, Ordering::Relaxed);
+        clock.steer();
+        hands.monotonic_ms.store(30_000, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1_000_000 + 30_000, "no steering where there is no difference");
     }
 
     #[test]
     fn a_follower_goes_on_from_what_it_heard() {
         let (hands, clock) = clock(9_000_000);
-        clock.hear(FIRST, 500);
+        clock.hear(FIRST, Told(500));
         hands.monotonic_ms.store(70, Ordering::Relaxed);
         assert_eq!(clock.now_ms(), 570);
         clock.committed(600);
@@ -227,21 +252,21 @@ mod tests {
     #[test]
     fn a_guess_is_told_to_nobody_and_any_key_may_be_due() {
         let (_, clock) = clock(9_000_000);
-        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (0, None, u64::MAX));
-        clock.hear(FIRST, 0);
+        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (Told(0), None, u64::MAX));
+        clock.hear(FIRST, Told(0));
         assert!(clock.is_guess(), "a leader that guesses teaches nothing");
         clock.start_at(700);
-        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (700, Some(700), 700));
+        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (Told(700), Some(700), 700));
     }
 
     #[test]
     fn what_an_earlier_leader_said_arrives_too_late() {
         let (_, clock) = clock(0);
-        clock.hear(SECOND, 900);
-        clock.hear(FIRST, 100);
+        clock.hear(SECOND, Told(900));
+        clock.hear(FIRST, Told(100));
         assert_eq!(clock.now_ms(), 900);
         clock.lead((3, 2));
-        clock.hear(SECOND, 200);
+        clock.hear(SECOND, Told(200));
         assert_eq!(clock.now_ms(), 900);
     }
 
@@ -256,10 +281,10 @@ mod tests {
         follower.hear(FIRST, leader.told());
         assert!(follower.is_held() && follower.now_ms() == 500);
         let (_, wiser) = clock(9_000_000);
-        wiser.hear(FIRST, 800);
+        wiser.hear(FIRST, Told(800));
         wiser.hear(SECOND, leader.told());
         assert_eq!(wiser.known_ms(), Some(800));
-        follower.hear(SECOND, 9_000_000);
+        follower.hear(SECOND, Told(9_000_000));
         assert_eq!(follower.known_ms(), Some(9_000_000));
     }
 }

@@ -284,9 +284,14 @@ impl Node {
 
     pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {
         if self.sound_group(group).is_none() {
-            let clock = Some((clock_ms, self.0.seams.clock.monotonic()));
+            let clock = (clock_ms > 0).then(|| (clock_ms, self.0.seams.clock.monotonic()));
             self.0.remote.lock().insert(group, Remote { leader: Some(leader), clock });
         }
+    }
+
+    /// Whether a leader elsewhere has told this node the clock of a group.
+    pub(crate) fn has_heard_of(&self, group: GroupId) -> bool {
+        self.0.remote.lock().get(&group).is_some_and(|remote| remote.clock.is_some())
     }
 
     pub(crate) fn forget_leader(&self, group: GroupId, leader: NodeId) {

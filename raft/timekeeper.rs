@@ -24,12 +24,13 @@ use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 
+use crate::clock::Told;
 use crate::group::Group;
 use crate::link::{Lane, Links};
 use crate::node::Node;
 use crate::propose::{Leader, Outcome, Proposer};
 use crate::replica::Replica;
-use crate::types::{NodeId, Raft};
+use crate::types::{GroupId, NodeId, Raft};
 use crate::wire::{self, Kind, Target};
 
 /// How often a leader looks at its clock and deadlines when none is nearer.
@@ -58,8 +59,8 @@ pub(crate) struct Timekeeper {
     finding: tokio::sync::Mutex<()>,
 }
 
-/// What a voter says: its wall clock, and the group's if it knows it.
-pub(crate) type Times = (u64, Option<u64>);
+/// What a replica says: its node's wall clock, and what it tells of the group's.
+pub(crate) type Times = (u64, Told);
 
 /// The voters of a group and their nodes.
 pub(crate) fn voters(raft: &Raft) -> BTreeMap<u64, NodeId> {
@@ -73,6 +74,14 @@ pub(crate) fn voters(raft: &Raft) -> BTreeMap<u64, NodeId> {
 fn median(mut walls: Vec<u64>) -> u64 {
     walls.sort_unstable();
     walls[(walls.len() - 1) / 2]
+}
+
+/// Asks a replica for its times.
+async fn ask(links: &Links, node: NodeId, target: Target) -> Option<Times> {
+    let question = vec![wire::part(&target)];
+    let ask = async { links.connection(node, Lane::Control).await?.call(Kind::Clock, question).await };
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, ask).await.ok()?.ok()?;
+    wire::message(&answer).ok()
 }
 
 impl Timekeeper {
@@ -122,13 +131,13 @@ impl Timekeeper {
         let clock = &self.replica.seams.clock;
         let others = voters.iter().filter(|(id, _)| **id != self.replica.id);
         let asked = others.map(|(&replica, &node)| async move {
-            let times = self.ask(replica, node).await?;
-            Some((times, clock.monotonic()))
+            let target = Target { group: self.replica.group, replica };
+            Some((ask(&self.links, node, target).await?, clock.monotonic()))
         });
         let answers: Vec<(Times, Duration)> = join_all(asked).await.into_iter().flatten().collect();
         let now = clock.monotonic();
         let present = |value: u64, at: Duration| value.saturating_add(now.saturating_sub(at).as_millis() as u64);
-        if let Some(known) = answers.iter().filter_map(|((_, known), at)| Some(present((*known)?, *at))).max() {
+        if let Some(known) = answers.iter().filter_map(|((_, told), at)| Some(present(told.known()?, *at))).max() {
             self.replica.clock.start_at(known.max(self.committed()));
             return true;
         }
@@ -139,13 +148,6 @@ impl Timekeeper {
         let walls = answers.iter().map(|((wall, _), at)| present(*wall, *at));
         self.step_to(median(walls.chain([clock.wall_ms()]).collect()));
         true
-    }
-
-    async fn ask(&self, replica: u64, node: NodeId) -> Option<Times> {
-        let question = vec![wire::part(&Target { group: self.replica.group, replica })];
-        let ask = async { self.links.connection(node, Lane::Control).await?.call(Kind::Clock, question).await };
-        let answer = tokio::time::timeout(ANSWER_TIME_MAX, ask).await.ok()?.ok()?;
-        wire::message(&answer).ok()
     }
 
     fn committed(&self) -> u64 {
@@ -234,11 +236,26 @@ impl Group {
 
     /// What this replica's node says about the time.
     pub(crate) fn times(&self) -> Times {
-        (self.replica.seams.clock.wall_ms(), self.replica.clock.known_ms())
+        (self.replica.seams.clock.wall_ms(), self.replica.clock.told())
     }
 }
 
 impl Node {
+    /// A group's clock as its leader has it, to stamp a command with that goes there; nothing while that is not
+    /// known. The wall clock of this node may be wrong by hours.
+    pub(crate) async fn settled_clock_ms(&self, group: GroupId, leader: NodeId) -> Option<u64> {
+        if let Some(local) = self.group(group) {
+            // Its leader tells it with the next heartbeat.
+            return (!local.replica.clock.is_guess()).then(|| local.replica.clock.now_ms());
+        }
+        if !self.has_heard_of(group) {
+            let replica = self.routes().topology.replica_on(group, leader)?;
+            let (_, told) = ask(self.links(), leader, Target { group, replica }).await?;
+            self.learn(group, leader, told.stands_at()?);
+        }
+        Some(self.clock_ms(group))
+    }
+
     /// Confirms the step of every clock that is held and whose group is led here; how many there were.
     pub async fn confirm_clocks(&self) -> usize {
         let groups: Vec<Arc<Group>> = self.inner().groups.load().values().cloned().collect();

@@ -13,6 +13,7 @@ use quoris_engine::codec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::clock::Told;
 use crate::record::{self, LogIdRecord, MembershipRecord, VoteRecord};
 use crate::types::{Entry, GroupId, NodeId};
 
@@ -237,9 +238,8 @@ pub struct AppendHead {
     pub previous: Option<LogIdRecord>,
     /// What the leader knows to be committed.
     pub commit: Option<LogIdRecord>,
-    /// The leader's clock of the group, in milliseconds; 0 while it does not know it. With the highest bit it stands
-    /// still.
-    pub clock_ms: u64,
+    /// The leader's clock of the group.
+    pub clock: Told,
     /// Index of the first entry.
     pub first: u64,
     /// Bytes of each entry.
