@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
+use openraft::type_config::alias::CommittedLeaderIdOf;
 use parking_lot::Mutex;
 use quoris_engine::command::{Command, ReadContext};
 use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp};
@@ -319,19 +320,11 @@ impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Submission>) {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         while let Some(first) = queue.recv().await {
-            let Some(permit) = self.wait_for(&slots).await else {
-                let _ = first.done.send(Outcome::NotExecuted(first.operations));
-                continue;
-            };
-            let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) else {
+            let Some((permit, leader)) = self.turn(&slots).await else {
                 let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
             };
             let by = (leader.term, leader.node_id);
-            if !self.timekeeper.settle(by).await {
-                let _ = first.done.send(Outcome::NotExecuted(first.operations));
-                continue;
-            }
             let (body, seed, submissions) = self.pack(first, &mut queue);
             self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
             let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
@@ -341,12 +334,13 @@ impl Task {
         }
     }
 
-    /// Waits for a place in the pipe for as long as this replica leads: an entry whose outcome stays open
-    /// must not hold up what could go to another leader.
-    async fn wait_for(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        while self.raft.as_leader().is_ok() {
+    /// Waits for a place in the pipe and a settled clock for as long as this replica leads: an entry whose
+    /// outcome stays open must not hold up what could go to another leader.
+    async fn turn(&self, slots: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, CommittedLeaderIdOf<TypeConfig>)> {
+        while let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) {
             if let Ok(permit) = tokio::time::timeout(LEADER_CHECK, slots.clone().acquire_owned()).await {
-                return permit.ok();
+                let settled = self.timekeeper.settle((leader.term, leader.node_id)).await;
+                return permit.ok().filter(|_| settled).map(|permit| (permit, leader));
             }
         }
         None
