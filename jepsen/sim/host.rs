@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use quoris_raft::seam::Seams;
 use quoris_raft::{GroupId, META, Node, NodeConfig, Timing};
 use quoris_resp::Reply;
 
-use crate::clients::{client, execute};
+use crate::clients::{client, execute, undertaker};
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::history::History;
@@ -19,8 +20,10 @@ use crate::{NODES, name};
 
 /// The port that peers use.
 const PORT: u16 = 7000;
-/// Clients of each node.
+/// Clients of each node, beside one that watches keys die.
 const CLIENTS: u64 = 3;
+/// Right wall clocks are apart by less, in milliseconds.
+pub const WALLS_APART_MS: u64 = 400;
 
 /// Where a run stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +63,8 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     /// All connections.
     pub wires: Arc<Wires>,
+    /// How far the wall clocks of the nodes are ahead, in milliseconds.
+    pub walls: Vec<Arc<AtomicI64>>,
     /// The disks of the nodes.
     pub disks: Vec<SimDisk>,
     shared: Mutex<Shared>,
@@ -80,11 +85,14 @@ impl World {
             finals: BTreeMap::new(),
         };
         let disks = (0..NODES).map(disk).collect();
+        let wall = |node| Arc::new(AtomicI64::new(Dice::new(seed, 200 + node).below(WALLS_APART_MS) as i64));
+        let walls = (0..NODES as u64).map(wall).collect();
         World {
             seed,
             groups,
             history: History::default(),
             disks,
+            walls,
             ledger,
             wires: Arc::default(),
             shared: Mutex::new(shared),
@@ -187,17 +195,21 @@ pub async fn software(node_index: usize, world: Arc<World>) -> turmoil::Result {
     let seams = Seams {
         disk: Arc::new(world.disks[node_index].clone()),
         net: Arc::new(SimNet { own: name(node_index), wires: world.wires.clone() }),
-        clock: Arc::new(SimClock { ahead_ms: Dice::new(world.seed, 200 + node_index as u64).below(400) }),
+        clock: Arc::new(SimClock { ahead_ms: world.walls[node_index].clone() }),
         blocking: |work| work(),
     };
     let node = Node::start(config(node_index, world.groups), seams).await?;
     world.history.trace(format!("{} runs, life {life}", name(node_index)));
-    for number in 0..CLIENTS {
+    for number in 0..=CLIENTS {
         let client_name = format!("{}.{life}.{number}", name(node_index));
         if world.phase() == Phase::Load {
             world.shared.lock().clients.insert(client_name.clone());
             let dice = Dice::new(world.seed, 1_000_000 * (node_index as u64 + 1) + 1000 * life + number);
-            tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
+            if number < CLIENTS {
+                tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
+            } else {
+                tokio::spawn(undertaker(node.clone(), world.clone(), client_name, dice));
+            }
         }
     }
     tokio::spawn(watch((node_index, life), node.clone(), world.clone()));
