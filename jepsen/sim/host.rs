@@ -10,11 +10,12 @@ use quoris_raft::seam::Seams;
 use quoris_raft::{GroupId, META, Node, NodeConfig, Timing};
 use quoris_resp::Reply;
 
-use crate::clients::{client, execute, undertaker};
+use crate::clients::{client, execute};
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::history::History;
 use crate::ledger::Ledger;
+use crate::mortals::{Mortals, undertaker};
 use crate::net::{SimClock, SimNet, Wires};
 use crate::{NODES, name};
 
@@ -59,6 +60,8 @@ pub struct World {
     pub groups: u32,
     /// What clients were told.
     pub history: History,
+    /// Keys that live for a while.
+    pub mortals: Mortals,
     /// What must be equal everywhere.
     pub ledger: Arc<Ledger>,
     /// All connections.
@@ -91,6 +94,7 @@ impl World {
             seed,
             groups,
             history: History::default(),
+            mortals: Mortals::default(),
             disks,
             walls,
             ledger,
