@@ -1,16 +1,57 @@
 //! A group's clock: Unix milliseconds that never decrease along the log.
 //!
-//! The leader advances it by its monotonic clock and lets wall time steer it by at most one percent, so
-//! a jump of the wall clock moves no deadline. Followers keep the last clock they heard and add their
-//! own monotonic time, so a new leader neither resets nor lengthens a deadline. Only when nothing was
-//! heard since the process started (a cold start) does the wall clock count as it is.
+//! The leader advances it by its monotonic clock and lets wall time steer its pace by at most one percent,
+//! so a jump of the wall clock moves no deadline. Followers keep the last clock they heard and add their
+//! own monotonic time, so a new leader neither resets nor lengthens a deadline. A replica that has heard
+//! no leader since its process started does not know the clock: it guesses, and stamps no entry with a
+//! guess. [`crate::timekeeper`] finds the clock then, or holds it where it stood.
+//!
+//! Invariants: a guess never gets into the log; a clock that is held stands still; of two leaders only
+//! the later one is listened to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
+use crate::propose::Leader;
 use crate::seam::Clock;
+
+/// Wall time makes the clock faster or slower by so many millionths at most.
+const STEERING_MAX: i64 = 10_000;
+/// A difference to wall time is made up for in about this time, in microseconds, unless it is too large.
+const STEERING_US: i64 = 100_000;
+/// In what is told: the rest is where the group's clock is held.
+const HELD: u64 = 1 << 63;
+
+/// What one replica tells another about the clock, in milliseconds: 0 is that it does not know it, and with the
+/// highest bit it stands still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told(u64);
+
+impl Told {
+    /// Where the clock runs.
+    pub fn known(self) -> Option<u64> {
+        (self.0 != 0 && self.0 & HELD == 0).then_some(self.0)
+    }
+
+    /// Where it runs or stands.
+    pub fn stands_at(self) -> Option<u64> {
+        (self.0 != 0).then_some(self.0 & !HELD)
+    }
+}
+
+/// What a replica knows of the clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// No leader was heard since the process started; the wall clock stands in.
+    Guess,
+    /// It runs.
+    Known,
+    /// It stands still: an operator has to confirm a step.
+    Held,
+}
 
 /// The clock of one group on one node.
 pub struct GroupClock {
@@ -19,63 +60,131 @@ pub struct GroupClock {
 }
 
 struct State {
+    phase: Phase,
     /// The clock at `at`, in microseconds.
     value_us: u64,
     /// When, on the monotonic clock.
     at: Duration,
-    /// A leader's clock was heard since the process started.
-    heard: bool,
+    /// By how much it is faster than the monotonic clock since then, in millionths.
+    faster: i64,
+    /// The latest leader that was heard, or is here.
+    leader: Leader,
+}
+
+impl State {
+    fn at(&self, now: Duration) -> u64 {
+        match self.phase {
+            Phase::Held => self.value_us,
+            Phase::Guess | Phase::Known => {
+                let passed = now.saturating_sub(self.at).as_micros() as i64;
+                self.value_us.saturating_add_signed(passed + passed / 1000 * self.faster / 1000)
+            }
+        }
+    }
+
+    fn set(&mut self, phase: Phase, ms: u64, now: Duration) {
+        (self.phase, self.value_us, self.at, self.faster) = (phase, ms.saturating_mul(1000), now, 0);
+    }
 }
 
 impl GroupClock {
-    /// Starts from the wall clock, which [`GroupClock::committed`] corrects upwards.
+    /// A guess from the wall clock, which [`GroupClock::committed`] corrects upwards.
     pub fn new(clock: Arc<dyn Clock>) -> GroupClock {
-        let state = State { value_us: clock.wall_ms() * 1000, at: clock.monotonic(), heard: false };
-        GroupClock { clock, state: Mutex::new(state) }
+        let (value_us, at) = (clock.wall_ms() * 1000, clock.monotonic());
+        GroupClock { clock, state: Mutex::new(State { phase: Phase::Guess, value_us, at, faster: 0, leader: (0, 0) }) }
     }
 
     /// The present estimate, in milliseconds.
     pub fn now_ms(&self) -> u64 {
-        let state = self.state.lock();
-        let passed = self.clock.monotonic().saturating_sub(state.at);
-        (state.value_us + passed.as_micros() as u64) / 1000
+        self.state.lock().at(self.clock.monotonic()) / 1000
     }
 
-    /// A leader said what its clock was.
-    pub fn hear(&self, leader_ms: u64) {
+    /// The same, unless it is a guess or held.
+    pub fn known_ms(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (state.phase == Phase::Known).then(|| state.at(self.clock.monotonic()) / 1000)
+    }
+
+    /// Up to here keys may be due: any key may be while the clock is a guess.
+    pub fn horizon_ms(&self) -> u64 {
+        let state = self.state.lock();
+        if state.phase == Phase::Guess { u64::MAX } else { state.at(self.clock.monotonic()) / 1000 }
+    }
+
+    /// Whether entries may be stamped with it.
+    pub fn is_guess(&self) -> bool {
+        self.state.lock().phase == Phase::Guess
+    }
+
+    /// Whether it stands still until an operator confirms a step.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().phase == Phase::Held
+    }
+
+    /// What others are told.
+    pub fn told(&self) -> Told {
+        let state = self.state.lock();
+        let now_ms = state.at(self.clock.monotonic()) / 1000;
+        match state.phase {
+            Phase::Guess => Told(0),
+            Phase::Known => Told(now_ms),
+            Phase::Held => Told(now_ms | HELD),
+        }
+    }
+
+    /// A leader told what its clock was. The message took time, so that is a lower bound of its present clock.
+    pub fn hear(&self, leader: Leader, told: Told) {
         let mut state = self.state.lock();
-        state.at = self.clock.monotonic();
-        // The message took time, so what is heard is a lower bound of the leader's present clock.
-        state.value_us = leader_ms * 1000;
-        state.heard = true;
+        if leader < state.leader {
+            return;
+        }
+        state.leader = leader;
+        let now = self.clock.monotonic();
+        match (told.known(), told.stands_at()) {
+            (Some(ms), _) => state.set(Phase::Known, ms, now),
+            // Who knows the clock keeps it: a leader that does not will ask.
+            (None, Some(ms)) if state.phase != Phase::Known => state.set(Phase::Held, ms, now),
+            (None, _) => {}
+        }
+    }
+
+    /// This replica leads: what an earlier leader said is of no interest any more.
+    pub fn lead(&self, leader: Leader) {
+        let mut state = self.state.lock();
+        state.leader = state.leader.max(leader);
     }
 
     /// The clock of an entry that was applied: the estimate is never below it.
     pub fn committed(&self, committed_ms: u64) {
         let mut state = self.state.lock();
         let now = self.clock.monotonic();
-        let estimate = state.value_us + now.saturating_sub(state.at).as_micros() as u64;
-        if estimate < committed_ms * 1000 {
-            state.value_us = committed_ms * 1000;
-            state.at = now;
+        if state.at(now) < committed_ms.saturating_mul(1000) {
+            let phase = state.phase;
+            state.set(phase, committed_ms, now);
         }
     }
 
-    /// The leader's steering towards wall time, called about every heartbeat: at most one percent.
+    /// From now on it is known, and runs.
+    pub fn start_at(&self, ms: u64) {
+        self.state.lock().set(Phase::Known, ms, self.clock.monotonic());
+    }
+
+    /// From now on it stands still.
+    pub fn hold_at(&self, ms: u64) {
+        self.state.lock().set(Phase::Held, ms, self.clock.monotonic());
+    }
+
+    /// The leader's steering towards wall time, called about every heartbeat: the clock runs on at another pace.
     pub fn steer(&self) {
         let mut state = self.state.lock();
+        if state.phase != Phase::Known {
+            return;
+        }
         let now = self.clock.monotonic();
-        let passed = now.saturating_sub(state.at).as_micros() as u64;
-        let estimate = state.value_us + passed;
-        let wall = self.clock.wall_ms() * 1000;
-        let step_max = passed / 100;
-        let steered = if wall > estimate {
-            estimate + (wall - estimate).min(step_max)
-        } else {
-            estimate - (estimate - wall).min(step_max)
-        };
-        state.value_us = steered;
-        state.at = now;
+        let estimate = state.at(now);
+        let ahead = (self.clock.wall_ms() as i64).saturating_mul(1000).saturating_sub(estimate as i64);
+        let faster = ahead.saturating_mul(1_000_000 / STEERING_US).clamp(-STEERING_MAX, STEERING_MAX);
+        (state.value_us, state.at, state.faster) = (estimate, now, faster);
     }
 }
 
@@ -83,6 +192,9 @@ impl GroupClock {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    const FIRST: Leader = (1, 1);
+    const SECOND: Leader = (2, 3);
 
     #[derive(Default)]
     struct Hands {
@@ -99,33 +211,80 @@ mod tests {
         }
     }
 
+    fn clock(wall_ms: u64) -> (Arc<Hands>, GroupClock) {
+        let hands = Arc::new(Hands::default());
+        hands.wall_ms.store(wall_ms, Ordering::Relaxed);
+        let clock = GroupClock::new(hands.clone());
+        (hands, clock)
+    }
+
     #[test]
     fn a_wall_clock_jump_moves_it_by_one_percent_at_most() {
-        let hands = Arc::new(Hands::default());
-        hands.wall_ms.store(1_000_000, Ordering::Relaxed);
-        let clock = GroupClock::new(hands.clone());
+        let (hands, clock) = clock(1_000_000);
+        clock.start_at(1_000_000);
         hands.wall_ms.store(5_000_000, Ordering::Relaxed);
-        hands.monotonic_ms.store(10_000, Ordering::Relaxed);
         clock.steer();
+        hands.monotonic_ms.store(10_000, Ordering::Relaxed);
         assert_eq!(clock.now_ms(), 1_000_000 + 10_000 + 100);
         hands.wall_ms.store(0, Ordering::Relaxed);
-        hands.monotonic_ms.store(20_000, Ordering::Relaxed);
-        let before = clock.now_ms();
         clock.steer();
-        assert_eq!(before - clock.now_ms(), 100);
+        assert_eq!(clock.now_ms(), 1_000_000 + 10_000 + 100, "never a step, least of all back");
+        hands.monotonic_ms.store(20_000, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1_000_000 + 20_000);
+        hands.wall_ms.store(1_020_000, Ordering::Relaxed);
+        clock.steer();
+        hands.monotonic_ms.store(30_000, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1_000_000 + 30_000, "no steering where there is no difference");
     }
 
     #[test]
     fn a_follower_goes_on_from_what_it_heard() {
-        let hands = Arc::new(Hands::default());
-        hands.wall_ms.store(9_000_000, Ordering::Relaxed);
-        let clock = GroupClock::new(hands.clone());
-        clock.hear(500);
+        let (hands, clock) = clock(9_000_000);
+        clock.hear(FIRST, Told(500));
         hands.monotonic_ms.store(70, Ordering::Relaxed);
         assert_eq!(clock.now_ms(), 570);
         clock.committed(600);
         assert_eq!(clock.now_ms(), 600);
         clock.committed(10);
-        assert_eq!(clock.now_ms(), 600);
+        assert_eq!((clock.now_ms(), clock.known_ms()), (600, Some(600)));
+    }
+
+    #[test]
+    fn a_guess_is_told_to_nobody_and_any_key_may_be_due() {
+        let (_, clock) = clock(9_000_000);
+        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (Told(0), None, u64::MAX));
+        clock.hear(FIRST, Told(0));
+        assert!(clock.is_guess(), "a leader that guesses teaches nothing");
+        clock.start_at(700);
+        assert_eq!((clock.told(), clock.known_ms(), clock.horizon_ms()), (Told(700), Some(700), 700));
+    }
+
+    #[test]
+    fn what_an_earlier_leader_said_arrives_too_late() {
+        let (_, clock) = clock(0);
+        clock.hear(SECOND, Told(900));
+        clock.hear(FIRST, Told(100));
+        assert_eq!(clock.now_ms(), 900);
+        clock.lead((3, 2));
+        clock.hear(SECOND, Told(200));
+        assert_eq!(clock.now_ms(), 900);
+    }
+
+    #[test]
+    fn a_held_clock_stands_still_on_all_replicas_and_forgets_nothing() {
+        let (hands, leader) = clock(9_000_000);
+        leader.hold_at(500);
+        hands.monotonic_ms.store(70, Ordering::Relaxed);
+        leader.steer();
+        assert_eq!((leader.now_ms(), leader.horizon_ms(), leader.known_ms()), (500, 500, None));
+        let (_, follower) = clock(9_000_000);
+        follower.hear(FIRST, leader.told());
+        assert!(follower.is_held() && follower.now_ms() == 500);
+        let (_, wiser) = clock(9_000_000);
+        wiser.hear(FIRST, Told(800));
+        wiser.hear(SECOND, leader.told());
+        assert_eq!(wiser.known_ms(), Some(800));
+        follower.hear(SECOND, Told(9_000_000));
+        assert_eq!(follower.known_ms(), Some(9_000_000));
     }
 }

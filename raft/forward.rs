@@ -66,7 +66,7 @@ struct OperationRecord {
 /// The leader's answer.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// Replies as RESP3, one behind the other, and where the last write stands.
+    /// Replies as RESP3, one behind the other, where the last write stands, and the clock, 0 when it is not known.
     Done { count: u32, position: Option<LogIdRecord>, clock_ms: u64 },
     /// Nothing was executed; who leads, if known.
     NotLeader(Option<NodeId>),
@@ -197,7 +197,7 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
         (writes, run_local(group, operations, stamp).await)
     });
     let mut encoded = BytesMut::new();
-    let clock_ms = group.replica.clock.now_ms();
+    let clock_ms = group.replica.clock.told().stands_at().unwrap_or(0);
     let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
         Local::Done(replies, position) => {
             encode_replies(&replies, &writes, ANSWER_BYTES_MAX, &mut encoded);

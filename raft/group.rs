@@ -15,6 +15,7 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use quoris_engine::Engine;
 use tokio::sync::watch;
 
+use crate::clock::GroupClock;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
@@ -27,11 +28,9 @@ use crate::seam::Seams;
 use crate::skip::Skips;
 use crate::snapshot;
 use crate::store::LogStore;
+use crate::timekeeper::Timekeeper;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 use crate::verify::{Verifier, scrub};
-
-/// How often a leader looks at its clock and deadlines when none is nearer.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Timing and limits of Raft.
 #[derive(Clone, Debug)]
@@ -44,6 +43,8 @@ pub struct Timing {
     pub election_max: Duration,
     /// A snapshot is taken when the log is longer than this and than the dataset, in bytes.
     pub snapshot_log_bytes: u64,
+    /// The largest step that a group's clock takes at a start without being confirmed.
+    pub clock_step_max: Duration,
 }
 
 /// Where a replica reports to.
@@ -65,6 +66,8 @@ pub struct GroupSeed {
     pub engine: Engine,
     /// Timing and limits.
     pub timing: Timing,
+    /// The clock of the replica that this one replaces, within one process.
+    pub clock: Option<Arc<GroupClock>>,
 }
 
 /// Shared access to a group's state. It holds the lock: never keep it across an await.
@@ -80,6 +83,7 @@ pub struct Group {
     pub log: LogStore,
     /// The snapshot that is arriving.
     pub receiving: Receiving,
+    pub(crate) timekeeper: Arc<Timekeeper>,
     proposer: Proposer,
     reads: ReadRounds,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -116,14 +120,13 @@ impl Group {
     /// # Errors
     /// When disk or snapshot cannot be used; the text says which.
     pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, health: Health) -> io::Result<Arc<Group>> {
-        let GroupSeed { group, replica: id, engine, timing } = seed;
+        let GroupSeed { group, replica: id, engine, timing, clock } = seed;
         let disk = seams.disk.clone();
         let loaded = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
-        let replica = match loaded {
+        let mut replica = match loaded {
             None => Replica::new(group, id, engine, seams.clone()),
             Some(loaded) => {
                 let replica = Replica::new(group, id, loaded.engine, seams.clone());
-                replica.clock.committed(replica.engine.read().clock_ms());
                 let meta = loaded.file.meta.clone();
                 replica.publish_applied(meta.last_log_id.map_or(0, |id| id.index));
                 *replica.position.lock() = (meta.last_log_id, meta.last_membership);
@@ -131,6 +134,8 @@ impl Group {
                 replica
             }
         };
+        replica.clock = clock.unwrap_or(replica.clock);
+        replica.clock.committed(replica.engine.read().clock_ms());
         let replica = Arc::new(replica);
         let skips = Skips::load(&*seams.disk, group)?;
         skips.announce(group);
@@ -143,8 +148,10 @@ impl Group {
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
         let for_vote = log.clone();
+        let timekeeper = Timekeeper::new(raft.clone(), replica.clone(), links.clone(), timing.clock_step_max);
+        let timekeeper = Arc::new(timekeeper);
         let proposer =
-            Proposer::start(raft.clone(), replica.pending.clone(), replica.clock.clone(), move || for_vote.vote());
+            Proposer::start(raft.clone(), replica.pending.clone(), timekeeper.clone(), move || for_vote.vote());
         let reads = ReadRounds::start(raft.clone(), replica.clone());
         let verifier = Verifier {
             raft: raft.clone(),
@@ -157,11 +164,11 @@ impl Group {
             tokio::spawn(verifier.run()).abort_handle(),
             tokio::spawn(scrub(replica.clone())).abort_handle(),
             tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
-            tokio::spawn(tick(raft.clone(), replica.clone(), proposer.clone())).abort_handle(),
+            tokio::spawn(timekeeper.clone().run(proposer.clone())).abort_handle(),
             tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes))
                 .abort_handle(),
         ];
-        Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), proposer, reads, tasks }))
+        Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), timekeeper, proposer, reads, tasks }))
     }
 
     /// Forms the group; once in its life, on one replica.
@@ -224,9 +231,12 @@ impl Group {
         if !self.replica.sole_leader.load(Ordering::SeqCst) {
             self.reads.confirm().await?;
         }
-        let due = self.is_due(&self.replica.engine.read());
-        if due {
-            // Somebody may see a key whose time has come: let the clock pass it first.
+        let meets = {
+            let engine = self.replica.engine.read();
+            self.is_due(&engine) && operations.iter().any(|operation| self.meets_due(&engine, operation))
+        };
+        if meets {
+            // A key whose time has come would be seen: let the clock pass it first.
             match self.proposer.submit(Vec::new(), None).await {
                 Outcome::Applied(..) => {}
                 Outcome::NotExecuted(_) | Outcome::Unknown(_) => return Err(NotLeading),
@@ -242,7 +252,20 @@ impl Group {
 
     /// A deadline has passed that the applied clock does not show yet.
     fn is_due(&self, engine: &Engine) -> bool {
-        engine.keyspace().next_deadline().is_some_and(|at| at > engine.clock_ms() && at <= self.replica.clock.now_ms())
+        engine.keyspace().next_to_come().is_some_and(|at| at <= self.replica.clock.horizon_ms())
+    }
+
+    /// The read may see a key of which that is true; one that names no key may see any.
+    fn meets_due(&self, engine: &Engine, read: &Operation) -> bool {
+        let keys = if read.transaction { Ok(Default::default()) } else { read.command.keys(&read.argv) };
+        let keys = keys.unwrap_or_default();
+        let horizon = self.replica.clock.horizon_ms();
+        let is_due = |at: &usize| {
+            let known = read.database < engine.keyspace().databases();
+            let entry = known.then(|| engine.keyspace().entry(read.database, &read.argv[*at])).flatten();
+            entry.and_then(|entry| entry.next_deadline_ms()).is_some_and(|deadline| deadline <= horizon)
+        };
+        keys.is_empty() || keys.iter().any(is_due)
     }
 
     /// Hands leadership to the voter that is furthest, and waits until it leads.
@@ -318,29 +341,6 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
                 .failed
                 .send_if_modified(|f| f.is_none() && f.replace(format!("{} stopped", replica.group)).is_none());
             return;
-        }
-    }
-}
-
-/// The leader's clock: steers it, and proposes a tick when a deadline is due.
-async fn tick(raft: Raft, replica: Arc<Replica>, proposer: Proposer) {
-    loop {
-        let now = replica.clock.now_ms();
-        let next = replica.engine.read().keyspace().next_deadline();
-        let wait = next.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now)).min(TICK));
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        if raft.as_leader().is_err() {
-            if wait.is_zero() {
-                tokio::time::sleep(TICK).await;
-            }
-            continue;
-        }
-        replica.clock.steer();
-        let due = replica.engine.read().keyspace().next_deadline().is_some_and(|at| at <= replica.clock.now_ms());
-        if due && !matches!(proposer.submit(Vec::new(), None).await, Outcome::Applied(..)) {
-            tokio::time::sleep(TICK).await;
         }
     }
 }

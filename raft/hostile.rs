@@ -52,11 +52,13 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::Digest => vec![shown(wire::message::<(wire::Target, u64)>(body))],
         Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
+        Kind::Clock => vec![shown(wire::message::<wire::Target>(body))],
         Kind::Adopt => vec![shown(wire::message::<Identity>(body))],
         Kind::Reply => vec![
             shown(wire::message::<wire::AppendReply>(body)),
             shown(wire::message::<wire::VoteReply>(body)),
             shown(wire::message::<Probe>(body)),
+            shown(wire::message::<crate::timekeeper::Times>(body)),
             shown(forward::read_answer(body).map(|answers| answers.len())),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream => vec![Some(String::from_utf8_lossy(body).into_owned())],

@@ -43,6 +43,7 @@ pub mod skip;
 mod snapshot;
 mod status;
 pub mod store;
+mod timekeeper;
 mod topology;
 pub mod types;
 mod verify;

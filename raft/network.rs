@@ -122,7 +122,7 @@ fn append_parts(target: Target, clock: &GroupClock, request: &AppendEntriesReque
         vote: request.vote.into(),
         previous: request.prev_log_id.map(Into::into),
         commit: request.leader_commit.map(Into::into),
-        clock_ms: clock.now_ms(),
+        clock: clock.told(),
         first: 0,
         lengths: Vec::new(),
     };

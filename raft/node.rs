@@ -178,7 +178,7 @@ impl Node {
             let engine =
                 Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
                     .owning(&record.slots);
-            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
+            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone(), clock: None };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);
             // One by one, so that a peer's request finds what already runs.
@@ -285,9 +285,14 @@ impl Node {
 
     pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {
         if self.sound_group(group).is_none() {
-            let clock = Some((clock_ms, self.0.seams.clock.monotonic()));
+            let clock = (clock_ms > 0).then(|| (clock_ms, self.0.seams.clock.monotonic()));
             self.0.remote.lock().insert(group, Remote { leader: Some(leader), clock });
         }
+    }
+
+    /// Whether a leader elsewhere has told this node the clock of a group.
+    pub(crate) fn has_heard_of(&self, group: GroupId) -> bool {
+        self.0.remote.lock().get(&group).is_some_and(|remote| remote.clock.is_some())
     }
 
     pub(crate) fn forget_leader(&self, group: GroupId, leader: NodeId) {

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
+use openraft::type_config::alias::CommittedLeaderIdOf;
 use parking_lot::Mutex;
 use quoris_engine::command::{Command, ReadContext};
 use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp};
@@ -25,8 +26,8 @@ use quoris_engine::{Engine, Rng, Verify};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::clock::GroupClock;
 use crate::runtime::random_u64;
+use crate::timekeeper::Timekeeper;
 use crate::types::{Body, LogId, Raft, TypeConfig};
 
 /// Entries in flight per group. What comes while one is on its way goes into the next, which is cheaper than
@@ -278,11 +279,11 @@ impl Proposer {
     pub fn start(
         raft: Raft,
         pending: Arc<Pending>,
-        clock: Arc<GroupClock>,
+        timekeeper: Arc<Timekeeper>,
         vote: impl Fn() -> Leader + Send + Sync + 'static,
     ) -> Proposer {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
-        let task = Task { raft, pending, clock, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
+        let task = Task { raft, pending, timekeeper, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
         tokio::spawn(task.run(queue));
         Proposer { waiting }
     }
@@ -309,7 +310,7 @@ impl Proposer {
 struct Task {
     raft: Raft,
     pending: Arc<Pending>,
-    clock: Arc<GroupClock>,
+    timekeeper: Arc<Timekeeper>,
     /// Whom this replica follows now.
     vote: Arc<dyn Fn() -> Leader + Send + Sync>,
     last_clock_ms: AtomicU64,
@@ -319,16 +320,12 @@ impl Task {
     async fn run(self, mut queue: mpsc::Receiver<Submission>) {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         while let Some(first) = queue.recv().await {
-            let Some(permit) = self.wait_for(&slots).await else {
+            let Some((permit, leader)) = self.turn(&slots).await else {
                 let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
             };
-            let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) else {
-                let _ = first.done.send(Outcome::NotExecuted(first.operations));
-                continue;
-            };
-            let (body, seed, submissions) = self.pack(first, &mut queue);
             let by = (leader.term, leader.node_id);
+            let (body, seed, submissions) = self.pack(first, &mut queue);
             self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
             let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
             if write.await.is_err() {
@@ -337,12 +334,13 @@ impl Task {
         }
     }
 
-    /// Waits for a place in the pipe for as long as this replica leads: an entry whose outcome stays open
-    /// must not hold up what could go to another leader.
-    async fn wait_for(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        while self.raft.as_leader().is_ok() {
+    /// Waits for a place in the pipe and a settled clock for as long as this replica leads: an entry whose
+    /// outcome stays open must not hold up what could go to another leader.
+    async fn turn(&self, slots: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, CommittedLeaderIdOf<TypeConfig>)> {
+        while let Ok(leader) = self.raft.as_leader().map(|l| l.to_committed_leader_id()) {
             if let Ok(permit) = tokio::time::timeout(LEADER_CHECK, slots.clone().acquire_owned()).await {
-                return permit.ok();
+                let settled = self.timekeeper.settle((leader.term, leader.node_id)).await;
+                return permit.ok().filter(|_| settled).map(|permit| (permit, leader));
             }
         }
         None
@@ -358,7 +356,7 @@ impl Task {
             next = if builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
         }
         let seed = random_u64();
-        let clock_ms = self.clock.now_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
+        let clock_ms = self.timekeeper.clock_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
         self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
         (builder.finish(clock_ms, seed), seed, submissions)
     }

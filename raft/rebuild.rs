@@ -110,7 +110,9 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
         }
     }
     let timing = node.config().timing.clone();
-    let seed = GroupSeed { group: id, replica: old.replica.id, engine: empty(), timing };
+    // The process is the same, so is what it has heard of the clock.
+    let clock = Some(old.replica.clock.clone());
+    let seed = GroupSeed { group: id, replica: old.replica.id, engine: empty(), timing, clock };
     let inner = node.inner();
     let new = Group::start(seed, inner.seams.clone(), node.links().clone(), inner.health.clone()).await?;
     new.replica.rebuilds.store(old.replica.rebuilds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

@@ -49,7 +49,7 @@ impl Group {
     /// The leader's clock counts only if its append was accepted as that of a leader.
     fn hear(&self, head: &AppendHead, result: &StreamAppendResult<TypeConfig>) {
         if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-            self.replica.clock.hear(head.clock_ms);
+            self.replica.clock.hear(head.vote.leader(), head.clock);
         }
     }
 
@@ -82,7 +82,7 @@ impl Group {
                 if head.target.replica != target {
                     return;
                 }
-                replica.clock.hear(head.clock_ms);
+                replica.clock.hear(head.vote.leader(), head.clock);
                 if requests.send(request(&head, entries)).await.is_err() {
                     return;
                 }

@@ -70,6 +70,7 @@ impl Node {
                 let (target, index): (Target, u64) = wire::message(&body)?;
                 Ok(vec![wire::part(&self.target(target)?.digest_at(index).await)])
             }
+            Kind::Clock => Ok(vec![wire::part(&self.target(wire::message(&body)?)?.times())]),
             Kind::SnapshotWanted => {
                 let wanted: wire::SnapshotWanted = wire::message(&body)?;
                 let id = wanted.target.group;

@@ -143,12 +143,12 @@ impl Session {
         result
     }
 
-    fn stamp(&self, group: GroupId, operations: usize) -> Stamp {
+    fn stamp(&self, first_sent_ms: u64, operations: usize) -> Stamp {
         let mut in_flight = self.in_flight.lock();
         let first_sequence = self.next_sequence.fetch_add(operations as u64, Ordering::Relaxed);
         in_flight.insert(first_sequence);
         let acknowledged_below = in_flight.first().copied().unwrap_or(first_sequence);
-        Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms: self.node.clock_ms(group) }
+        Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms }
     }
 
     async fn attempts(
@@ -189,10 +189,7 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                if writes && !marked && stamp.is_none() {
-                    *stamp = Some(self.stamp(group, operations.len()));
-                }
-                let call = self.node.forwarder().send(leader, group, Parcel::new(&operations, *stamp));
+                let call = self.forward(leader, group, &operations, stamp);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
@@ -219,6 +216,21 @@ impl Session {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// Sends the batch to a node; from its first time on under a stamp, unless its writes have marks of their own.
+    async fn forward(
+        &self,
+        leader: NodeId,
+        group: GroupId,
+        operations: &[Operation],
+        stamp: &mut Option<Stamp>,
+    ) -> Sent {
+        if stamp.is_none() && operations.iter().any(|o| o.write && o.own.is_none()) {
+            let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
+            *stamp = Some(self.stamp(now_ms, operations.len()));
+        }
+        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp)).await
     }
 }
 

@@ -74,6 +74,8 @@ pub struct GroupStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// The estimate of its clock, Unix milliseconds.
     pub clock_ms: u64,
+    /// Its clock stands still until an operator confirms a step: nothing expires.
+    pub clock_held: bool,
     /// When the newest snapshot was finished, Unix seconds; 0 when none was since the start.
     pub last_save_unix_s: u64,
 }
@@ -99,7 +101,8 @@ pub struct NodeStatus {
     pub fsyncs: u64,
     /// Terms that began since the start, over all groups; a cluster at rest adds none.
     pub elections: u64,
-    /// Every local group has a leader and is caught up with it as far as it knows, and none is in quarantine.
+    /// Every local group has a leader and is caught up with it as far as it knows, none is in quarantine, and
+    /// no clock is held.
     pub ready: bool,
 }
 
@@ -131,7 +134,8 @@ impl Node {
         });
         let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(*g)).collect();
         let caught_up = |g: &GroupStatus| g.applied + READY_LAG_MAX >= g.commit;
-        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g) && !g.quarantined);
+        let sound = |g: &GroupStatus| !g.quarantined && !g.clock_held;
+        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g) && sound(g));
         NodeStatus {
             cluster_id: format!("{:032x}", topology.cluster),
             cluster_name: self.config().cluster_name.clone(),
@@ -170,6 +174,7 @@ impl Node {
             slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
             replicas: Vec::new(),
             clock_ms: self.clock_ms(id),
+            clock_held: false,
             last_save_unix_s: 0,
         };
         let replicas = record.into_iter().flat_map(|r| &r.replicas);
@@ -189,6 +194,7 @@ impl Node {
         status.snapshot_index = index(metrics.snapshot);
         status.purged = index(metrics.purged);
         status.snapshots_installed = group.replica.installs.load(Ordering::Relaxed);
+        status.clock_held = group.replica.clock.is_held();
         status.settings = group.peek().keyspace().settings().version;
         status.quarantined = group.replica.is_quarantined();
         if status.quarantined {

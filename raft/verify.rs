@@ -19,13 +19,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use openraft::async_runtime::WatchReceiver;
 use quoris_engine::{Flaw, Scrub, Verify};
 
 use crate::group::{Group, Health};
 use crate::link::{Lane, Links};
 use crate::propose::{Outcome, Proposer};
 use crate::replica::{Fault, Replica};
+use crate::timekeeper::voters;
 use crate::types::{NodeId, Raft};
 use crate::wire::{self, Kind, Target};
 
@@ -59,7 +59,7 @@ impl Verifier {
         let (mut verified, mut calm, mut disputes) = (0, false, 0);
         loop {
             tokio::time::sleep(PAUSE).await;
-            let voters = self.voters();
+            let voters = voters(&self.raft);
             let applied = self.replica.applied.load(Ordering::Acquire);
             if self.raft.as_leader().is_err() || voters.len() < 2 || (applied == verified && calm) {
                 disputes = 0;
@@ -84,14 +84,6 @@ impl Verifier {
                 }
             }
         }
-    }
-
-    /// Voters and their nodes.
-    fn voters(&self) -> BTreeMap<u64, NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        membership.voter_ids().filter_map(|id| Some((id, NodeId(membership.get_node(&id)?.node)))).collect()
     }
 
     /// The digest that a majority has at a mark, or whatever came back, by replica.

@@ -13,6 +13,7 @@ use quoris_engine::codec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::clock::Told;
 use crate::record::{self, LogIdRecord, MembershipRecord, VoteRecord};
 use crate::types::{Entry, GroupId, NodeId};
 
@@ -65,6 +66,8 @@ pub enum Kind {
     Digest = 17,
     /// A replica in quarantine wants the leader's snapshot, in the usual frames; the reply names it.
     SnapshotWanted = 18,
+    /// What time is it, and what is the group's clock, if the replica knows it?
+    Clock = 19,
 }
 
 impl Kind {
@@ -73,7 +76,7 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -92,6 +95,7 @@ impl Kind {
             Kind::Progress,
             Kind::Digest,
             Kind::SnapshotWanted,
+            Kind::Clock,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)
@@ -234,8 +238,8 @@ pub struct AppendHead {
     pub previous: Option<LogIdRecord>,
     /// What the leader knows to be committed.
     pub commit: Option<LogIdRecord>,
-    /// The leader's clock of the group, in milliseconds.
-    pub clock_ms: u64,
+    /// The leader's clock of the group.
+    pub clock: Told,
     /// Index of the first entry.
     pub first: u64,
     /// Bytes of each entry.

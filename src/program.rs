@@ -72,6 +72,9 @@ enum AdminCommand {
     /// Reads the log of a stopped node.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Looks after the clocks of the groups.
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// Repairs a group on stopped nodes.
     #[command(subcommand)]
     Group(GroupCommand),
@@ -81,6 +84,12 @@ enum AdminCommand {
 enum LogCommand {
     /// Prints entries, or what they did.
     Dump(dump::Dump),
+}
+
+#[derive(Debug, Subcommand)]
+enum ClockCommand {
+    /// Says that the time is right after a start: what nothing expired for may expire.
+    Confirm(At),
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +157,12 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
                 let first = View::ask(&at.address(), at.password.as_deref()).await?;
                 let views = status::everybody(&first, at.password.as_deref()).await;
                 print!("{}", status::tables(&first, &views));
+                Ok(())
+            }
+            Command::Admin(AdminCommand::Clock(ClockCommand::Confirm(at))) => {
+                let first = View::ask(&at.address(), at.password.as_deref()).await?;
+                let confirmed = status::confirm_clocks(&first, at.password.as_deref()).await?;
+                println!("{confirmed} clocks confirmed");
                 Ok(())
             }
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {

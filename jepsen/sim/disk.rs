@@ -15,11 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quoris_engine::codec;
+use quoris_engine::entry::EntryReader;
 use quoris_raft::GroupId;
 use quoris_raft::log_size::LogSize;
 use quoris_raft::record::{LogIdRecord, VoteRecord, decode_entry};
 use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
-use quoris_raft::types::Vote;
+use quoris_raft::types::{Payload, Vote};
 
 use crate::dice::Dice;
 use crate::ledger::{Leader, Ledger};
@@ -115,6 +116,13 @@ fn leader_of(index: u64, bytes: &Bytes) -> Option<Leader> {
     decode_entry(index, bytes).ok().map(|e| (e.log_id.leader_id.term, e.log_id.leader_id.node_id))
 }
 
+fn clock_of(index: u64, bytes: &Bytes) -> Option<u64> {
+    match decode_entry(index, bytes).ok()?.payload {
+        Payload::Normal(body) => Some(EntryReader::new(&body.0).ok()?.header().clock_ms),
+        _ => None,
+    }
+}
+
 impl SimDisk {
     /// An empty disk.
     pub fn new(node: usize, dice: Dice, ledger: Arc<Ledger>) -> SimDisk {
@@ -188,7 +196,15 @@ impl SimDisk {
                 let last = log.and_then(|l| l.entries.keys().last().copied());
                 let purged = log.and_then(|l| l.purged.as_ref()).map(|(index, _)| *index);
                 let mut next = last.max(purged).map_or(0, |index| index + 1);
+                let clocks =
+                    log.and_then(|l| l.entries.iter().rev().find_map(|(index, bytes)| clock_of(*index, bytes)));
+                let mut clock = clocks.unwrap_or(0);
                 for (index, bytes) in entries {
+                    let own = clock_of(*index, bytes).unwrap_or(clock);
+                    if own < clock {
+                        self.ledger.violation(format!("{who}: the clock goes back to {own} at {index}, from {clock}"));
+                    }
+                    clock = own;
                     if *index != next {
                         self.ledger.violation(format!("{who}: an append at {index} where {next} is next"));
                     }

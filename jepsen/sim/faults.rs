@@ -1,10 +1,11 @@
-//! Crashes and cut links, on a schedule that the seed decides.
+//! Crashes, cut links and a wall clock that jumps, on a schedule that the seed decides.
 //!
-//! Invariants: a link has one fault at a time; every fault has an end on the schedule, and
+//! Invariants: the clock of one node alone is wrong, since that of a majority is taken for the time; a link has one fault at a time; every fault has an end on the schedule, and
 //! [`Faults::heal`] ends them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use turmoil::Sim;
@@ -12,6 +13,8 @@ use turmoil::Sim;
 use crate::dice::Dice;
 use crate::host::World;
 use crate::{NODES, name};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// What is wrong with a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +41,8 @@ pub struct FaultCounts {
     pub crashes: u64,
     /// Links that were held or cut.
     pub cuts: u64,
+    /// Jumps of a wall clock.
+    pub jumps: u64,
 }
 
 /// The faults of one run.
@@ -47,6 +52,9 @@ pub struct Faults {
     down: BTreeSet<usize>,
     cuts: BTreeMap<(usize, usize), Cut>,
     returns: BTreeSet<(Duration, Return)>,
+    /// Of the clock, so that it changes nothing else.
+    clock_dice: Dice,
+    next_jump: Duration,
     world: Arc<World>,
     /// So far.
     pub counts: FaultCounts,
@@ -57,7 +65,8 @@ impl Faults {
     pub fn new(world: Arc<World>, begin: Duration) -> Faults {
         let dice = Dice::new(world.seed, 300);
         let (down, cuts, returns) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
-        Faults { dice, next: begin, down, cuts, returns, world, counts: FaultCounts::default() }
+        let (clock_dice, counts) = (Dice::new(world.seed, 301), FaultCounts::default());
+        Faults { dice, next: begin, down, cuts, returns, clock_dice, next_jump: begin, world, counts }
     }
 
     /// Does what is due.
@@ -66,6 +75,9 @@ impl Faults {
         while let Some((at, what)) = self.returns.first().copied().filter(|(at, _)| *at <= now) {
             self.returns.remove(&(at, what));
             self.come_back(sim, what);
+        }
+        if now >= self.next_jump {
+            self.jump(sim);
         }
         if now < self.next {
             return;
@@ -95,6 +107,16 @@ impl Faults {
 
     fn say(&self, sim: &Sim<'_>, event: String) {
         self.world.history.trace_at(sim.elapsed().as_micros(), event);
+    }
+
+    /// The one wrong clock is an hour early, late, or right.
+    fn jump(&mut self, sim: &Sim<'_>) {
+        self.next_jump = sim.elapsed() + Duration::from_millis(self.clock_dice.between(100, 800));
+        let node = (self.world.seed % NODES as u64) as usize;
+        let hours = self.clock_dice.below(3) as i64 - 1;
+        self.world.walls[node].store(hours * HOUR_MS, Ordering::Relaxed);
+        self.counts.jumps += 1;
+        self.say(sim, format!("the clock of {} is wrong by {hours} hours", name(node)));
     }
 
     fn crash(&mut self, sim: &mut Sim<'_>, node: usize) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,13 +15,16 @@ use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::history::History;
 use crate::ledger::Ledger;
+use crate::mortals::{Mortals, undertaker};
 use crate::net::{SimClock, SimNet, Wires};
 use crate::{NODES, name};
 
 /// The port that peers use.
 const PORT: u16 = 7000;
-/// Clients of each node.
+/// Clients of each node, beside one that watches keys die.
 const CLIENTS: u64 = 3;
+/// Right wall clocks are apart by less, in milliseconds.
+pub const WALLS_APART_MS: u64 = 400;
 
 /// Where a run stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,10 +60,14 @@ pub struct World {
     pub groups: u32,
     /// What clients were told.
     pub history: History,
+    /// Keys that live for a while.
+    pub mortals: Mortals,
     /// What must be equal everywhere.
     pub ledger: Arc<Ledger>,
     /// All connections.
     pub wires: Arc<Wires>,
+    /// How far the wall clocks of the nodes are ahead, in milliseconds.
+    pub walls: Vec<Arc<AtomicI64>>,
     /// The disks of the nodes.
     pub disks: Vec<SimDisk>,
     shared: Mutex<Shared>,
@@ -80,11 +88,15 @@ impl World {
             finals: BTreeMap::new(),
         };
         let disks = (0..NODES).map(disk).collect();
+        let wall = |node| Arc::new(AtomicI64::new(Dice::new(seed, 200 + node).below(WALLS_APART_MS) as i64));
+        let walls = (0..NODES as u64).map(wall).collect();
         World {
             seed,
             groups,
             history: History::default(),
+            mortals: Mortals::default(),
             disks,
+            walls,
             ledger,
             wires: Arc::default(),
             shared: Mutex::new(shared),
@@ -169,6 +181,7 @@ fn config(node: usize, groups: u32) -> NodeConfig {
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
             snapshot_log_bytes: 4096,
+            clock_step_max: Duration::MAX,
         },
         entry_bytes_max: 1 << 20,
         request_timeout: Duration::from_secs(2),
@@ -186,17 +199,21 @@ pub async fn software(node_index: usize, world: Arc<World>) -> turmoil::Result {
     let seams = Seams {
         disk: Arc::new(world.disks[node_index].clone()),
         net: Arc::new(SimNet { own: name(node_index), wires: world.wires.clone() }),
-        clock: Arc::new(SimClock { ahead_ms: Dice::new(world.seed, 200 + node_index as u64).below(400) }),
+        clock: Arc::new(SimClock { ahead_ms: world.walls[node_index].clone() }),
         blocking: |work| work(),
     };
     let node = Node::start(config(node_index, world.groups), seams).await?;
     world.history.trace(format!("{} runs, life {life}", name(node_index)));
-    for number in 0..CLIENTS {
+    for number in 0..=CLIENTS {
         let client_name = format!("{}.{life}.{number}", name(node_index));
         if world.phase() == Phase::Load {
             world.shared.lock().clients.insert(client_name.clone());
             let dice = Dice::new(world.seed, 1_000_000 * (node_index as u64 + 1) + 1000 * life + number);
-            tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
+            if number < CLIENTS {
+                tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
+            } else {
+                tokio::spawn(undertaker(node.clone(), world.clone(), client_name, dice));
+            }
         }
     }
     tokio::spawn(watch((node_index, life), node.clone(), world.clone()));

@@ -15,6 +15,7 @@ pub mod faults;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod mortals;
 pub mod net;
 pub mod run;
 

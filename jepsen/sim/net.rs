@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ impl Listener for Peers {
 /// The clocks of one node: simulated time, and a wall clock that may be wrong.
 pub struct SimClock {
     /// How far the wall clock is ahead, in milliseconds.
-    pub ahead_ms: u64,
+    pub ahead_ms: Arc<AtomicI64>,
 }
 
 /// Simulated time.
@@ -205,6 +206,7 @@ impl Clock for SimClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        EPOCH_MS + self.ahead_ms + now().as_millis() as u64
+        let right = EPOCH_MS + now().as_millis() as u64;
+        right.saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use quoris_resp::Reply;
+
 use super::client::Client;
 
 /// How long a node may take to answer.
@@ -81,6 +83,18 @@ pub(super) async fn everybody(first: &View, password: Option<&str>) -> BTreeMap<
     views
 }
 
+/// Confirms the clocks that are held on every node; only leaders do, so each is asked.
+pub(super) async fn confirm_clocks(first: &View, password: Option<&str>) -> anyhow::Result<i64> {
+    let mut confirmed = 0;
+    for node in first.nodes.iter().filter(|node| field(node, "connected") == "1") {
+        let mut client = Client::connect(field(node, "addr"), password).await?;
+        if let Reply::Int(count) = client.ask(&["CLUSTER", "CONFIRM-CLOCK"]).await? {
+            confirmed += count;
+        }
+    }
+    Ok(confirmed)
+}
+
 /// The two tables: nodes, and groups as their leaders see them.
 pub(super) fn tables(first: &View, views: &BTreeMap<String, View>) -> String {
     let mut nodes = vec![["node", "clients", "peers", "state", "leads"].map(String::from).to_vec()];
@@ -92,6 +106,7 @@ pub(super) fn tables(first: &View, views: &BTreeMap<String, View>) -> String {
             None => "no answer",
             Some(view) if view.ready => "ready",
             Some(view) if view.groups.iter().any(|group| field(group, "quarantined") == "1") => "quarantined",
+            Some(view) if view.groups.iter().any(|group| field(group, "clock_held") == "1") => "clock held",
             Some(_) => "not ready",
         };
         nodes.push(vec![

@@ -102,6 +102,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "slowlog" => slowlog::run(client, name, argv),
             "latency" => latency::run(client, name, argv),
             "memory" => memory::run(client, name, argv),
+            "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
             "cluster" => cluster::run(client, name, argv),
             "acl" => acl::run(client, name, argv),
             "module" => Served::Reply(Reply::Array(Vec::new())),

@@ -48,10 +48,14 @@ async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, String) {
     let ids = |groups: Vec<&GroupStatus>| groups.iter().map(|g| g.id.0.to_string()).collect::<Vec<_>>().join(", ");
     let quarantined: Vec<_> = status.groups.iter().filter(|group| group.quarantined).collect();
     let lacking: Vec<_> = lacking.collect();
-    let why = match (quarantined.is_empty(), lacking.is_empty()) {
-        (false, _) => format!("group {} is in quarantine and being rebuilt", ids(quarantined)),
-        (true, false) => format!("no leader for group {}", ids(lacking)),
-        (true, true) => "catching up".into(),
+    let held: Vec<_> = status.groups.iter().filter(|group| group.clock_held).collect();
+    let why = match (quarantined.is_empty(), lacking.is_empty(), held.is_empty()) {
+        (false, ..) => format!("group {} is in quarantine and being rebuilt", ids(quarantined)),
+        (true, false, _) => format!("no leader for group {}", ids(lacking)),
+        (true, true, false) => {
+            format!("nothing expires in group {}: see `quoris admin clock confirm` and the log", ids(held))
+        }
+        (true, true, true) => "catching up".into(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
 }
@@ -115,7 +119,7 @@ fn text(server: &Server) -> String {
 
 fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
     type Value = fn(&GroupStatus) -> u64;
-    let families: [(&str, &str, &str, Value); 11] = [
+    let families: [(&str, &str, &str, Value); 12] = [
         ("group_is_leader", "gauge", "Whether this node leads the group.", |group| u64::from(group.role == "leader")),
         ("group_term", "gauge", "The group's term.", |group| group.term),
         ("group_commit_index", "gauge", "The last committed index.", |group| group.commit),
@@ -130,6 +134,9 @@ fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
             u64::from(group.quarantined)
         }),
         ("group_rebuilds_total", "counter", "Times that the replica was rebuilt.", |group| group.rebuilds),
+        ("group_clock_held", "gauge", "Whether nothing expires until a step of the clock is confirmed.", |group| {
+            u64::from(group.clock_held)
+        }),
         ("group_verified_index", "gauge", "The last index at which the digest was that of a majority.", |group| {
             group.verified
         }),

@@ -166,6 +166,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
             election_min,
             election_max,
             snapshot_log_bytes: config.count("snapshot-log-bytes"),
+            clock_step_max: Duration::from_secs(config.count("clock-step-max")),
         },
         entry_bytes_max: config.count("entry-bytes-max"),
         request_timeout: millis("request-timeout-ms"),

@@ -5,11 +5,15 @@
 mod catch_up;
 mod check;
 mod client;
+mod due;
 mod kill;
 mod load;
+mod mortals;
 mod own_session;
 mod process;
 mod redis;
 mod settings;
+mod ttl;
 mod verify;
 mod view;
+mod walls;

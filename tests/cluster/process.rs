@@ -41,7 +41,10 @@ pub struct Node {
     /// Where clients connect.
     pub port: u16,
     peer_port: u16,
-    dir: PathBuf,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Variables that its process gets at every start.
+    pub environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
     /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
     /// still accepts connections for a moment.
@@ -82,16 +85,32 @@ impl Cluster {
 
     /// The same with the text of a configuration file for each node.
     pub fn start_with_files(shape: Shape, files: &[String]) -> Cluster {
+        let mut files = files.iter();
+        Cluster::start_prepared(shape, |node| {
+            std::fs::write(node.config(), files.next().expect("a text for each node")).expect("a configuration file");
+        })
+    }
+
+    /// The same; each node is prepared before it starts.
+    pub fn start_prepared(shape: Shape, mut prepare: impl FnMut(&mut Node)) -> Cluster {
         let root = TempDir::with_prefix("quoris-cluster-").expect("a temporary folder");
         let ports = free_ports(shape.nodes * 2);
         let nodes = ports.chunks(2).enumerate().map(|(at, ports)| {
             let dir = root.path().join(format!("node-{}", at + 1));
             std::fs::create_dir(&dir).expect("a folder for each node");
-            Node { port: ports[0], peer_port: ports[1], dir, child: None, kills: Arc::default() }
+            Node {
+                port: ports[0],
+                peer_port: ports[1],
+                dir,
+                environment: Vec::new(),
+                child: None,
+                kills: Arc::default(),
+            }
         });
-        let nodes: Vec<Node> = nodes.collect();
-        for (node, text) in nodes.iter().zip(files) {
-            std::fs::write(node.config(), text).expect("a configuration file");
+        let mut nodes: Vec<Node> = nodes.collect();
+        for node in &mut nodes {
+            std::fs::write(node.config(), "").expect("a configuration file");
+            prepare(node);
         }
         let mut cluster = Cluster { shape, root, nodes, digests: BTreeMap::new() };
         for at in 0..shape.nodes {
@@ -122,6 +141,7 @@ impl Cluster {
         assert!(node.child.is_none(), "node {} runs", at + 1);
         let log = OpenOptions::new().create(true).append(true).open(log_path(&node.dir)).expect("a log file");
         let mut command = Command::new(program());
+        command.envs(node.environment.iter().cloned());
         command.arg("server").arg(node.config()).args(["--bind", "127.0.0.1"]).args(["--port", &node.port.to_string()]);
         command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
         command.args(["--groups", &self.shape.groups.to_string()]);

@@ -57,7 +57,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
     let summaries = summaries.into_inner().expect("no panic");
     let sum = |part: fn(&Summary) -> u64| summaries.iter().map(part).sum::<u64>();
     println!(
-        "{} seeds: {} commands acknowledged, {} failed, {} unknown; {} crashes, {} cuts; {} operations lost, \
+        "{} seeds: {} commands acknowledged, {} failed, {} unknown; {} crashes, {} cuts, {} jumps of a clock; {} operations lost, \
          {} snapshot files, {} snapshots installed, {} purges, {} cut-off tails; {} simulated ms",
         summaries.len(),
         sum(|s| s.commands.acknowledged),
@@ -65,6 +65,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
         sum(|s| s.commands.unknown),
         sum(|s| s.faults.crashes),
         sum(|s| s.faults.cuts),
+        sum(|s| s.faults.jumps),
         sum(|s| s.disks.lost),
         sum(|s| s.disks.snapshots),
         sum(|s| s.installs),
@@ -77,6 +78,7 @@ fn simulated_crashes_and_partitions_lose_nothing() {
     if seeds >= 100 {
         assert!(sum(|s| s.commands.acknowledged) > 200 * seeds, "the load was too small to show anything");
         assert!(sum(|s| s.faults.crashes) > seeds && sum(|s| s.faults.cuts) > seeds, "there were too few faults");
+        assert!(sum(|s| s.faults.jumps) > seeds, "the clocks did not jump");
         assert!(sum(|s| s.installs) > 0, "no replica was so far behind that it got a snapshot");
         assert!(sum(|s| s.disks.lost) > 0 && sum(|s| s.disks.purges) > 0, "nothing was lost, or no log purged");
     }

@@ -25,6 +25,7 @@ fn config(peers: &[String], own: usize) -> NodeConfig {
             election_min: Duration::from_millis(400),
             election_max: Duration::from_millis(600),
             snapshot_log_bytes: 1 << 20,
+            clock_step_max: Duration::MAX,
         },
         entry_bytes_max: 64 << 20,
         request_timeout: Duration::from_secs(10),

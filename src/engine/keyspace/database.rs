@@ -187,6 +187,11 @@ impl Database {
         self.deadlines.first().copied()
     }
 
+    /// The earliest deadline behind a moment.
+    pub(super) fn deadline_behind(&self, ms: u64) -> Option<u64> {
+        self.deadlines.range((ms.saturating_add(1), Place::MIN)..).next().map(|(deadline, _)| *deadline)
+    }
+
     /// The first key, in order, at `place` with this deadline.
     pub(super) fn first_with(&self, deadline: u64, place: Place) -> Option<Pos> {
         let table = self.table(place.slot())?;

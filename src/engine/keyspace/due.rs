@@ -19,6 +19,19 @@ impl Keyspace {
         keys.chain(self.next_field_deadline()).min()
     }
 
+    /// The earliest deadline that the applied clock has not reached. Of hashes the earliest of their fields, also
+    /// while it is still being removed: it hides the next one.
+    pub fn next_to_come(&self) -> Option<u64> {
+        let keys = match self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min() {
+            // What has come is still being removed.
+            Some(first) if first <= self.now_ms => {
+                self.databases.iter().filter_map(|d| d.deadline_behind(self.now_ms)).min()
+            }
+            first => first,
+        };
+        keys.into_iter().chain(self.next_field_deadline()).min()
+    }
+
     /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key), then
     /// due fields of hashes; returns how many of both.
     pub fn remove_due(&mut self, limit: usize) -> usize {

@@ -123,6 +123,7 @@ pub const KEYS: &[Key] = &[
     start("request-timeout-ms", Kind::Number { min: 100, max: 600_000 }, "10000", "milliseconds", "How long a command waits for a leader before it is answered with an error."),
     start("entry-bytes-max", Kind::Bytes { min: 1024 * 1024, max: 1 << 30 }, "67108864", "bytes", "The largest log entry, and so the largest write."),
     start("snapshot-log-bytes", Kind::Bytes { min: 1024 * 1024, max: i64::MAX }, "67108864", "bytes", "The log is cut by a snapshot when it is larger than this and than the data. A follower that lags may hold twice as much before it gets the snapshot."),
+    start("clock-step-max", Kind::Number { min: 1, max: i32::MAX as i64 }, "604800", "seconds", "The largest step of a group's clock when a cluster that did not run starts. After a larger one nothing expires until `quoris admin clock confirm`."),
     // Operation.
     start("admin-port", PORT, "0", "port", "Where /health, /ready and /metrics are served over HTTP, on loopback only; 0 is off."),
     live("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning", "nothing"]), "notice", "", "How much is logged."),

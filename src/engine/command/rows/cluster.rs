@@ -20,6 +20,8 @@ pub const CLUSTER: &[Command] = &[
 
 #[rustfmt::skip]
 const SUBCOMMANDS: &[Command] = &[
+    Command { name: "confirm-clock", arity: 2, flags: STALE.with(ADMIN).with(NOSCRIPT), since: "0.1.0",
+        complexity: "O(N) for N groups", summary: "Confirms the step of every clock that is held and led here.", ..ROW },
     Command { name: "countkeysinslot", arity: 3, flags: STALE, summary: "Counts the keys of a slot.", syntax: "slot",
         ..ROW },
     Command { name: "getkeysinslot", arity: 4, flags: STALE, complexity: "O(N) for N keys given back",

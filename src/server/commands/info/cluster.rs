@@ -81,7 +81,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},verified={},settings={},fsync={fsync},clock={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},verified={},settings={},fsync={fsync},clock={},clock_held={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,
@@ -97,6 +97,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         group.verified,
         group.settings,
         group.clock_ms,
+        u8::from(group.clock_held),
         slots.join("+"),
         replicas.join("+"),
     )
