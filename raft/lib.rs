@@ -19,6 +19,7 @@ mod founding;
 mod group;
 #[doc(hidden)]
 pub mod hostile;
+pub mod lease;
 mod link;
 pub mod log_size;
 mod machine;

@@ -19,12 +19,10 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use crate::clock::GroupClock;
 use crate::link::{Connection, Lane, Links};
-use crate::replica::SnapshotFile;
-use crate::seam::Disk;
+use crate::replica::{Replica, SnapshotFile};
 use crate::snapshot::Snapshot;
-use crate::types::{GroupId, Member, NodeId, TypeConfig, Vote};
+use crate::types::{Member, NodeId, TypeConfig, Vote};
 use crate::wire::{self, AppendHead, AppendReply, Frame, Kind, Target, TransferMessage, VoteMessage, VoteReply};
 
 /// Appends of one stream that are on their way; more would only fill queues.
@@ -32,39 +30,29 @@ const IN_FLIGHT_MAX: usize = 64;
 
 /// Makes the clients of one group.
 pub struct Factory {
-    /// The group.
-    pub group: GroupId,
-    /// The own replica's id.
-    pub own: u64,
+    /// Who sends.
+    pub replica: Arc<Replica>,
     /// Lanes to the peers.
     pub links: Arc<Links>,
-    /// The group's clock.
-    pub clock: Arc<GroupClock>,
-    /// Where snapshots are.
-    pub disk: Arc<dyn Disk>,
 }
 
 /// Sends to one replica of one group.
 pub struct Client {
     pub(crate) target: Target,
-    own: u64,
+    pub(crate) replica: Arc<Replica>,
     node: NodeId,
     append_lane: Lane,
     links: Arc<Links>,
-    clock: Arc<GroupClock>,
-    pub(crate) disk: Arc<dyn Disk>,
 }
 
 impl Factory {
     pub(crate) fn client(&self, replica: u64, member: &Member, append_lane: Lane) -> Client {
         Client {
-            target: Target { group: self.group, replica },
-            own: self.own,
+            target: Target { group: self.replica.group, replica },
+            replica: self.replica.clone(),
             node: NodeId(member.node),
             append_lane,
             links: self.links.clone(),
-            clock: self.clock.clone(),
-            disk: self.disk.clone(),
         }
     }
 }
@@ -106,23 +94,25 @@ impl Client {
             let connection = self.connect(lane).await?;
             connection.call(kind, body).await.map_err(|e| network(&e))
         };
-        let timeout =
-            || RPCError::Timeout(Timeout { action: what, id: self.own, target: self.target.replica, timeout: ttl });
+        let timeout = || {
+            RPCError::Timeout(Timeout { action: what, id: self.replica.id, target: self.target.replica, timeout: ttl })
+        };
         tokio::time::timeout(ttl, call).await.map_err(|_| timeout())?
     }
 
     fn append_parts(&self, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
-        append_parts(self.target, &self.clock, request)
+        append_parts(self.target, &self.replica, request)
     }
 }
 
-fn append_parts(target: Target, clock: &GroupClock, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
+fn append_parts(target: Target, replica: &Replica, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
+    replica.lease.tell(request.leader_commit.map_or(0, |id| id.index));
     let head = AppendHead {
         target,
         vote: request.vote.into(),
         previous: request.prev_log_id.map(Into::into),
         commit: request.leader_commit.map(Into::into),
-        clock_ms: clock.now_ms(),
+        clock_ms: replica.clock.now_ms(),
         first: 0,
         lengths: Vec::new(),
     };
@@ -146,7 +136,7 @@ struct Pipe<S> {
     replies: tokio::sync::mpsc::UnboundedReceiver<Bytes>,
     in_flight: usize,
     target: Target,
-    clock: Arc<GroupClock>,
+    replica: Arc<Replica>,
 }
 
 impl<S> Drop for Pipe<S> {
@@ -184,7 +174,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipe<S> {
                 request = next_input => match request {
                     Some(request) => {
                         self.in_flight += 1;
-                        let body = append_parts(self.target, &self.clock, &request);
+                        let body = append_parts(self.target, &self.replica, &request);
                         if let Err(e) = self.connection.send(Frame { kind: Kind::Append, id: self.id, body }).await {
                             return Some(Err(network(&e)));
                         }
@@ -280,6 +270,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // Whoever is told may lead from now on.
+        self.replica.lease.revoke();
         let message = TransferMessage {
             target: self.target,
             from: (*request.from_leader()).into(),
@@ -321,7 +313,7 @@ impl Client {
             replies,
             in_flight: 1,
             target: self.target,
-            clock: self.clock.clone(),
+            replica: self.replica.clone(),
         };
         let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
         pipe.connection.send(frame).await.map_err(|e| network(&e))?;
@@ -334,6 +326,11 @@ impl Client {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // A candidate votes for itself, so it waits as every voter does; by now it takes no more appends of
+        // the leader before.
+        if self.replica.window.over().await.is_none() {
+            return Err(network(&io::Error::other("a leader was heard a moment ago")));
+        }
         let message = VoteMessage {
             target: self.target,
             vote: rpc.vote.into(),

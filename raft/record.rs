@@ -62,6 +62,13 @@ pub struct VoteRecord {
     committed: bool,
 }
 
+impl VoteRecord {
+    /// Term and replica of the candidate or leader.
+    pub fn leader(&self) -> (u64, u64) {
+        (self.term, self.leader)
+    }
+}
+
 impl From<Vote> for VoteRecord {
     fn from(v: Vote) -> VoteRecord {
         VoteRecord { term: v.leader_id.term, leader: v.leader_id.node_id, committed: v.committed }

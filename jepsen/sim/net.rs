@@ -204,6 +204,10 @@ impl Clock for SimClock {
         now()
     }
 
+    fn boottime(&self) -> Duration {
+        now()
+    }
+
     fn wall_ms(&self) -> u64 {
         EPOCH_MS + self.ahead_ms + now().as_millis() as u64
     }

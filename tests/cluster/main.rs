@@ -2,14 +2,18 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod cables;
 mod catch_up;
 mod check;
 mod client;
 mod kill;
+mod lease;
+mod linear;
 mod load;
 mod own_session;
 mod process;
 mod redis;
+mod registers;
 mod settings;
 mod verify;
 mod view;

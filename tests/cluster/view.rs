@@ -48,6 +48,8 @@ pub struct GroupView {
     pub quarantined: bool,
     /// How often it was rebuilt.
     pub rebuilds: u64,
+    /// Rounds in which a quorum confirmed its reads.
+    pub read_rounds: u64,
     /// The last index at which a majority had its digest.
     pub verified: u64,
     /// The index that the state stands at and its digest there.
@@ -109,6 +111,7 @@ impl GroupView {
             snapshots_installed: number(field("snapshots_installed")),
             quarantined: field("quarantined") == "1",
             rebuilds: number(field("rebuilds")),
+            read_rounds: number(field("read_rounds")),
             verified: number(field("verified")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),
