@@ -17,6 +17,7 @@ mod forward;
 mod forwarder;
 mod founding;
 mod group;
+mod hint;
 #[doc(hidden)]
 pub mod hostile;
 pub mod lease;

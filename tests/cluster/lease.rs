@@ -3,12 +3,13 @@
 //! `QUORIS_LEASE_ROUNDS` says how often each fault happens; the gate has few.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::cables::Cables;
 use super::client::{Client, REPLY_TIME_MAX};
+use super::peer::Peer;
 use super::process::{Cluster, Shape};
 use super::registers::{Registers, Seen, check};
 
@@ -18,7 +19,9 @@ const CALM: Duration = Duration::from_millis(300);
 /// Longer than three read leases, shorter than an election takes without a hint.
 const SHORT_PAUSE: Duration = Duration::from_millis(300);
 /// Long enough for another leader.
-const LONG_PAUSE: Duration = Duration::from_millis(1000);
+const LONG_PAUSE: Duration = Duration::from_millis(1600);
+/// What raft/lease.rs says, as a promise to the others.
+const VOTE_WINDOW: Duration = Duration::from_millis(120);
 const MANY_READS: u64 = 2000;
 
 fn rounds() -> usize {
@@ -41,12 +44,10 @@ fn rounds_of(cluster: &mut Cluster, name: &str, mut fault: impl FnMut(&mut Clust
             let returned = seen.op.returned.is_some_and(|returned| returned >= after);
             waited_at.contains(&seen.node) && !seen.op.write && seen.op.called < after && returned
         };
-        println!(
-            "{name} {round}: leader {}, {} ms, {} reads waited for it",
-            leader + 1,
-            (after - before) / 1_000_000,
-            history.iter().filter(waited).count()
-        );
+        let waited = history.iter().filter(waited).count();
+        let took = (after - before) / 1_000_000;
+        println!("{name} {round}: leader {}, {took} ms, {waited} reads waited for it", leader + 1);
+        assert_eq!(waited > 0, !waited_at.is_empty(), "reads wait in the sockets of a paused node");
         check(&history);
     }
 }
@@ -96,7 +97,7 @@ fn cluster_reads_are_linearizable_when_a_live_leader_is_cut_off() {
         cables.mend();
         cluster.wait_until_ready();
         terms.push(term(cluster) - before);
-        vec![leader]
+        Vec::new()
     });
     println!("terms per cut: {terms:?}");
     assert!(terms.iter().all(|terms| *terms <= 1), "a cut costs at most one election: {terms:?}");
@@ -112,6 +113,32 @@ fn cluster_reads_are_linearizable_when_a_leader_is_paused() {
         cluster.signal(leader, Signal::CONT);
         vec![leader]
     });
+}
+
+/// A voter may have helped a leader to a lease just before its process ended.
+#[test]
+fn cluster_follower_does_not_vote_right_after_its_start() {
+    let mut cluster = Cluster::start(SHAPE);
+    let leader = cluster.leader_of(1);
+    let (follower, other) = ((leader + 1) % SHAPE.nodes, (leader + 2) % SHAPE.nodes);
+    let hello = Peer::connect(&cluster, other).and_then(|mut peer| peer.next()).expect("a node introduces itself");
+    cluster.kill(&[0, 1, 2]);
+    cluster.restart(follower);
+    let deadline = Instant::now() + REPLY_TIME_MAX;
+    let mut too_early = None;
+    let waited = loop {
+        let asked = Instant::now();
+        assert!(asked < deadline, "no vote within {REPLY_TIME_MAX:?}");
+        match Peer::connect(&cluster, follower).and_then(|peer| peer.ask_vote(&hello, follower)) {
+            Some(true) => break too_early.map(|at: Instant| at.elapsed()),
+            Some(false) => panic!("a vote of a much higher term is refused"),
+            None => too_early = Some(asked),
+        }
+    };
+    let waited = waited.expect("it was asked before its replica ran");
+    println!("a vote {} ms after the replica had not run", waited.as_millis());
+    // The window begins when the replica runs, which is after it was asked in vain.
+    assert!(waited >= VOTE_WINDOW, "{waited:?} after its start");
 }
 
 /// The library that stands in for the clocks; nothing where it is not installed.

@@ -11,6 +11,7 @@ mod lease;
 mod linear;
 mod load;
 mod own_session;
+mod peer;
 mod process;
 mod redis;
 mod registers;

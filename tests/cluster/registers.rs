@@ -52,6 +52,7 @@ impl Registers {
                 node,
                 port,
                 name: name.to_string(),
+                writes: n > 0,
                 began,
                 dice: Pcg64::seed_from_u64((node * CLIENTS_PER_NODE + n) as u64),
                 stop: stop.clone(),
@@ -97,6 +98,8 @@ struct Worker {
     node: usize,
     port: u16,
     name: String,
+    /// False for one that only reads.
+    writes: bool,
     began: Instant,
     dice: Pcg64,
     stop: Arc<AtomicBool>,
@@ -129,7 +132,7 @@ impl Worker {
     /// One operation; false when the connection is of no more use.
     fn act(&mut self, client: &mut Client) -> bool {
         let key = self.dice.next_u32() as usize % KEYS;
-        let write = self.dice.next_u32().is_multiple_of(2);
+        let write = self.writes && !self.dice.next_u32().is_multiple_of(4);
         let name = format!("register:{}:{key}", self.name);
         let value = if write { self.values.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let now = || self.began.elapsed().as_nanos() as u64;
