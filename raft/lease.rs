@@ -2,7 +2,7 @@
 //!
 //! A leader that was confirmed by a quorum in a round that began at `t` answers reads from its own state until
 //! `t` + [`READ_LEASE`], without asking anybody. That is safe because no voter helps to elect anybody before
-//! [`VOTE_WINDOW`] has passed since its own last append from a leader. ADR 11 has the whole argument.
+//! [`VOTE_WINDOW`] has passed since its own last append from a leader. ADR 12 has the whole argument.
 //!
 //! Invariants: a lease counts from a moment before the appends that confirm it were sent; its end is read after
 //! the read has arrived; a vote for somebody else and a transfer end it before they leave this node. A window

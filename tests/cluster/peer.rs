@@ -35,7 +35,8 @@ impl Peer {
         Some(body)
     }
 
-    /// Introduces itself with the words of another and asks for a vote in group 1, as if its leader handed over.
+    /// Introduces itself with the words of another and asks for a vote in the meta group, as if its leader handed
+    /// over. In it, and in no other, a replica has the id of its node.
     /// Whether it was given; nothing when the node cannot answer that yet.
     pub fn ask_vote(mut self, hello: &[u8], voter: usize) -> Option<bool> {
         self.send(HELLO, &hello[1..])?;
@@ -44,7 +45,7 @@ impl Peer {
         // index; a leader hands over.
         let replica = voter as u64 + 1;
         let (term, own) = (TERM.to_le_bytes(), (replica % 3 + 1).to_le_bytes());
-        let target = [&1_u32.to_le_bytes()[..], &replica.to_le_bytes()].concat();
+        let target = [&0_u32.to_le_bytes()[..], &replica.to_le_bytes()].concat();
         let last = [&[1][..], &term, &own, &u64::from(u32::MAX).to_le_bytes()].concat();
         self.send(VOTE, &[&target[..], &term, &own, &[0], &last, &[1]].concat())?;
         let reply = self.next()?;
