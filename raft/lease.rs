@@ -193,12 +193,18 @@ impl VoteWindow {
     /// when a leader was heard during the wait.
     pub async fn over(&self) -> Option<u64> {
         let count = self.count();
-        let left = self.left();
-        if !left.is_zero() {
+        loop {
+            let left = self.left();
+            if left.is_zero() {
+                break;
+            }
+            // The timer may have its own idea of time.
             tokio::time::sleep(left).await;
+            if self.count() != count {
+                return None;
+            }
         }
-        // The timer may have its own idea of time.
-        (self.count() == count && self.left().is_zero()).then_some(count)
+        (self.count() == count).then_some(count)
     }
 }
 
