@@ -28,28 +28,40 @@ fn rounds() -> usize {
     std::env::var("QUORIS_LEASE_ROUNDS").map_or(2, |text| text.parse().expect("QUORIS_LEASE_ROUNDS is a number"))
 }
 
-/// Runs a fault of the group's leader under a register workload, `rounds` times.
-fn rounds_of(cluster: &mut Cluster, name: &str, mut fault: impl FnMut(&mut Cluster, usize, usize) -> Vec<usize>) {
+/// A fault of the group's leader: the cluster, the leader, the number of the round, the clients. It gives the time
+/// right before a paused leader went on.
+type Fault<'a> = &'a mut dyn FnMut(&mut Cluster, usize, usize, &Registers) -> Option<u64>;
+
+/// Runs a fault under a register workload, `rounds` times.
+fn rounds_of(cluster: &mut Cluster, name: &str, fault: Fault<'_>) {
     for round in 0..rounds() {
         cluster.wait_until_ready();
         let leader = cluster.leader_of(1);
         let registers = Registers::start(cluster, &format!("{name}{round}"));
         std::thread::sleep(CALM);
-        let before = registers.now();
-        let waited_at = fault(cluster, leader, round);
-        let after = registers.now();
+        let began = registers.now();
+        let woke = fault(cluster, leader, round, &registers);
+        let took = (registers.now() - began) / 1_000_000;
         std::thread::sleep(CALM);
         let history = registers.stop();
-        let waited = |seen: &&Seen| {
-            let returned = seen.op.returned.is_some_and(|returned| returned >= after);
-            waited_at.contains(&seen.node) && !seen.op.write && seen.op.called < after && returned
+        let waits = |seen: &&Seen, woke: u64| {
+            let around = seen.op.called < woke && seen.op.returned.is_some_and(|returned| returned >= woke);
+            seen.node == leader && !seen.op.write && around
         };
-        let waited = history.iter().filter(waited).count();
-        let took = (after - before) / 1_000_000;
-        println!("{name} {round}: leader {}, {took} ms, {waited} reads waited for it", leader + 1);
-        assert_eq!(waited > 0, !waited_at.is_empty(), "reads wait in the sockets of a paused node");
+        let waited = woke.map(|woke| history.iter().filter(|seen| waits(seen, woke)).count());
+        println!("{name} {round}: leader {}, {took} ms, reads in its sockets: {waited:?}", leader + 1);
+        assert_ne!(waited, Some(0), "no read waited for a paused leader");
         check(&history);
     }
+}
+
+/// Stops a node for some time; gives the time right before it went on.
+fn pause(cluster: &Cluster, node: usize, time: Duration, registers: &Registers) -> Option<u64> {
+    cluster.signal(node, Signal::STOP);
+    std::thread::sleep(time);
+    let woke = registers.now();
+    cluster.signal(node, Signal::CONT);
+    Some(woke)
 }
 
 fn term(cluster: &mut Cluster) -> u64 {
@@ -90,14 +102,14 @@ fn cluster_reads_are_linearizable_when_a_live_leader_is_cut_off() {
     let cables = Cables::before(&mut cluster);
     cluster.launch();
     let mut terms = Vec::new();
-    rounds_of(&mut cluster, "cut", |cluster, leader, _| {
+    rounds_of(&mut cluster, "cut", &mut |cluster, leader, _, _| {
         let before = term(cluster);
         cables.cut_off(leader);
         std::thread::sleep(LONG_PAUSE);
         cables.mend();
         cluster.wait_until_ready();
         terms.push(term(cluster) - before);
-        Vec::new()
+        None
     });
     println!("terms per cut: {terms:?}");
     assert!(terms.iter().all(|terms| *terms <= 1), "a cut costs at most one election: {terms:?}");
@@ -107,11 +119,9 @@ fn cluster_reads_are_linearizable_when_a_live_leader_is_cut_off() {
 #[test]
 fn cluster_reads_are_linearizable_when_a_leader_is_paused() {
     let mut cluster = Cluster::start(SHAPE);
-    rounds_of(&mut cluster, "pause", |cluster, leader, round| {
-        cluster.signal(leader, Signal::STOP);
-        std::thread::sleep(if round.is_multiple_of(2) { LONG_PAUSE } else { SHORT_PAUSE });
-        cluster.signal(leader, Signal::CONT);
-        vec![leader]
+    rounds_of(&mut cluster, "pause", &mut |cluster, leader, round, registers| {
+        let time = if round.is_multiple_of(2) { LONG_PAUSE } else { SHORT_PAUSE };
+        pause(cluster, leader, time, registers)
     });
 }
 
@@ -173,19 +183,17 @@ fn cluster_reads_are_linearizable_when_wall_clocks_jump() {
         ];
     }
     cluster.launch();
-    rounds_of(&mut cluster, "jump", |cluster, leader, round| {
+    rounds_of(&mut cluster, "jump", &mut |cluster, leader, round, registers| {
         let other = (leader + 1) % SHAPE.nodes;
         offset(cluster, leader, if round.is_multiple_of(2) { "+3600" } else { "-3600" });
         std::thread::sleep(CALM);
         offset(cluster, other, if round.is_multiple_of(2) { "-3600" } else { "+3600" });
-        cluster.signal(leader, Signal::STOP);
-        std::thread::sleep(LONG_PAUSE);
-        cluster.signal(leader, Signal::CONT);
+        let woke = pause(cluster, leader, LONG_PAUSE, registers);
         let wall = wall_clock(cluster, other);
         let ahead = wall.abs_diff(wall_clock(cluster, (other + 1) % SHAPE.nodes));
         assert!(ahead > 3000, "the clocks of two nodes are {ahead} s apart");
         (0..SHAPE.nodes).for_each(|at| offset(cluster, at, "+0"));
-        vec![leader]
+        woke
     });
 }
 
@@ -200,11 +208,8 @@ fn cluster_reads_are_linearizable_when_clocks_drift_apart_by_three() {
             vec![("LD_PRELOAD", library.display().to_string()), ("FAKETIME", factor.to_string())];
     }
     cluster.launch();
-    rounds_of(&mut cluster, "drift", |cluster, leader, _| {
-        cluster.signal(leader, Signal::STOP);
-        std::thread::sleep(LONG_PAUSE);
-        cluster.signal(leader, Signal::CONT);
-        vec![leader]
+    rounds_of(&mut cluster, "drift", &mut |cluster, leader, _, registers| {
+        pause(cluster, leader, LONG_PAUSE, registers)
     });
     let up = |at: usize| info(&cluster, at, "uptime_in_seconds");
     let (fast, slow) = (up(0), up(1));
