@@ -17,7 +17,8 @@ use super::process::Cluster;
 
 /// Few, so that clients meet.
 const KEYS: usize = 3;
-const CLIENTS_PER_NODE: usize = 2;
+/// One writes, the others read: they are what waits in the sockets of a paused node.
+const CLIENTS_PER_NODE: usize = 4;
 /// Between two attempts to connect.
 const KNOCK_PAUSE: Duration = Duration::from_millis(5);
 /// A client rests this long after a reply: the history stays short enough to be checked.
@@ -52,7 +53,7 @@ impl Registers {
                 node,
                 port,
                 name: name.to_string(),
-                writes: n > 0,
+                writes: n == 0,
                 began,
                 dice: Pcg64::seed_from_u64((node * CLIENTS_PER_NODE + n) as u64),
                 stop: stop.clone(),
