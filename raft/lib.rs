@@ -28,6 +28,7 @@ mod maintain;
 mod network;
 mod node;
 pub mod offline;
+mod pipe;
 mod propose;
 mod read;
 mod rebuild;

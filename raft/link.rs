@@ -328,7 +328,8 @@ pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, ow
     Ok(peer)
 }
 
-fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connection {
+/// A connection whose both ends have introduced themselves.
+pub(crate) fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connection {
     let (mut reader, writer) = tokio::io::split(stream);
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
     let waiters = Arc::new(Mutex::new(Some(BTreeMap::new())));

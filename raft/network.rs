@@ -14,19 +14,16 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{Backoff, RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use crate::link::{Connection, Lane, Links};
+use crate::pipe::{Pipe, PipeItem, Request, read_reply};
 use crate::replica::{Replica, SnapshotFile};
 use crate::snapshot::Snapshot;
 use crate::types::{Member, NodeId, TypeConfig, Vote};
-use crate::wire::{self, AppendHead, AppendReply, Frame, Kind, Target, TransferMessage, VoteMessage, VoteReply};
-
-/// Appends of one stream that are on their way; more would only fill queues.
-const IN_FLIGHT_MAX: usize = 64;
+use crate::wire::{self, AppendHead, Kind, Target, TransferMessage, VoteMessage, VoteReply};
 
 /// Makes the clients of one group.
 pub struct Factory {
@@ -100,12 +97,12 @@ impl Client {
         tokio::time::timeout(ttl, call).await.map_err(|_| timeout())?
     }
 
-    fn append_parts(&self, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
+    fn append_parts(&self, request: &Request) -> Vec<Bytes> {
         append_parts(self.target, &self.replica, request)
     }
 }
 
-fn append_parts(target: Target, replica: &Replica, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
+fn append_parts(target: Target, replica: &Replica, request: &Request) -> Vec<Bytes> {
     replica.lease.tell(request.leader_commit.map_or(0, |id| id.index));
     let head = AppendHead {
         target,
@@ -119,79 +116,12 @@ fn append_parts(target: Target, replica: &Replica, request: &AppendEntriesReques
     wire::append_parts(head, &request.entries)
 }
 
-fn read_reply(body: &Bytes) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
-    match wire::message::<AppendReply>(body).map_err(|e| network(&e))? {
-        AppendReply::Flushed(upto) => Ok(Ok(upto.map(Into::into))),
-        AppendReply::Conflict(at) => Ok(Err(StreamAppendError::Conflict(at.into()))),
-        AppendReply::HigherVote(vote) => Ok(Err(StreamAppendError::HigherVote(vote.into()))),
-        AppendReply::Failed(text) => Err(network(&io::Error::other(text))),
-    }
-}
-
-/// The two ends of one stream of appends; dropping it closes the stream.
-struct Pipe<S> {
-    input: Option<S>,
-    connection: Arc<Connection>,
-    id: u64,
-    replies: tokio::sync::mpsc::UnboundedReceiver<Bytes>,
-    in_flight: usize,
-    target: Target,
-    replica: Arc<Replica>,
-}
-
-impl<S> Drop for Pipe<S> {
-    fn drop(&mut self) {
-        self.connection.close_stream(self.id);
-    }
-}
-
-type PipeItem = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
-
-impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipe<S> {
-    /// Sends what comes in while there is room, and returns the next reply.
-    async fn next(&mut self) -> Option<PipeItem> {
-        loop {
-            if self.input.is_none() && self.in_flight == 0 {
-                return None;
-            }
-            let room = self.in_flight < IN_FLIGHT_MAX;
-            let Pipe { input, replies, .. } = self;
-            let next_input = async {
-                match input.as_mut().filter(|_| room) {
-                    Some(input) => input.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                reply = replies.recv() => {
-                    self.in_flight = self.in_flight.saturating_sub(1);
-                    return Some(match reply {
-                        Some(body) => read_reply(&body),
-                        None => Err(network(&io::Error::other("the peer ended the stream"))),
-                    });
-                }
-                request = next_input => match request {
-                    Some(request) => {
-                        self.in_flight += 1;
-                        let body = append_parts(self.target, &self.replica, &request);
-                        if let Err(e) = self.connection.send(Frame { kind: Kind::Append, id: self.id, body }).await {
-                            return Some(Err(network(&e)));
-                        }
-                    }
-                    None => self.input = None,
-                },
-            }
-        }
-    }
-}
-
 impl RaftNetworkV2<TypeConfig> for Client {
     type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
+        rpc: Request,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = self.append_parts(&rpc);
@@ -206,7 +136,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, PipeItem>, RPCError<TypeConfig>>>
     where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = Request> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
             if self.append_lane == Lane::Control {
@@ -299,25 +229,15 @@ impl Client {
     ///
     /// The input is asked before the peer is: openraft waits for its backoff inside the input. Asked the
     /// other way round, an unreachable peer is tried again without any pause.
-    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(
+    async fn open<S: Stream<Item = Request> + Unpin>(
         &self,
         mut input: S,
     ) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
         let Some(first) = input.next().await else { return Ok(None) };
         let connection = self.connect(self.append_lane).await?;
-        let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-        let pipe = Pipe {
-            input: Some(input),
-            connection,
-            id,
-            replies,
-            in_flight: 1,
-            target: self.target,
-            replica: self.replica.clone(),
-        };
-        let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
-        pipe.connection.send(frame).await.map_err(|e| network(&e))?;
-        Ok(Some(pipe))
+        let (target, replica) = (self.target, self.replica.clone());
+        let encode = Box::new(move |request: &Request| append_parts(target, &replica, request));
+        Pipe::open(connection, encode, first, input).await.map(Some)
     }
 
     async fn ask_vote(
