@@ -206,6 +206,9 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::from_millis(self.monotonic_ms.load(Ordering::Relaxed))
         }
+        fn boottime(&self) -> Duration {
+            self.monotonic()
+        }
         fn wall_ms(&self) -> u64 {
             self.wall_ms.load(Ordering::Relaxed)
         }

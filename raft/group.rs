@@ -41,6 +41,8 @@ pub struct Timing {
     pub election_min: Duration,
     /// Longest wait.
     pub election_max: Duration,
+    /// Whether a leader reads without asking for a short time after a quorum confirmed it.
+    pub read_lease: bool,
     /// A snapshot is taken when the log is longer than this and than the dataset, in bytes.
     pub snapshot_log_bytes: u64,
     /// The largest step that a group's clock takes at a start without being confirmed.
@@ -142,8 +144,7 @@ impl Group {
         let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
-        let factory =
-            Factory { group, own: id, links: links.clone(), clock: replica.clock.clone(), disk: seams.disk.clone() };
+        let factory = Factory { replica: replica.clone(), links: links.clone() };
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;
@@ -152,7 +153,7 @@ impl Group {
         let timekeeper = Arc::new(timekeeper);
         let proposer =
             Proposer::start(raft.clone(), replica.pending.clone(), timekeeper.clone(), move || for_vote.vote());
-        let reads = ReadRounds::start(raft.clone(), replica.clone());
+        let reads = ReadRounds::start(raft.clone(), replica.clone(), timing.read_lease);
         let verifier = Verifier {
             raft: raft.clone(),
             replica: replica.clone(),
@@ -168,6 +169,8 @@ impl Group {
             tokio::spawn(maintain(raft.clone(), replica.clone(), log.clone(), timing.snapshot_log_bytes))
                 .abort_handle(),
         ];
+        // Until here no peer could reach it, so this is its start.
+        replica.window.hear();
         Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), timekeeper, proposer, reads, tasks }))
     }
 
@@ -211,11 +214,14 @@ impl Group {
 
     /// Read access without a message, when this replica may give it now.
     pub fn try_read(&self) -> Option<ReadGuard> {
-        if !self.replica.sole_leader.load(Ordering::SeqCst) {
-            return None;
-        }
+        let from = self.reads_from()?;
         let engine = self.replica.engine.read_arc();
-        (!self.is_due(&engine) && !self.replica.is_quarantined()).then_some(engine)
+        (engine.applied_index() >= from && !self.is_due(&engine) && !self.replica.is_quarantined()).then_some(engine)
+    }
+
+    /// The index that reads need which have arrived by now, if this replica may answer them without asking.
+    fn reads_from(&self) -> Option<u64> {
+        if self.replica.sole_leader.load(Ordering::SeqCst) { Some(0) } else { self.replica.lease.covers_from() }
     }
 
     /// The applied state of this replica, however old: for figures, never for a client's read.
@@ -228,8 +234,9 @@ impl Group {
     /// # Errors
     /// When this replica does not lead.
     pub async fn read(&self, operations: &[Operation]) -> Result<Vec<quoris_resp::Reply>, NotLeading> {
-        if !self.replica.sole_leader.load(Ordering::SeqCst) {
-            self.reads.confirm().await?;
+        match self.reads_from() {
+            Some(index) => self.replica.wait_applied(index).await,
+            None => self.reads.confirm().await?,
         }
         let meets = {
             let engine = self.replica.engine.read();

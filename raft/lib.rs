@@ -17,8 +17,10 @@ mod forward;
 mod forwarder;
 mod founding;
 mod group;
+mod hint;
 #[doc(hidden)]
 pub mod hostile;
+pub mod lease;
 mod link;
 pub mod log_size;
 mod machine;
@@ -26,6 +28,7 @@ mod maintain;
 mod network;
 mod node;
 pub mod offline;
+mod pipe;
 mod propose;
 mod read;
 mod rebuild;

@@ -219,10 +219,7 @@ impl Links {
                 format!("{node} refused a connection just now"),
             ));
         }
-        let addr = self.addresses.load().get(&node).cloned();
-        let addr =
-            addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{node} has no known address")))?;
-        match self.dial(addr).await {
+        match self.dial(self.address(node)?).await {
             Ok(connection) if connection.peer.node == node => {
                 let connection = Arc::new(connection);
                 self.met(&connection);
@@ -258,11 +255,30 @@ impl Links {
         slot.is_some_and(|s| s.try_lock().is_ok_and(|s| s.connection.as_ref().is_some_and(|c| c.is_open())))
     }
 
+    fn address(&self, node: NodeId) -> io::Result<String> {
+        let addr = self.addresses.load().get(&node).cloned();
+        addr.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{node} has no known address")))
+    }
+
+    /// What a peer says of itself on a connection that is given up at once.
+    ///
+    /// # Errors
+    /// When nobody answers as a peer of the same cluster.
+    pub async fn greet(&self, node: NodeId) -> io::Result<Hello> {
+        Ok(self.open(self.address(node)?).await?.2)
+    }
+
     /// Connects to an address of which only that is known.
     ///
     /// # Errors
     /// When nobody answers as a peer of the same cluster.
     pub async fn dial(&self, addr: String) -> io::Result<Connection> {
+        let (stream, buffer, peer) = self.open(addr).await?;
+        let _runtime = self.runtime.enter();
+        Ok(start(stream, buffer, peer))
+    }
+
+    async fn open(&self, addr: String) -> io::Result<(Box<dyn Stream>, BytesMut, Hello)> {
         let timeout =
             |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
         let own = (self.hello)();
@@ -271,7 +287,7 @@ impl Links {
             let mut stream = net.connect(to).await?;
             let mut buffer = BytesMut::new();
             let peer = shake_hands(&mut stream, &mut buffer, &own).await?;
-            Ok::<_, io::Error>(start(stream, buffer, peer))
+            Ok::<_, io::Error>((stream, buffer, peer))
         });
         let end = connect.abort_handle();
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
@@ -312,7 +328,8 @@ pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, ow
     Ok(peer)
 }
 
-fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connection {
+/// A connection whose both ends have introduced themselves.
+pub(crate) fn start(stream: Box<dyn Stream>, mut buffer: BytesMut, peer: Hello) -> Connection {
     let (mut reader, writer) = tokio::io::split(stream);
     let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
     let waiters = Arc::new(Mutex::new(Some(BTreeMap::new())));

@@ -14,57 +14,42 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{Backoff, RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use crate::clock::GroupClock;
 use crate::link::{Connection, Lane, Links};
-use crate::replica::SnapshotFile;
-use crate::seam::Disk;
+use crate::pipe::{Pipe, PipeItem, Request, read_reply};
+use crate::replica::{Replica, SnapshotFile};
 use crate::snapshot::Snapshot;
-use crate::types::{GroupId, Member, NodeId, TypeConfig, Vote};
-use crate::wire::{self, AppendHead, AppendReply, Frame, Kind, Target, TransferMessage, VoteMessage, VoteReply};
-
-/// Appends of one stream that are on their way; more would only fill queues.
-const IN_FLIGHT_MAX: usize = 64;
+use crate::types::{Member, NodeId, TypeConfig, Vote};
+use crate::wire::{self, AppendHead, Kind, Target, TransferMessage, VoteMessage, VoteReply};
 
 /// Makes the clients of one group.
 pub struct Factory {
-    /// The group.
-    pub group: GroupId,
-    /// The own replica's id.
-    pub own: u64,
+    /// Who sends.
+    pub replica: Arc<Replica>,
     /// Lanes to the peers.
     pub links: Arc<Links>,
-    /// The group's clock.
-    pub clock: Arc<GroupClock>,
-    /// Where snapshots are.
-    pub disk: Arc<dyn Disk>,
 }
 
 /// Sends to one replica of one group.
 pub struct Client {
     pub(crate) target: Target,
-    own: u64,
+    pub(crate) replica: Arc<Replica>,
     node: NodeId,
     append_lane: Lane,
     links: Arc<Links>,
-    clock: Arc<GroupClock>,
-    pub(crate) disk: Arc<dyn Disk>,
 }
 
 impl Factory {
     pub(crate) fn client(&self, replica: u64, member: &Member, append_lane: Lane) -> Client {
         Client {
-            target: Target { group: self.group, replica },
-            own: self.own,
+            target: Target { group: self.replica.group, replica },
+            replica: self.replica.clone(),
             node: NodeId(member.node),
             append_lane,
             links: self.links.clone(),
-            clock: self.clock.clone(),
-            disk: self.disk.clone(),
         }
     }
 }
@@ -106,94 +91,29 @@ impl Client {
             let connection = self.connect(lane).await?;
             connection.call(kind, body).await.map_err(|e| network(&e))
         };
-        let timeout =
-            || RPCError::Timeout(Timeout { action: what, id: self.own, target: self.target.replica, timeout: ttl });
+        let timeout = || {
+            RPCError::Timeout(Timeout { action: what, id: self.replica.id, target: self.target.replica, timeout: ttl })
+        };
         tokio::time::timeout(ttl, call).await.map_err(|_| timeout())?
     }
 
-    fn append_parts(&self, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
-        append_parts(self.target, &self.clock, request)
+    fn append_parts(&self, request: &Request) -> Vec<Bytes> {
+        append_parts(self.target, &self.replica, request)
     }
 }
 
-fn append_parts(target: Target, clock: &GroupClock, request: &AppendEntriesRequest<TypeConfig>) -> Vec<Bytes> {
+fn append_parts(target: Target, replica: &Replica, request: &Request) -> Vec<Bytes> {
+    replica.lease.tell(request.leader_commit.map_or(0, |id| id.index));
     let head = AppendHead {
         target,
         vote: request.vote.into(),
         previous: request.prev_log_id.map(Into::into),
         commit: request.leader_commit.map(Into::into),
-        clock: clock.told(),
+        clock: replica.clock.told(),
         first: 0,
         lengths: Vec::new(),
     };
     wire::append_parts(head, &request.entries)
-}
-
-fn read_reply(body: &Bytes) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
-    match wire::message::<AppendReply>(body).map_err(|e| network(&e))? {
-        AppendReply::Flushed(upto) => Ok(Ok(upto.map(Into::into))),
-        AppendReply::Conflict(at) => Ok(Err(StreamAppendError::Conflict(at.into()))),
-        AppendReply::HigherVote(vote) => Ok(Err(StreamAppendError::HigherVote(vote.into()))),
-        AppendReply::Failed(text) => Err(network(&io::Error::other(text))),
-    }
-}
-
-/// The two ends of one stream of appends; dropping it closes the stream.
-struct Pipe<S> {
-    input: Option<S>,
-    connection: Arc<Connection>,
-    id: u64,
-    replies: tokio::sync::mpsc::UnboundedReceiver<Bytes>,
-    in_flight: usize,
-    target: Target,
-    clock: Arc<GroupClock>,
-}
-
-impl<S> Drop for Pipe<S> {
-    fn drop(&mut self) {
-        self.connection.close_stream(self.id);
-    }
-}
-
-type PipeItem = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
-
-impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipe<S> {
-    /// Sends what comes in while there is room, and returns the next reply.
-    async fn next(&mut self) -> Option<PipeItem> {
-        loop {
-            if self.input.is_none() && self.in_flight == 0 {
-                return None;
-            }
-            let room = self.in_flight < IN_FLIGHT_MAX;
-            let Pipe { input, replies, .. } = self;
-            let next_input = async {
-                match input.as_mut().filter(|_| room) {
-                    Some(input) => input.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                reply = replies.recv() => {
-                    self.in_flight = self.in_flight.saturating_sub(1);
-                    return Some(match reply {
-                        Some(body) => read_reply(&body),
-                        None => Err(network(&io::Error::other("the peer ended the stream"))),
-                    });
-                }
-                request = next_input => match request {
-                    Some(request) => {
-                        self.in_flight += 1;
-                        let body = append_parts(self.target, &self.clock, &request);
-                        if let Err(e) = self.connection.send(Frame { kind: Kind::Append, id: self.id, body }).await {
-                            return Some(Err(network(&e)));
-                        }
-                    }
-                    None => self.input = None,
-                },
-            }
-        }
-    }
 }
 
 impl RaftNetworkV2<TypeConfig> for Client {
@@ -201,7 +121,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
 
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
+        rpc: Request,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = self.append_parts(&rpc);
@@ -216,7 +136,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, PipeItem>, RPCError<TypeConfig>>>
     where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = Request> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
             if self.append_lane == Lane::Control {
@@ -280,6 +200,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // Whoever is told may lead from now on.
+        self.replica.lease.revoke();
         let message = TransferMessage {
             target: self.target,
             from: (*request.from_leader()).into(),
@@ -307,25 +229,15 @@ impl Client {
     ///
     /// The input is asked before the peer is: openraft waits for its backoff inside the input. Asked the
     /// other way round, an unreachable peer is tried again without any pause.
-    async fn open<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin>(
+    async fn open<S: Stream<Item = Request> + Unpin>(
         &self,
         mut input: S,
     ) -> Result<Option<Pipe<S>>, RPCError<TypeConfig>> {
         let Some(first) = input.next().await else { return Ok(None) };
         let connection = self.connect(self.append_lane).await?;
-        let (id, replies) = connection.open_stream().map_err(|e| network(&e))?;
-        let pipe = Pipe {
-            input: Some(input),
-            connection,
-            id,
-            replies,
-            in_flight: 1,
-            target: self.target,
-            clock: self.clock.clone(),
-        };
-        let frame = Frame { kind: Kind::Append, id, body: self.append_parts(&first) };
-        pipe.connection.send(frame).await.map_err(|e| network(&e))?;
-        Ok(Some(pipe))
+        let (target, replica) = (self.target, self.replica.clone());
+        let encode = Box::new(move |request: &Request| append_parts(target, &replica, request));
+        Pipe::open(connection, encode, first, input).await.map(Some)
     }
 
     async fn ask_vote(
@@ -334,6 +246,11 @@ impl Client {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // A candidate votes for itself, so it waits as every voter does; by now it takes no more appends of
+        // the leader before.
+        if self.replica.window.over().await.is_none() {
+            return Err(network(&io::Error::other("a leader was heard a moment ago")));
+        }
         let message = VoteMessage {
             target: self.target,
             vote: rpc.vote.into(),

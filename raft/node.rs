@@ -36,8 +36,10 @@ pub struct NodeConfig {
     pub cluster_name: String,
     /// Where clients reach this node, `host:port`.
     pub client_addr: String,
-    /// Where peers reach this node, `host:port`; it listens there. Empty on a node without peers.
+    /// Where peers reach this node, `host:port`. Empty on a node without peers.
     pub peer_addr: String,
+    /// Where it listens for them, if that is not `peer_addr`.
+    pub peer_bind: Option<String>,
     /// Peer addresses of all nodes, the own one included; empty for a single node.
     pub peers: Vec<String>,
     /// Data groups of a new cluster.
@@ -142,7 +144,7 @@ impl Node {
         assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
         assert!(node.0.links.set(links).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
-            let addr = node.0.config.peer_addr.clone();
+            let addr = node.0.config.peer_bind.as_ref().unwrap_or(&node.0.config.peer_addr).clone();
             let listener = seams.net.listen(addr.clone()).await;
             let listener = listener.map_err(|e| StartError(format!("cannot listen for peers on {addr}: {e}")))?;
             node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));

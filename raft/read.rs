@@ -2,9 +2,12 @@
 //!
 //! One round is in flight; a round asks a quorum whether this replica still leads and gives the commit
 //! index of that moment (Raft §6.4). Reads that were waiting when a round began share it; later ones
-//! wait for the next, because their start must not be after the confirmation.
+//! wait for the next, because their start must not be after the confirmation. A round that succeeded also
+//! establishes the read lease, which spares the reads of the next moments a round ([`crate::lease`]); as long as
+//! there are such reads, rounds go on without anybody waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use openraft::ReadPolicy;
 use tokio::sync::{mpsc, oneshot};
@@ -22,14 +25,14 @@ pub struct NotLeading;
 /// The way to a confirmation.
 #[derive(Clone)]
 pub struct ReadRounds {
-    waiting: mpsc::Sender<oneshot::Sender<Result<(), NotLeading>>>,
+    waiting: mpsc::Sender<Waiter>,
 }
 
 impl ReadRounds {
     /// Starts the group's task.
-    pub fn start(raft: Raft, replica: Arc<Replica>) -> ReadRounds {
+    pub fn start(raft: Raft, replica: Arc<Replica>, lease: bool) -> ReadRounds {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(run(raft, replica, queue));
+        tokio::spawn(run(raft, replica, lease, queue));
         ReadRounds { waiting }
     }
 
@@ -44,19 +47,33 @@ impl ReadRounds {
     }
 }
 
-async fn run(raft: Raft, replica: Arc<Replica>, mut queue: mpsc::Receiver<oneshot::Sender<Result<(), NotLeading>>>) {
-    while let Some(first) = queue.recv().await {
-        let mut round = vec![first];
+type Waiter = oneshot::Sender<Result<(), NotLeading>>;
+
+async fn run(raft: Raft, replica: Arc<Replica>, lease: bool, mut queue: mpsc::Receiver<Waiter>) {
+    loop {
+        let mut round = Vec::new();
+        tokio::select! {
+            biased;
+            first = queue.recv() => match first {
+                Some(first) => round.push(first),
+                None => return,
+            },
+            () = replica.lease.wanted() => {}
+        }
         while let Ok(next) = queue.try_recv() {
             round.push(next);
         }
+        let began = replica.lease.begin().filter(|_| lease);
+        replica.read_rounds.fetch_add(1, Ordering::Relaxed);
         let confirmed = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => {
                 replica.wait_applied(linearizer.read_log_id().index()).await;
+                began.into_iter().for_each(|began| replica.lease.establish(began));
                 true
             }
             Err(_) => false,
         };
+        replica.lease.round_ended();
         for waiter in round {
             let _ = waiter.send(if confirmed { Ok(()) } else { Err(NotLeading) });
         }

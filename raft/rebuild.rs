@@ -145,13 +145,7 @@ impl Group {
             (metrics.vote, member)
         };
         let member = member.ok_or_else(|| io::Error::other("the asking replica is no member"))?;
-        let factory = Factory {
-            group: self.replica.group,
-            own: self.replica.id,
-            links: node.links().clone(),
-            clock: self.replica.clock.clone(),
-            disk: self.replica.seams.disk.clone(),
-        };
+        let factory = Factory { replica: self.replica.clone(), links: node.links().clone() };
         let client = factory.client(wanted.target.replica, &member, Lane::Append);
         let snapshot = openraft::Snapshot { meta: file.meta.clone(), snapshot: file.clone() };
         client.send_snapshot(vote, snapshot).await.map_err(io::Error::other)?;

@@ -53,11 +53,20 @@ impl Group {
         }
     }
 
+    /// Notes that a leader was heard, before Raft takes its append. One whose vote is lower than the own will be
+    /// refused and means nothing.
+    fn hear_leader(&self, vote: VoteRecord) {
+        if vote.leader() >= self.log.vote() {
+            self.replica.window.hear();
+        }
+    }
+
     /// One append outside a stream.
     ///
     /// # Errors
     /// When the replica has stopped.
     pub async fn on_heartbeat(&self, head: AppendHead, entries: Vec<Entry>) -> io::Result<Vec<Bytes>> {
+        self.hear_leader(head.vote);
         let request = request(&head, entries);
         let (previous, last) = (request.prev_log_id, request.entries.last().map(|e| e.log_id).or(request.prev_log_id));
         let response = self.raft.append_entries(request).await.map_err(io::Error::other)?;
@@ -74,7 +83,7 @@ impl Group {
         output: mpsc::Sender<Vec<Bytes>>,
     ) {
         let (requests, queue) = mpsc::channel(64);
-        let replica = self.replica.clone();
+        let group = self.clone();
         let target = first.0.target.replica;
         let feed = async move {
             let mut next = Some(first);
@@ -82,7 +91,8 @@ impl Group {
                 if head.target.replica != target {
                     return;
                 }
-                replica.clock.hear(head.vote.leader(), head.clock);
+                group.replica.clock.hear(head.vote.leader(), head.clock);
+                group.hear_leader(head.vote);
                 if requests.send(request(&head, entries)).await.is_err() {
                     return;
                 }
@@ -109,11 +119,14 @@ impl Group {
         tokio::join!(feed, answer);
     }
 
-    /// RequestVote, or its rehearsal.
+    /// RequestVote, or its rehearsal: after the own window, and with the own lease revoked.
     ///
     /// # Errors
-    /// When the replica has stopped.
+    /// When the replica has stopped, or a leader was heard a moment ago.
     pub async fn on_vote(&self, message: VoteMessage, rehearsal: bool) -> io::Result<Vec<Bytes>> {
+        let leader_lives = || io::Error::other("a leader was heard a moment ago");
+        let heard = self.replica.window.over().await.ok_or_else(leader_lives)?;
+        let _hold = self.replica.lease.hold();
         let request = VoteRequest {
             vote: message.vote.into(),
             last_log_id: message.last.map(Into::into),
@@ -121,6 +134,10 @@ impl Group {
         };
         let response = if rehearsal { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
         let response = response.map_err(io::Error::other)?;
+        if response.vote_granted && self.replica.window.count() != heard {
+            // Raft may have taken that append before it gave this vote: the vote gets lost on its way.
+            return Err(leader_lives());
+        }
         let last = response.last_log_id.map(Into::into);
         Ok(vec![wire::part(&VoteReply { vote: response.vote.into(), granted: response.vote_granted, last })])
     }
@@ -193,6 +210,7 @@ impl Group {
         }
         let file = SnapshotFile { meta: meta.clone(), name: begin.name, bytes: begin.bytes };
         let snapshot = openraft::Snapshot { meta, snapshot: file };
+        self.hear_leader(begin.vote);
         let response = self.raft.install_full_snapshot(begin.vote.into(), snapshot).await.map_err(io::Error::other)?;
         Ok(vec![wire::part(&VoteRecord::from(response.vote))])
     }

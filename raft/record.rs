@@ -63,7 +63,7 @@ pub struct VoteRecord {
 }
 
 impl VoteRecord {
-    /// Whose it is: term and replica.
+    /// Term and replica of the candidate or leader.
     pub fn leader(&self) -> (u64, u64) {
         (self.term, self.leader)
     }

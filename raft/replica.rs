@@ -12,6 +12,7 @@ use quoris_engine::{Difference, Engine, Flaw};
 use tokio::sync::watch;
 
 use crate::clock::GroupClock;
+use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
 use crate::seam::Seams;
 use crate::types::{GroupId, LogId, SnapshotMeta, StoredMembership};
@@ -34,6 +35,10 @@ pub struct Replica {
     pub pending: Arc<Pending>,
     /// The group's clock as this node knows it.
     pub clock: Arc<GroupClock>,
+    /// What this replica may answer as a leader.
+    pub lease: ReadLease,
+    /// When it may help to elect another.
+    pub window: VoteWindow,
     /// The world.
     pub seams: Seams,
     /// The newest snapshot file.
@@ -44,6 +49,8 @@ pub struct Replica {
     pub installs: AtomicU64,
     /// When the last snapshot was finished.
     pub last_save_unix_s: AtomicU64,
+    /// How often a quorum was asked to confirm a read, or a lease for reads.
+    pub read_rounds: AtomicU64,
     /// How often the replica was rebuilt since the process started.
     pub rebuilds: AtomicU64,
     /// Set once, when the state was found to be wrong: the replica is in quarantine until it is rebuilt.
@@ -85,11 +92,14 @@ impl Replica {
             position: Mutex::default(),
             pending: Arc::default(),
             clock: Arc::new(GroupClock::new(seams.clock.clone())),
+            lease: ReadLease::new(seams.clock.clone()),
+            window: VoteWindow::new(seams.clock.clone()),
             seams,
             snapshot: Mutex::default(),
             sole_leader: AtomicBool::new(false),
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
+            read_rounds: AtomicU64::new(0),
             rebuilds: AtomicU64::new(0),
             fault: watch::channel(None).0,
             quarantined: AtomicBool::new(false),

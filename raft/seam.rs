@@ -157,6 +157,8 @@ pub trait Net: Send + Sync + 'static {
 pub trait Clock: Send + Sync + 'static {
     /// Time since some fixed moment; never jumps.
     fn monotonic(&self) -> Duration;
+    /// The same, and time in which the machine slept counts.
+    fn boottime(&self) -> Duration;
     /// Unix time in milliseconds, as the machine believes it to be.
     fn wall_ms(&self) -> u64;
 }
@@ -244,6 +246,11 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.0.elapsed()
+    }
+
+    fn boottime(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
     }
 
     fn wall_ms(&self) -> u64 {

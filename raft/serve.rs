@@ -34,6 +34,8 @@ pub trait Service: Send + Sync + 'static {
     fn hello(&self) -> Hello;
     /// Answers one request.
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>>;
+    /// The connection of a peer that has sent appends has ended.
+    fn lost(self: Arc<Self>, peer: Hello) -> BoxFuture<()>;
     /// Takes the appends of one stream in order and sends a reply for each, in order. Ends when `input`
     /// ends or the group cannot go on.
     fn append_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
@@ -69,10 +71,12 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     let (replies, queue) = mpsc::channel(REPLIES_MAX);
     let write = tokio::spawn(write_frames(queue, writer));
     let mut streams: BTreeMap<u64, mpsc::Sender<Bytes>> = BTreeMap::new();
+    let mut leads = false;
     let open = Arc::new(Semaphore::new(REQUESTS_MAX));
     let result = async {
         while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
             let body = frame.body.pop().unwrap_or_default();
+            leads |= matches!(frame.kind, Kind::Append | Kind::Heartbeat);
             match frame.kind {
                 Kind::Append if peer.node == NodeId(0) => return Err(io::Error::other("entries from a stranger")),
                 Kind::Append => append(&mut streams, frame.id, body, &service, &replies).await,
@@ -91,6 +95,9 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     };
     let result = result.await;
     write.abort();
+    if leads {
+        tokio::spawn(service.lost(peer));
+    }
     result
 }
 

@@ -101,6 +101,10 @@ impl Service for Node {
         })
     }
 
+    fn lost(self: Arc<Self>, peer: Hello) -> BoxFuture<()> {
+        Box::pin(Node::clone(&self).peer_lost(peer))
+    }
+
     fn append_stream(
         self: Arc<Self>,
         mut input: mpsc::Receiver<Bytes>,

@@ -37,7 +37,8 @@ impl Client {
         let begin = vec![wire::part(&begin)];
         let reply = connection.call(Kind::SnapshotBegin, begin.clone()).await.map_err(|e| network(&e))?;
         let mut at: u64 = wire::message(&reply).map_err(|e| network(&e))?;
-        let (_, mut source) = self.disk.open_snapshot(self.target.group, &file.name).map_err(|e| network(&e))?;
+        let (_, mut source) =
+            self.replica.seams.disk.open_snapshot(self.target.group, &file.name).map_err(|e| network(&e))?;
         source.seek(io::SeekFrom::Start(at)).map_err(|e| network(&e))?;
         let mut waiting: VecDeque<tokio::task::JoinHandle<io::Result<Bytes>>> = VecDeque::new();
         while at < file.bytes {

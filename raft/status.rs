@@ -64,6 +64,8 @@ pub struct GroupStatus {
     pub settings: u64,
     /// The local replica was found to be wrong and is being rebuilt: it neither votes nor serves.
     pub quarantined: bool,
+    /// Rounds in which a quorum confirmed reads, since it was started or rebuilt.
+    pub read_rounds: u64,
     /// How often it was rebuilt since the start.
     pub rebuilds: u64,
     /// The last index at which it was found to be what a majority is, since it was started or rebuilt.
@@ -97,6 +99,8 @@ pub struct NodeStatus {
     pub groups: Vec<GroupStatus>,
     /// The topology's epoch.
     pub epoch: u64,
+    /// Whether leaders on this node read under a lease.
+    pub read_lease: bool,
     /// Flushes of the log since the start.
     pub fsyncs: u64,
     /// Terms that began since the start, over all groups; a cluster at rest adds none.
@@ -145,6 +149,7 @@ impl Node {
             groups,
             epoch: topology.epoch,
             elections: self.inner().health.elections.load(Ordering::Relaxed),
+            read_lease: self.config().timing.read_lease,
             fsyncs: self.inner().seams.disk.flushes(),
             ready,
         }
@@ -169,6 +174,7 @@ impl Node {
             snapshots_installed: 0,
             settings: 0,
             quarantined: false,
+            read_rounds: 0,
             rebuilds: 0,
             verified: 0,
             slots: record.map(|r| r.slots.clone()).unwrap_or_default(),
@@ -201,6 +207,7 @@ impl Node {
             status.role = "quarantined";
         }
         status.rebuilds = group.replica.rebuilds.load(Ordering::Relaxed);
+        status.read_rounds = group.replica.read_rounds.load(Ordering::Relaxed);
         status.verified = group.replica.engine.read().verified_index();
         status.last_save_unix_s = group.replica.last_save_unix_s.load(Ordering::Relaxed);
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();

@@ -205,6 +205,10 @@ impl Clock for SimClock {
         now()
     }
 
+    fn boottime(&self) -> Duration {
+        now()
+    }
+
     fn wall_ms(&self) -> u64 {
         let right = EPOCH_MS + now().as_millis() as u64;
         right.saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))

@@ -2,16 +2,21 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod cables;
 mod catch_up;
 mod check;
 mod client;
 mod due;
 mod kill;
+mod lease;
+mod linear;
 mod load;
 mod mortals;
 mod own_session;
+mod peer;
 mod process;
 mod redis;
+mod registers;
 mod settings;
 mod ttl;
 mod verify;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::view::{GroupView, NodeView};
@@ -40,11 +41,14 @@ pub struct Shape {
 pub struct Node {
     /// Where clients connect.
     pub port: u16,
-    peer_port: u16,
+    /// Where the other nodes connect.
+    pub peer_port: u16,
+    /// Where it listens for them, if something stands in between.
+    pub peer_bind: Option<u16>,
     /// Its folder.
     pub dir: PathBuf,
     /// Variables that its process gets at every start.
-    pub environment: Vec<(&'static str, PathBuf)>,
+    pub environment: Vec<(&'static str, String)>,
     child: Option<Child>,
     /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
     /// still accepts connections for a moment.
@@ -85,14 +89,21 @@ impl Cluster {
 
     /// The same with the text of a configuration file for each node.
     pub fn start_with_files(shape: Shape, files: &[String]) -> Cluster {
-        let mut files = files.iter();
-        Cluster::start_prepared(shape, |node| {
-            std::fs::write(node.config(), files.next().expect("a text for each node")).expect("a configuration file");
-        })
+        let mut cluster = Cluster::prepare(shape, files);
+        cluster.launch();
+        cluster
     }
 
     /// The same; each node is prepared before it starts.
-    pub fn start_prepared(shape: Shape, mut prepare: impl FnMut(&mut Node)) -> Cluster {
+    pub fn start_prepared(shape: Shape, prepare: impl FnMut(&mut Node)) -> Cluster {
+        let mut cluster = Cluster::prepare(shape, &vec![String::new(); shape.nodes]);
+        cluster.nodes.iter_mut().for_each(prepare);
+        cluster.launch();
+        cluster
+    }
+
+    /// Ports, folders and files, and no process yet.
+    pub fn prepare(shape: Shape, files: &[String]) -> Cluster {
         let root = TempDir::with_prefix("quoris-cluster-").expect("a temporary folder");
         let ports = free_ports(shape.nodes * 2);
         let nodes = ports.chunks(2).enumerate().map(|(at, ports)| {
@@ -101,23 +112,24 @@ impl Cluster {
             Node {
                 port: ports[0],
                 peer_port: ports[1],
+                peer_bind: None,
                 dir,
                 environment: Vec::new(),
                 child: None,
                 kills: Arc::default(),
             }
         });
-        let mut nodes: Vec<Node> = nodes.collect();
-        for node in &mut nodes {
-            std::fs::write(node.config(), "").expect("a configuration file");
-            prepare(node);
+        let nodes: Vec<Node> = nodes.collect();
+        for (node, text) in nodes.iter().zip(files) {
+            std::fs::write(node.config(), text).expect("a configuration file");
         }
-        let mut cluster = Cluster { shape, root, nodes, digests: BTreeMap::new() };
-        for at in 0..shape.nodes {
-            cluster.restart(at);
-        }
-        cluster.wait_until_ready();
-        cluster
+        Cluster { shape, root, nodes, digests: BTreeMap::new() }
+    }
+
+    /// Starts what [`Cluster::prepare`] has made.
+    pub fn launch(&mut self) {
+        (0..self.shape.nodes).for_each(|at| self.restart(at));
+        self.wait_until_ready();
     }
 
     /// Kills these nodes with SIGKILL, all signals before the first wait.
@@ -134,6 +146,12 @@ impl Cluster {
         }
     }
 
+    /// Sends a signal to a living node; one that is stopped must be continued before anything else.
+    pub fn signal(&self, at: usize, signal: Signal) {
+        let child = self.nodes[at].child.as_ref().expect("a node that gets a signal is alive");
+        kill_process(Pid::from_child(child), signal).expect("an own child gets signals");
+    }
+
     /// Starts a node on its old folder and ports.
     pub fn restart(&mut self, at: usize) {
         let peers: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.peer_port)).collect();
@@ -147,6 +165,10 @@ impl Cluster {
         command.args(["--groups", &self.shape.groups.to_string()]);
         command.args(["--replication-factor", &self.shape.factor.to_string()]);
         command.arg("--dir").arg(node.data()).args(self.shape.settings);
+        if let Some(port) = node.peer_bind {
+            command.args(["--peer-bind", &format!("127.0.0.1:{port}")]);
+        }
+        command.envs(node.environment.iter().map(|(name, value)| (*name, value.as_str())));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
         std::fs::create_dir_all(node.data()).expect("a data folder");
         node.child = Some(command.spawn().expect("the program starts"));

@@ -50,6 +50,8 @@ pub struct GroupView {
     pub rebuilds: u64,
     /// Whether its clock stands still.
     pub clock_held: bool,
+    /// Rounds in which a quorum confirmed its reads.
+    pub read_rounds: u64,
     /// The last index at which a majority had its digest.
     pub verified: u64,
     /// The index that the state stands at and its digest there.
@@ -112,6 +114,7 @@ impl GroupView {
             quarantined: field("quarantined") == "1",
             rebuilds: number(field("rebuilds")),
             clock_held: field("clock_held") == "1",
+            read_rounds: number(field("read_rounds")),
             verified: number(field("verified")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),

@@ -28,10 +28,10 @@ fn file(node: &Node) -> PathBuf {
 /// From its next start on the node's wall clock can be set.
 pub fn fake(node: &mut Node, library: &Path) {
     set(node, 0);
-    let yes = || PathBuf::from("1");
+    let yes = || "1".to_string();
     node.environment = vec![
-        ("LD_PRELOAD", library.into()),
-        ("FAKETIME_TIMESTAMP_FILE", file(node)),
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", file(node).display().to_string()),
         ("FAKETIME_NO_CACHE", yes()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", yes()),
     ];

@@ -57,6 +57,7 @@ pub(super) fn raft(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     );
     lines.add("fsync", &fsync);
     lines.add("fsyncs", status.fsyncs);
+    lines.add("read_lease", if status.read_lease { "yes" } else { "no" });
     lines.add("elections", status.elections);
     let local =
         |count: fn(&GroupStatus) -> u64| status.groups.iter().filter(|group| group.local).map(count).sum::<u64>();
@@ -81,7 +82,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},verified={},settings={},fsync={fsync},clock={},clock_held={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},read_rounds={},verified={},settings={},fsync={fsync},clock={},clock_held={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,
@@ -94,6 +95,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         group.snapshots_installed,
         u8::from(group.quarantined),
         group.rebuilds,
+        group.read_rounds,
         group.verified,
         group.settings,
         group.clock_ms,
