@@ -117,10 +117,9 @@ impl Node {
     /// When the folder belongs elsewhere, was wiped, or cannot be used.
     pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
         let addresses: Addresses = Arc::default();
-        let identity = founding::load(&*seams.disk)?;
         let inner = Arc::new(Inner {
             boot: random_u64() | 1,
-            identity: ArcSwap::from_pointee(identity),
+            identity: ArcSwap::from_pointee(founding::load(&*seams.disk)?),
             adopted: watch::channel(false).0,
             groups: ArcSwap::default(),
             links: Links0::new(),
@@ -139,8 +138,7 @@ impl Node {
         let for_hello = Arc::downgrade(&node.0);
         let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
         let runtime = tokio::runtime::Handle::current();
-        let links = Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, runtime.clone());
-        let links = Arc::new(links);
+        let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, runtime.clone()));
         assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
         assert!(node.0.links.set(links).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {

@@ -6,7 +6,20 @@ mod support;
 
 use script::remote::Connection;
 
-const FAMILIES: &[&str] = &["command", "generic", "string", "bitmap", "hyperloglog"];
+const FAMILIES: &[&str] = &[
+    "command",
+    "generic",
+    "string",
+    "list",
+    "set",
+    "hash",
+    "zset",
+    "geo",
+    "stream",
+    "bitmap",
+    "hyperloglog",
+    "scripting",
+];
 
 fn run(settings: &[&str]) {
     let node = support::Node::start(settings);

@@ -86,8 +86,15 @@ pub(super) async fn everybody(first: &View, password: Option<&str>) -> BTreeMap<
 /// Confirms the clocks that are held on every node; only leaders do, so each is asked.
 pub(super) async fn confirm_clocks(first: &View, password: Option<&str>) -> anyhow::Result<i64> {
     let mut confirmed = 0;
-    for node in first.nodes.iter().filter(|node| field(node, "connected") == "1") {
-        let mut client = Client::connect(field(node, "addr"), password).await?;
+    for node in &first.nodes {
+        // Whether the first node has a connection to it says nothing: the leader may just have been restarted.
+        let mut client = match Client::connect(field(node, "addr"), password).await {
+            Ok(client) => client,
+            Err(e) => {
+                eprintln!("node {} was not asked: {e:#}", field(node, "id"));
+                continue;
+            }
+        };
         if let Reply::Int(count) = client.ask(&["CLUSTER", "CONFIRM-CLOCK"]).await? {
             confirmed += count;
         }
