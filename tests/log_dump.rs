@@ -77,27 +77,22 @@ fn keys(c: &mut Connection) -> Keys {
     all
 }
 
+/// Keys as a person reads them.
+fn shown<'a>(keys: impl Iterator<Item = (&'a (u32, Vec<u8>), &'a (Vec<u8>, i64))>) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    keys.map(|((database, key), (value, at))| format!("{database} {} = {} until {at}", text(key), text(value)))
+        .collect()
+}
+
 /// Two servers were looked at one after the other: what had a deadline until now may have gone in between.
 fn assert_same(ours: Keys, theirs: Keys) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let lasting = |keys: Keys| -> Keys { keys.into_iter().filter(|(_, (_, at))| *at < 0 || *at > now).collect() };
     let (ours, theirs) = (lasting(ours), lasting(theirs));
     assert!(ours.len() > 5 && ours.values().any(|(_, at)| *at > 0), "{} keys are no test", ours.len());
-    let differ: Vec<_> = ours.iter().filter(|(key, value)| theirs.get(key) != Some(value)).collect();
-    let more: Vec<_> = theirs.iter().filter(|(key, _)| !ours.contains_key(key)).collect();
-    let shown = |found: &[(&(u32, Vec<u8>), &(Vec<u8>, i64))]| -> Vec<String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        found
-            .iter()
-            .map(|((database, key), (v, at))| format!("{database} {} = {} until {at}", text(key), text(v)))
-            .collect()
-    };
-    assert!(
-        differ.is_empty() && more.is_empty(),
-        "missing or different: {:#?}; only there: {:#?}",
-        shown(&differ),
-        shown(&more)
-    );
+    let differ = shown(ours.iter().filter(|(key, value)| theirs.get(key) != Some(value)));
+    let more = shown(theirs.iter().filter(|(key, _)| !ours.contains_key(key)));
+    assert!(differ.is_empty() && more.is_empty(), "missing or different: {differ:#?}; only there: {more:#?}");
 }
 
 /// Runs every script of commands on keys, each case with keys of its own; gives the names of the commands.
