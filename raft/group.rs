@@ -124,7 +124,8 @@ impl Group {
     pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, health: Health) -> io::Result<Arc<Group>> {
         let GroupSeed { group, replica: id, engine, timing, clock } = seed;
         let disk = seams.disk.clone();
-        let loaded = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
+        let (loaded, broken) = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
+        let covered = loaded.as_ref().map(|l| l.file.meta.last_log_id.map_or(0, |id| id.index));
         let mut replica = match loaded {
             None => Replica::new(group, id, engine, seams.clone()),
             Some(loaded) => {
@@ -144,6 +145,7 @@ impl Group {
         let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
+        snapshot::check_reach(group, covered, log.purged(), &broken)?;
         let factory = Factory { replica: replica.clone(), links: links.clone() };
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
