@@ -24,6 +24,7 @@ use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
 use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
+use crate::room::Room;
 use crate::seam::Seams;
 use crate::skip::Skips;
 use crate::snapshot;
@@ -56,6 +57,8 @@ pub struct Health {
     pub failed: watch::Sender<Option<String>>,
     /// Counts new terms over all groups.
     pub elections: Arc<AtomicU64>,
+    /// What is left on the disk.
+    pub room: Arc<Room>,
 }
 
 /// What a replica is started with.
@@ -86,6 +89,8 @@ pub struct Group {
     /// The snapshot that is arriving.
     pub receiving: Receiving,
     pub(crate) timekeeper: Arc<Timekeeper>,
+    /// What is left on the disk.
+    pub room: Arc<Room>,
     proposer: Proposer,
     reads: ReadRounds,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -155,6 +160,7 @@ impl Group {
         let timekeeper = Arc::new(timekeeper);
         let proposer =
             Proposer::start(raft.clone(), replica.pending.clone(), timekeeper.clone(), move || for_vote.vote());
+        let room = health.room.clone();
         let reads = ReadRounds::start(raft.clone(), replica.clone(), timing.read_lease);
         let verifier = Verifier {
             raft: raft.clone(),
@@ -173,7 +179,8 @@ impl Group {
         ];
         // Until here no peer could reach it, so this is its start.
         replica.window.hear();
-        Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), timekeeper, proposer, reads, tasks }))
+        let receiving = Receiving::default();
+        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, proposer, reads, tasks }))
     }
 
     /// Forms the group; once in its life, on one replica.

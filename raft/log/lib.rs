@@ -118,7 +118,7 @@ fn describe_write(e: rocksdb::Error) -> io::Error {
 fn cannot_open(dir: &Path, e: &rocksdb::Error) -> io::Error {
     let text = e.to_string();
     let hint =
-        if text.contains("lock") { "Another process uses this data folder; stop it first" } else { BROKEN_FOLDER };
+        if text.contains("/LOCK") { "Another process uses this data folder; stop it first" } else { BROKEN_FOLDER };
     io::Error::other(format!("the log in {} cannot be opened: {text}. {hint}", dir.join("log").display()))
 }
 
@@ -212,6 +212,11 @@ impl Disk for RocksDisk {
 
     fn flushes(&self) -> u64 {
         self.writer.flushes()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn fail_next_flush(&self) {

@@ -67,13 +67,13 @@ fn flip(file: &Path, at: usize) {
 fn live_log(dir: &Path) -> (PathBuf, usize, usize) {
     let entry = vec![7u8; 100];
     let files = with_ending(dir, "log").into_iter();
-    let found = files.filter_map(|file| {
+    let mut found = files.filter_map(|file| {
         let bytes = fs::read(&file).expect("readable");
         let first = bytes.windows(entry.len()).position(|w| w == entry)?;
         let last = bytes.windows(entry.len()).rposition(|w| w == entry)?;
         Some((file, first, last + entry.len()))
     });
-    found.last().expect("the entries are in the log")
+    found.next_back().expect("the entries are in the log")
 }
 
 /// The last index, if the log is whole.
