@@ -42,6 +42,7 @@ struct Head {
 #[derive(Debug, Serialize, Deserialize)]
 struct BatchRecord {
     stamp: Option<StampRecord>,
+    again: bool,
     operations: Vec<OperationRecord>,
 }
 
@@ -95,8 +96,8 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Packs a batch.
-    pub fn new(operations: &[Operation], stamp: Option<Stamp>) -> Parcel {
+    /// Packs a batch; `again` when it was sent before and may be in the log.
+    pub fn new(operations: &[Operation], stamp: Option<Stamp>, again: bool) -> Parcel {
         let stamp = stamp.map(|s| StampRecord {
             session: s.session,
             first_sequence: s.first_sequence,
@@ -111,7 +112,7 @@ impl Parcel {
             write: o.write,
             bytes: o.argv.frame().len() as u32,
         });
-        let record = BatchRecord { stamp, operations: records.collect() };
+        let record = BatchRecord { stamp, again, operations: records.collect() };
         let commands: SmallVec<[Bytes; 1]> = operations.iter().map(|o| o.argv.frame().clone()).collect();
         Parcel { record, bytes: commands.iter().map(Bytes::len).sum(), commands }
     }
@@ -142,10 +143,11 @@ pub fn group_of(body: &[u8]) -> io::Result<GroupId> {
 /// # Errors
 /// When the bytes are no request.
 pub fn operations_of(body: &Bytes) -> io::Result<usize> {
-    read_request(body).map(|batches| batches.iter().map(|(operations, _)| operations.len()).sum())
+    read_request(body).map(|batches| batches.iter().map(|(operations, ..)| operations.len()).sum())
 }
 
-type Batch = (Vec<Operation>, Option<Stamp>);
+/// Operations, their stamp, and whether they were sent before.
+type Batch = (Vec<Operation>, Option<Stamp>, bool);
 
 fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
     let (head, mut at): (Head, usize) = codec::read(body, "forwarded batches").map_err(io::Error::other)?;
@@ -183,7 +185,7 @@ fn read_batch(batch: BatchRecord, body: &Bytes, at: &mut usize) -> io::Result<Ba
         acknowledged_below: s.acknowledged_below,
         first_sent_ms: s.first_sent_ms,
     });
-    Ok((operations, stamp))
+    Ok((operations, stamp, batch.again))
 }
 
 /// Runs forwarded batches here, if this replica leads. They do not wait for each other, but for the answer.
@@ -192,9 +194,9 @@ fn read_batch(batch: BatchRecord, body: &Bytes, at: &mut usize) -> io::Result<Ba
 /// When the bytes are no request.
 pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
     let batches = read_request(body)?;
-    let running = batches.into_iter().map(|(operations, stamp)| async move {
+    let running = batches.into_iter().map(|(operations, stamp, again)| async move {
         let writes: SmallVec<[bool; 1]> = operations.iter().map(|o| o.write).collect();
-        (writes, run_local(group, operations, stamp).await)
+        (writes, run_local(group, operations, stamp, again).await)
     });
     let mut encoded = BytesMut::new();
     let clock_ms = group.replica.clock.told().stands_at().unwrap_or(0);
@@ -259,8 +261,25 @@ pub enum Local {
     Unknown(&'static str),
 }
 
-/// Runs a batch on this replica: reads in front first, then everything from the first write on.
-pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Option<Stamp>) -> Local {
+/// The reads of a batch run, its writes are answered with the refusal.
+async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: &str) -> Local {
+    let reads: Vec<Operation> = operations.iter().filter(|o| !o.write).cloned().collect();
+    let answers = if reads.is_empty() { Ok(Vec::new()) } else { group.read(&reads).await };
+    let Ok(answers) = answers else { return Local::NotLeader(operations) };
+    let mut answers = answers.into_iter();
+    let reply = |o: &Operation| match o.write {
+        true => Reply::error(refusal.to_string()),
+        false => answers.next().expect("an answer for each read"),
+    };
+    Local::Done(operations.iter().map(reply).collect(), None)
+}
+
+/// Runs a batch on this replica: reads in front first, then everything from the first write on. `again` when
+/// it was sent before: it may be in the log already, so "no" would be a guess.
+pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Option<Stamp>, again: bool) -> Local {
+    if let Some(refusal) = group.room.refusal().filter(|_| !again && operations.iter().any(|o| o.write)) {
+        return refuse_writes(group, operations, &refusal).await;
+    }
     let reads = operations.iter().position(|o| o.write).unwrap_or(operations.len());
     let mut replies = Vec::new();
     if reads > 0 {
@@ -314,7 +333,8 @@ mod tests {
         let record = OperationRecord { database: 0, user: 0, transaction: true, own: None, write: true, bytes: 0 };
         let frame = Argv::from_parts(&["EXEC", "no watches"]).frame().clone();
         let records = vec![OperationRecord { bytes: frame.len() as u32, ..record }];
-        let head = Head { group: GroupId(1), batches: vec![BatchRecord { stamp: None, operations: records }] };
+        let head =
+            Head { group: GroupId(1), batches: vec![BatchRecord { stamp: None, again: false, operations: records }] };
         let body = Bytes::from([&wire::part(&head)[..], &frame].concat());
         assert!(read_request(&body).is_err());
     }
@@ -327,11 +347,13 @@ mod tests {
             |own| Operation { command, argv: argv.clone(), database: 0, user: 0, transaction: false, own, write: true };
         let session = SessionId::of_client([8, 9]);
         let own = SessionStamp { session, sequence: 3, acknowledged_below: 2, first_sent_ms: 1 };
-        let parcels = |own| [Parcel::new(&[of(None)], None), Parcel::new(&[of(None), of(Some(own))], None)];
+        let parcels =
+            |own| [Parcel::new(&[of(None)], None, false), Parcel::new(&[of(None), of(Some(own))], None, true)];
         let sent = |own| read_request(&request(GroupId(1), parcels(own).into_iter()).concat().into());
         let batches = sent(own).expect("our own bytes");
-        let marks: Vec<Vec<_>> = batches.iter().map(|(batch, _)| batch.iter().map(|o| o.own).collect()).collect();
+        let marks: Vec<Vec<_>> = batches.iter().map(|(batch, ..)| batch.iter().map(|o| o.own).collect()).collect();
         assert_eq!(marks, [vec![None], vec![None, Some(own)]]);
+        assert_eq!([batches[0].2, batches[1].2], [false, true], "whether it was sent before travels as well");
         assert!(sent(SessionStamp { sequence: SEQUENCE_MAX + 1, ..own }).is_err());
     }
 }

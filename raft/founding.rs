@@ -8,6 +8,7 @@
 //!
 //! Invariants: an identity is durable before it is acted on; it never changes its cluster or node id.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ pub async fn settle(node: &Node) -> Result<(), StartError> {
     if let Some(identity) = identity {
         check_address(node, &identity)?;
         return match identity.founding {
-            false => Ok(()),
+            false => greet(node, &identity).await,
             true if identity.node == FOUNDER => tell_all(node, identity).await,
             true => wait_for_founder(node).await,
         };
@@ -113,6 +114,37 @@ fn check_address(node: &Node, identity: &Identity) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Meets the peers before anything of Raft runs here. Those that are not there are met later.
+async fn greet(node: &Node, identity: &Identity) -> Result<(), StartError> {
+    let config = node.config();
+    let members = identity.topology.nodes.values().map(|n| &n.peer_addr);
+    let others = config.peers.iter().chain(members).filter(|addr| !addr.is_empty() && **addr != config.peer_addr);
+    let others: BTreeSet<String> = others.cloned().collect();
+    if identity.topology.nodes.len() == 1 && !others.is_empty() {
+        return Err(StartError(format!(
+            "this data folder belongs to a cluster of one node, but peers names others ({}): start it without peers, or \
+             with a folder of its own",
+            Vec::from_iter(others).join(", ")
+        )));
+    }
+    let dials = others.iter().map(|addr| async move { (addr, node.links().dial(addr.clone()).await) });
+    let met = futures_util::future::join_all(dials).await;
+    if let Some(text) = node.inner().health.failed.borrow().clone() {
+        return Err(StartError(text));
+    }
+    let refusals = met.iter().filter_map(|(addr, result)| Some((addr, result.as_ref().err()?)));
+    let refusals = refusals.filter(|(_, e)| e.kind() == io::ErrorKind::PermissionDenied);
+    let refusals: Vec<String> = refusals.map(|(addr, e)| format!("{addr}: {e}")).collect();
+    if refusals.len() * 2 > others.len() {
+        return Err(StartError(format!(
+            "most of its peers are none of its cluster: {}. Start it with its own data folder, cluster-name and \
+             cluster-secret; if its folder is lost, replace the node (quoris admin node replace)",
+            refusals.join("; ")
+        )));
+    }
+    Ok(())
+}
+
 fn found(node: &Node, nodes: Vec<NodeRecord>, own: usize) -> Identity {
     let config = node.config();
     let cluster = (u128::from(random_u64()) << 64 | u128::from(random_u64())).max(1);
@@ -123,14 +155,21 @@ fn found(node: &Node, nodes: Vec<NodeRecord>, own: usize) -> Identity {
 }
 
 fn adopt(node: &Node, identity: Identity) -> Result<(), StartError> {
-    store(&node.inner().seams, &identity)?;
+    take(node, identity.clone())?;
     tracing::info!(
         node = identity.node.0,
         cluster = format!("{:032x}", identity.topology.cluster),
         "this node belongs to a cluster now"
     );
-    node.inner().identity.store(std::sync::Arc::new(Some(identity)));
     node.inner().adopted.send_replace(true);
+    Ok(())
+}
+
+/// From now on this node is somebody, durably.
+fn take(node: &Node, identity: Identity) -> io::Result<()> {
+    store(&node.inner().seams, &identity)?;
+    node.inner().lives.begin(identity.node, node.inner().boot)?;
+    node.inner().identity.store(std::sync::Arc::new(Some(identity)));
     Ok(())
 }
 
@@ -256,9 +295,8 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
         }
         Some(own) if !own.founding => Ok(()),
         _ => {
-            store(&node.inner().seams, &identity)?;
             let over = !identity.founding;
-            node.inner().identity.store(std::sync::Arc::new(Some(identity)));
+            take(node, identity)?;
             if over {
                 node.inner().adopted.send_replace(true);
             }

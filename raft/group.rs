@@ -24,6 +24,7 @@ use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
 use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
+use crate::room::Room;
 use crate::seam::Seams;
 use crate::skip::Skips;
 use crate::snapshot;
@@ -56,6 +57,8 @@ pub struct Health {
     pub failed: watch::Sender<Option<String>>,
     /// Counts new terms over all groups.
     pub elections: Arc<AtomicU64>,
+    /// What is left on the disk.
+    pub room: Arc<Room>,
 }
 
 /// What a replica is started with.
@@ -86,6 +89,8 @@ pub struct Group {
     /// The snapshot that is arriving.
     pub receiving: Receiving,
     pub(crate) timekeeper: Arc<Timekeeper>,
+    /// What is left on the disk.
+    pub room: Arc<Room>,
     proposer: Proposer,
     reads: ReadRounds,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -124,7 +129,8 @@ impl Group {
     pub async fn start(seed: GroupSeed, seams: Seams, links: Arc<Links>, health: Health) -> io::Result<Arc<Group>> {
         let GroupSeed { group, replica: id, engine, timing, clock } = seed;
         let disk = seams.disk.clone();
-        let loaded = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
+        let (loaded, broken) = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
+        let covered = loaded.as_ref().map(|l| l.file.meta.last_log_id.map_or(0, |id| id.index));
         let mut replica = match loaded {
             None => Replica::new(group, id, engine, seams.clone()),
             Some(loaded) => {
@@ -144,6 +150,7 @@ impl Group {
         let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
+        snapshot::check_reach(group, covered, log.purged(), &broken)?;
         let factory = Factory { replica: replica.clone(), links: links.clone() };
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
@@ -153,6 +160,7 @@ impl Group {
         let timekeeper = Arc::new(timekeeper);
         let proposer =
             Proposer::start(raft.clone(), replica.pending.clone(), timekeeper.clone(), move || for_vote.vote());
+        let room = health.room.clone();
         let reads = ReadRounds::start(raft.clone(), replica.clone(), timing.read_lease);
         let verifier = Verifier {
             raft: raft.clone(),
@@ -171,7 +179,8 @@ impl Group {
         ];
         // Until here no peer could reach it, so this is its start.
         replica.window.hear();
-        Ok(Arc::new(Group { replica, raft, log, receiving: Receiving::default(), timekeeper, proposer, reads, tasks }))
+        let receiving = Receiving::default();
+        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, proposer, reads, tasks }))
     }
 
     /// Forms the group; once in its life, on one replica.

@@ -18,19 +18,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::handshake::{Greeter, Side, shake_hands};
 use crate::seam::{Clock, Net, Stream};
 use crate::types::{Addresses, NodeId};
-use crate::wire::{Frame, HELLO_BYTES_MAX, Hello, Kind, MAGIC, message, part, read_frame, read_frame_within};
+use crate::wire::{Frame, Hello, Kind, read_frame};
+use crate::write::write_frames;
 
 /// Frames that wait for one connection's writer.
 const QUEUE_FRAMES_MAX: usize = 1024;
-/// The writer gathers about this many bytes into one system call.
-const WRITE_BYTES: usize = 1 << 20;
 /// A peer that refused a connection is left alone for this long.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// A connection that is not there by then counts as refused.
@@ -122,51 +121,12 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the connection to the peer ended")
 }
 
-/// Writes queued frames, many per system call, until the queue or the stream ends.
-pub async fn write_frames(mut queue: mpsc::Receiver<Frame>, mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
-    while let Some(first) = queue.recv().await {
-        let mut parts = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(frame) = next {
-            parts.push(frame.head());
-            parts.extend(frame.body.into_iter().filter(|p| !p.is_empty()));
-            bytes += parts.iter().rev().take(2).map(Bytes::len).sum::<usize>();
-            next = if bytes < WRITE_BYTES && parts.len() < 512 { queue.try_recv().ok() } else { None };
-        }
-        write_parts(&mut stream, parts).await?;
-    }
-    Ok(())
-}
-
-async fn write_parts(stream: &mut (impl AsyncWrite + Unpin), mut parts: Vec<Bytes>) -> io::Result<()> {
-    let mut from = 0;
-    while from < parts.len() {
-        let slices: Vec<io::IoSlice<'_>> = parts[from..].iter().take(64).map(|p| io::IoSlice::new(p)).collect();
-        let mut written = stream.write_vectored(&slices).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while written > 0 {
-            let len = parts[from].len();
-            if written >= len {
-                written -= len;
-                from += 1;
-            } else {
-                parts[from].advance(written);
-                written = 0;
-            }
-        }
-    }
-    stream.flush().await
-}
-
 /// The lanes to all peers.
 pub struct Links {
     net: Arc<dyn Net>,
     clock: Arc<dyn Clock>,
     addresses: Addresses,
-    hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+    greeter: Weak<dyn Greeter>,
     lanes: Mutex<BTreeMap<(NodeId, Lane), SharedSlot>>,
     /// The process in which each peer was met last.
     processes: Mutex<BTreeMap<NodeId, Process>>,
@@ -191,15 +151,15 @@ struct Slot {
 }
 
 impl Links {
-    /// Connects to the peers of `addresses`; `hello` is what this node says of itself.
+    /// Connects to the peers of `addresses`; `greeter` is the node, which holds them.
     pub fn new(
         net: Arc<dyn Net>,
         clock: Arc<dyn Clock>,
         addresses: Addresses,
-        hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+        greeter: Weak<dyn Greeter>,
         runtime: tokio::runtime::Handle,
     ) -> Links {
-        Links { net, clock, addresses, hello, lanes: Mutex::default(), processes: Mutex::default(), runtime }
+        Links { net, clock, addresses, greeter, lanes: Mutex::default(), processes: Mutex::default(), runtime }
     }
 
     /// The lane's connection, made when there is none.
@@ -281,12 +241,12 @@ impl Links {
     async fn open(&self, addr: String) -> io::Result<(Box<dyn Stream>, BytesMut, Hello)> {
         let timeout =
             |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
-        let own = (self.hello)();
+        let greeter = self.greeter.upgrade().ok_or_else(closed)?;
         let (net, to) = (self.net.clone(), addr.clone());
         let connect = self.runtime.spawn(async move {
             let mut stream = net.connect(to).await?;
             let mut buffer = BytesMut::new();
-            let peer = shake_hands(&mut stream, &mut buffer, &own).await?;
+            let peer = shake_hands(&mut stream, &mut buffer, &*greeter, Side::Dials).await?;
             Ok::<_, io::Error>((stream, buffer, peer))
         });
         let end = connect.abort_handle();
@@ -294,38 +254,6 @@ impl Links {
         end.abort();
         connected.map_err(timeout)?.map_err(io::Error::other)?
     }
-}
-
-/// Sends the own hello, reads the peer's, and refuses another protocol or cluster.
-///
-/// # Errors
-/// When the peer is another kind of server, or of another cluster.
-pub async fn shake_hands(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut, own: &Hello) -> io::Result<Hello> {
-    let hello = Frame { kind: Kind::Hello, id: 0, body: vec![part(own)] };
-    stream.write_all(&hello.head()).await?;
-    stream.write_all(&hello.body[0]).await?;
-    stream.flush().await?;
-    let frame = read_frame_within(stream, buffer, HELLO_BYTES_MAX).await?.ok_or_else(closed)?;
-    if frame.kind != Kind::Hello {
-        return Err(io::Error::other("the peer did not introduce itself"));
-    }
-    let peer: Hello = message(&frame.body[0])?;
-    if peer.magic != MAGIC {
-        return Err(io::Error::other("the peer speaks another version of the protocol"));
-    }
-    if peer.name != own.name {
-        return Err(io::Error::other(format!(
-            "the peer belongs to cluster-name {:?}, this node to {:?}",
-            peer.name, own.name
-        )));
-    }
-    if peer.cluster != 0 && own.cluster != 0 && peer.cluster != own.cluster {
-        return Err(io::Error::other(format!(
-            "the peer belongs to cluster {:032x}, this node to {:032x}",
-            peer.cluster, own.cluster
-        )));
-    }
-    Ok(peer)
 }
 
 /// A connection whose both ends have introduced themselves.
@@ -376,5 +304,73 @@ fn dispatch(waiters: &Mutex<Option<BTreeMap<u64, Waiter>>>, mut frame: Frame) {
             _ => Err(io::Error::other(String::from_utf8_lossy(&body).into_owned())),
         };
         let _ = tx.send(reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seam::{BoxFuture, Listener, SystemClock};
+
+    /// A node in one of its processes.
+    struct Somebody {
+        node: u64,
+        boot: u64,
+    }
+
+    impl Greeter for Somebody {
+        fn hello(&self) -> Hello {
+            let (name, client_addr, node) = (String::new(), String::new(), NodeId(self.node));
+            Hello { cluster: 1, name, node, boot: self.boot, client_addr, lives: BTreeMap::new() }
+        }
+
+        fn secret(&self) -> &str {
+            ""
+        }
+
+        fn meet(&self, _: &Hello) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Node 2, which answers nothing; each connection finds the next of these processes.
+    struct Silent(Mutex<Vec<u64>>);
+
+    impl Net for Silent {
+        fn connect(&self, _: String) -> BoxFuture<io::Result<Box<dyn Stream>>> {
+            let peer = Somebody { node: 2, boot: self.0.lock().remove(0) };
+            let (here, there) = tokio::io::duplex(1024);
+            tokio::spawn(async move {
+                let (mut stream, mut buffer): (Box<dyn Stream>, _) = (Box::new(there), BytesMut::new());
+                shake_hands(&mut stream, &mut buffer, &peer, Side::Accepts).await.expect("a peer");
+                while let Ok(Some(_)) = read_frame(&mut stream, &mut buffer).await {}
+            });
+            Box::pin(async move { Ok(Box::new(here) as Box<dyn Stream>) })
+        }
+
+        fn listen(&self, _: String) -> BoxFuture<io::Result<Box<dyn Listener>>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn open_requests_end_when_another_lane_finds_the_peer_restarted() {
+        let addresses = Addresses::default();
+        addresses.store(Arc::new(BTreeMap::from([(NodeId(2), String::new())])));
+        let (greeter, net) = (Arc::new(Somebody { node: 1, boot: 1 }), Silent(Mutex::new(vec![7, 7, 8, 8])));
+        let (runtime, weak) = (tokio::runtime::Handle::current(), Arc::downgrade(&greeter));
+        let links = Links::new(Arc::new(net), Arc::new(SystemClock::default()), addresses, weak, runtime);
+        let connect = async |lane| links.connection(NodeId(2), lane).await.expect("a connection");
+
+        let append = connect(Lane::Append).await;
+        let (id, mut replies) = append.open_stream().expect("a stream");
+        append.send(Frame { kind: Kind::Append, id, body: Vec::new() }).await.expect("an append");
+        connect(Lane::Control).await;
+        assert!(append.is_open() && replies.try_recv().is_err_and(|e| e == mpsc::error::TryRecvError::Empty));
+        let forward = connect(Lane::Forward).await;
+        let ended = tokio::time::timeout(Duration::from_secs(10), replies.recv()).await;
+        assert_eq!(ended.expect("the stream ended"), None);
+        assert!(!append.is_open() && forward.is_open());
+        assert!(connect(Lane::Append).await.is_open());
     }
 }

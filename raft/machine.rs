@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
@@ -42,6 +43,10 @@ impl Machine {
             tracing::warn!(group = group.0, index = log_id.index, reason, "entry passed over, as an operator told");
             self.apply_blank(log_id);
             return Ok(());
+        }
+        if self.replica.fail_apply.load(Ordering::Relaxed) {
+            let index = log_id.index;
+            return Err(io::Error::other(format!("{group}, index {index}: DEBUG FAIL-APPLY asked for a failure")));
         }
         self.apply_commands(log_id, body).map_err(|e| {
             io::Error::other(format!(
@@ -89,7 +94,7 @@ impl Machine {
     fn apply_membership(&self, log_id: LogId, membership: openraft::Membership<u64, crate::types::Member>) {
         if membership.voter_ids().count() > 1 {
             // From the next entry on others may be elected: no more reads without asking.
-            self.replica.sole_leader.store(false, std::sync::atomic::Ordering::SeqCst);
+            self.replica.sole_leader.store(false, Ordering::SeqCst);
         }
         let mut engine = self.replica.engine.write();
         engine.note_index(log_id.index);

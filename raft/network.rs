@@ -66,7 +66,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
     }
 }
 
-fn unreachable(e: &io::Error) -> RPCError<TypeConfig> {
+pub(crate) fn unreachable(e: &io::Error) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(e))
 }
 

@@ -18,22 +18,26 @@ use tokio::sync::watch;
 use crate::forwarder::Forwarder;
 use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
+use crate::handshake::Greeter;
 use crate::link::{Lane, Links};
+use crate::lives::Lives;
 use crate::runtime::random_u64;
 use crate::seam::{Seams, SnapshotSource};
 use crate::session::{Position, Session};
 use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
-use crate::wire::{self, Hello, Kind, MAGIC};
+use crate::wire::{self, Kind};
 
 /// A start waits this long for leaders, then goes on without: other nodes may be missing.
 const LEADERS_WAIT: Duration = Duration::from_secs(3);
 
 /// What a node is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeConfig {
     /// Nodes of different names do not talk to each other.
     pub cluster_name: String,
+    /// Known to all nodes of the cluster and to nobody else; empty without one.
+    pub secret: String,
     /// Where clients reach this node, `host:port`.
     pub client_addr: String,
     /// Where peers reach this node, `host:port`. Empty on a node without peers.
@@ -79,6 +83,8 @@ pub(crate) struct Inner {
     remote: Mutex<BTreeMap<GroupId, Remote>>,
     next_connection: AtomicU64,
     pub(crate) health: Health,
+    /// Starts of all nodes.
+    pub(crate) lives: Lives,
     /// Tasks of the node itself; they end with it.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -129,16 +135,19 @@ impl Node {
             addresses: addresses.clone(),
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
-            health: Health { failed: watch::channel(None).0, elections: Arc::default() },
+            health: Health { failed: watch::channel(None).0, elections: Arc::default(), room: Arc::default() },
+            lives: Lives::load(seams.disk.clone())?,
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),
         });
         let node = Node(inner);
-        let for_hello = Arc::downgrade(&node.0);
-        let hello = Arc::new(move || for_hello.upgrade().map_or_else(no_hello, |inner| Node(inner).hello()));
-        let runtime = tokio::runtime::Handle::current();
-        let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, hello, runtime.clone()));
+        if node.id() != NodeId(0) {
+            node.0.lives.begin(node.id(), node.0.boot)?;
+        }
+        let greeter: Arc<dyn Greeter> = node.0.clone();
+        let (greeter, runtime) = (Arc::downgrade(&greeter), tokio::runtime::Handle::current());
+        let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, greeter, runtime.clone()));
         assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
         assert!(node.0.links.set(links).is_ok(), "set once");
         if !node.0.config.peer_addr.is_empty() {
@@ -148,6 +157,7 @@ impl Node {
             node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));
         }
         founding::settle(&node).await?;
+        node.keep(tokio::spawn(node.0.health.room.clone().watch(seams)));
         node.start_groups().await?;
         node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
@@ -217,18 +227,6 @@ impl Node {
     /// This node's id; 0 until it belongs to a cluster.
     pub fn id(&self) -> NodeId {
         self.0.identity.load().as_ref().as_ref().map_or(NodeId(0), |i| i.node)
-    }
-
-    pub(crate) fn hello(&self) -> Hello {
-        let cluster = self.0.identity.load().as_ref().as_ref().map_or(0, |i| i.topology.cluster);
-        Hello {
-            magic: MAGIC,
-            cluster,
-            name: self.0.config.cluster_name.clone(),
-            node: self.id(),
-            boot: self.0.boot,
-            client_addr: self.0.config.client_addr.clone(),
-        }
     }
 
     pub(crate) fn learn_topology(&self, topology: Topology) {
@@ -380,10 +378,6 @@ impl Node {
             Err(_) => "the node is gone".to_string(),
         }
     }
-}
-
-fn no_hello() -> Hello {
-    Hello { magic: MAGIC, cluster: 0, name: String::new(), node: NodeId(0), boot: 0, client_addr: String::new() }
 }
 
 /// Replicas beside the leader's whose log is durable up to an index.

@@ -19,7 +19,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::link::Connection;
-use crate::network::network;
+use crate::network::{network, unreachable};
 use crate::types::{LogId, TypeConfig};
 use crate::wire::{self, AppendReply, Frame, Kind};
 
@@ -40,7 +40,8 @@ pub fn read_reply(body: &Bytes) -> PipeItem {
         AppendReply::Flushed(upto) => Ok(Ok(upto.map(Into::into))),
         AppendReply::Conflict(at) => Ok(Err(StreamAppendError::Conflict(at.into()))),
         AppendReply::HigherVote(vote) => Ok(Err(StreamAppendError::HigherVote(vote.into()))),
-        AppendReply::Failed(text) => Err(network(&io::Error::other(text))),
+        // It is asked again after a pause, as one that cannot be reached.
+        AppendReply::Failed(text) => Err(unreachable(&io::Error::other(text))),
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
     use crate::link::start;
     use crate::types::{Entry, NodeId, Payload, Vote};
-    use crate::wire::{Hello, MAGIC, read_frame};
+    use crate::wire::{Hello, read_frame};
 
     fn id(index: u64) -> LogId {
         LogId::new(RaftLeaderId::new(1, 1), index)
@@ -168,14 +169,8 @@ mod tests {
     #[tokio::test]
     async fn a_reply_is_not_taken_for_that_to_a_later_request() {
         let (own, mut peer) = tokio::io::duplex(1 << 16);
-        let hello = Hello {
-            magic: MAGIC,
-            cluster: 1,
-            name: String::new(),
-            node: NodeId(2),
-            boot: 1,
-            client_addr: String::new(),
-        };
+        let (name, client_addr) = (String::new(), String::new());
+        let hello = Hello { cluster: 1, name, node: NodeId(2), boot: 1, client_addr, lives: Default::default() };
         let connection = Arc::new(start(Box::new(own), BytesMut::new(), hello));
         let input = futures_util::stream::iter([request(7, false), request(8, true)]);
         let input = input.chain(futures_util::stream::pending());

@@ -85,6 +85,7 @@ impl Group {
         let (requests, queue) = mpsc::channel(64);
         let group = self.clone();
         let target = first.0.target.replica;
+        let (room, refusals) = (self.room.clone(), output.clone());
         let feed = async move {
             let mut next = Some(first);
             while let Some((head, entries)) = next {
@@ -93,6 +94,11 @@ impl Group {
                 }
                 group.replica.clock.hear(head.vote.leader(), head.clock);
                 group.hear_leader(head.vote);
+                if room.refuses(&entries) {
+                    let failed = AppendReply::Failed("the disk has no room for entries".to_string());
+                    let _ = refusals.send(vec![wire::part(&failed)]).await;
+                    return;
+                }
                 if requests.send(request(&head, entries)).await.is_err() {
                     return;
                 }
@@ -116,7 +122,17 @@ impl Group {
                 }
             }
         };
-        tokio::join!(feed, answer);
+        // The answers end behind the last request, or when the replica stops: then the leader must hear of it,
+        // also when it has nothing more to send.
+        let feed = async {
+            feed.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = answer => {}
+            () = feed => {}
+        }
     }
 
     /// RequestVote, or its rehearsal: after the own window, and with the own lease revoked.

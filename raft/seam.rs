@@ -16,6 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::log_size::LogSize;
 use crate::types::GroupId;
 
+/// What to do about a data folder whose log or snapshots are damaged.
+pub const BROKEN_FOLDER: &str = "Leave this folder as it is and replace the node (quoris admin node replace): a new one with an \
+    empty folder copies its groups from the others, which is safe as long as a majority of each group's replicas is \
+    whole. A cluster of one node comes back from a backup (quoris admin import)";
+
 /// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Called once when an operation is durable, or has failed.
@@ -100,6 +105,17 @@ pub trait Disk: Send + Sync + 'static {
 
     /// The number of flushes so far.
     fn flushes(&self) -> u64;
+
+    /// Lets the next flush fail, as a broken disk would: for tests of what happens then.
+    fn fail_next_flush(&self) {}
+
+    /// Bytes that are left on the file system.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 
     /// Small records of the node itself (identity), replaced atomically and durable on return.
     ///

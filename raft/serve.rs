@@ -14,10 +14,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::link::{shake_hands, write_frames};
+use crate::handshake::{Greeter, Side, shake_hands};
 use crate::seam::{BoxFuture, Listener, Stream};
 use crate::types::NodeId;
 use crate::wire::{Frame, Hello, Kind, read_frame};
+use crate::write::write_frames;
 
 /// Appends of one stream that wait for the group.
 const STREAM_FRAMES_MAX: usize = 256;
@@ -29,9 +30,7 @@ const REQUESTS_MAX: usize = 4096;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What answers requests.
-pub trait Service: Send + Sync + 'static {
-    /// What this node says of itself.
-    fn hello(&self) -> Hello;
+pub trait Service: Greeter {
     /// Answers one request.
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>>;
     /// The connection of a peer that has sent appends has ended.
@@ -55,7 +54,7 @@ pub async fn accept(mut listener: Box<dyn Listener>, service: Arc<dyn Service>) 
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a peer could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -63,10 +62,9 @@ pub async fn accept(mut listener: Box<dyn Listener>, service: Arc<dyn Service>) 
 
 async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Result<()> {
     let mut buffer = BytesMut::new();
-    let own = service.hello();
     let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer did not introduce itself in time");
-    let greeting = tokio::time::timeout(HELLO_TIMEOUT, shake_hands(&mut stream, &mut buffer, &own));
-    let peer = greeting.await.map_err(silent)??;
+    let greeting = shake_hands(&mut stream, &mut buffer, &*service, Side::Accepts);
+    let peer = tokio::time::timeout(HELLO_TIMEOUT, greeting).await.map_err(silent)??;
     let (mut reader, writer) = tokio::io::split(stream);
     let (replies, queue) = mpsc::channel(REPLIES_MAX);
     let write = tokio::spawn(write_frames(queue, writer));

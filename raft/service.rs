@@ -87,10 +87,6 @@ impl Node {
 }
 
 impl Service for Node {
-    fn hello(&self) -> Hello {
-        Node::hello(self)
-    }
-
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
             // A node that belongs to nothing may ask, and be told; nothing else.

@@ -167,7 +167,7 @@ impl Session {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
                 // What may be sent again is kept, should its outcome here be unknown.
                 let again = if marked || stamp.is_some() { operations.clone() } else { Vec::new() };
-                let run = run_local(&local, std::mem::replace(&mut operations, again), *stamp);
+                let run = run_local(&local, std::mem::replace(&mut operations, again), *stamp, sent);
                 match tokio::time::timeout_at(deadline, run).await {
                     Ok(Local::Done(replies, log_id)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
@@ -189,7 +189,7 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let call = self.forward(leader, group, &operations, stamp);
+                let call = self.forward(leader, group, &operations, stamp, sent);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
@@ -219,18 +219,20 @@ impl Session {
     }
 
     /// Sends the batch to a node; from its first time on under a stamp, unless its writes have marks of their own.
+    /// `again` when it was sent before.
     async fn forward(
         &self,
         leader: NodeId,
         group: GroupId,
         operations: &[Operation],
         stamp: &mut Option<Stamp>,
+        again: bool,
     ) -> Sent {
         if stamp.is_none() && operations.iter().any(|o| o.write && o.own.is_none()) {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
-        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp)).await
+        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)).await
     }
 }
 

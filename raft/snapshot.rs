@@ -18,7 +18,7 @@ use quoris_engine::{Engine, codec};
 
 use crate::record::{LogIdRecord, MembershipRecord};
 use crate::replica::{Fault, Replica, SnapshotFile};
-use crate::seam::{Disk, Seams};
+use crate::seam::{BROKEN_FOLDER, Disk, Seams};
 use crate::types::{GroupId, LogId, Member, SnapshotMeta, TypeConfig};
 use crate::verify::scrub_now;
 
@@ -178,24 +178,45 @@ pub fn load(disk: &dyn Disk, group: GroupId, name: &str) -> io::Result<Loaded> {
     Ok(Loaded { engine: loaded.engine, file: SnapshotFile { meta, name: name.to_string(), bytes } })
 }
 
-/// Reads the newest snapshot that is whole; a broken one is reported and the next older one tried.
+/// Reads the newest snapshot that is whole, and says what is wrong with those that are newer.
 ///
 /// # Errors
-/// When the disk fails, or when there are snapshots and none is whole.
-pub fn load_newest(disk: &dyn Disk, group: GroupId) -> io::Result<Option<Loaded>> {
+/// When the disk fails.
+pub fn load_newest(disk: &dyn Disk, group: GroupId) -> io::Result<(Option<Loaded>, Vec<String>)> {
     let mut names = disk.snapshots(group)?;
     names.sort();
-    let mut broken = None;
+    let mut broken = Vec::new();
     for name in names.iter().rev() {
         match load(disk, group, name) {
-            Ok(loaded) => return Ok(Some(loaded)),
+            Ok(loaded) => return Ok((Some(loaded), broken)),
             Err(e) => {
                 tracing::error!(group = group.0, name, error = %e, "snapshot refused");
-                broken = Some(e);
+                broken.push(e.to_string());
             }
         }
     }
-    broken.map_or(Ok(None), Err)
+    Ok((None, broken))
+}
+
+/// Checks that a log that was purged up to `purged` goes on from a snapshot up to `index`, if there is one.
+///
+/// # Errors
+/// When entries lie between them: neither holds them any more.
+pub fn check_reach(group: GroupId, index: Option<u64>, purged: Option<u64>, broken: &[String]) -> io::Result<()> {
+    let Some(purged) = purged.filter(|purged| index.is_none_or(|index| index < *purged)) else { return Ok(()) };
+    let found = match index {
+        Some(index) => format!("the newest whole snapshot ends at index {index}"),
+        None => "there is no whole snapshot".to_string(),
+    };
+    let why = match broken {
+        [] => "one is missing".to_string(),
+        damaged => format!("damaged: {}", damaged.join("; ")),
+    };
+    Err(io::Error::other(format!(
+        "{group}: the log begins at index {}, but {found} in the folder snapshots/group-{} ({why}). {BROKEN_FOLDER}",
+        purged + 1,
+        group.0
+    )))
 }
 
 /// Replaces a replica's state by a received snapshot, whose file is already durable.

@@ -120,6 +120,11 @@ impl LogStore {
         self.shared.flushed.load(Ordering::Acquire)
     }
 
+    /// The last index that was purged, if any was.
+    pub fn purged(&self) -> Option<u64> {
+        self.shared.state.lock().purged.map(|id| id.index)
+    }
+
     /// Term and replica id of the last vote that is durable here.
     pub fn vote(&self) -> (u64, u64) {
         self.shared.state.lock().vote.map_or((0, 0), |v| (v.leader_id.term, v.leader_id.node_id))

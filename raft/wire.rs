@@ -6,6 +6,7 @@
 //! Invariants: a length is checked against [`FRAME_BYTES_MAX`] before a byte is allocated for it; a
 //! checksum that does not fit ends the connection.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -14,17 +15,21 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::clock::Told;
+use crate::lives::Life;
 use crate::record::{self, LogIdRecord, MembershipRecord, VoteRecord};
 use crate::types::{Entry, GroupId, NodeId};
 
 /// No frame is larger: an entry of the largest command, and room for heads.
 pub const FRAME_BYTES_MAX: usize = 640 << 20;
-/// A stranger's first frame is at most this long, in bytes: a name and an address.
-pub const HELLO_BYTES_MAX: usize = 4 << 10;
+/// A stranger's first frame is at most this long, in bytes: a name, an address, 24 bytes for each node.
+pub const HELLO_BYTES_MAX: usize = 16 << 10;
+/// Who reads or writes a large frame lets other tasks run behind so many bytes. A socket that is always ready
+/// would keep its task running for all of the frame, and heartbeats behind it.
+pub const TURN_BYTES: usize = 1 << 20;
 /// Length, checksum, kind, request id.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 8;
 /// First bytes of a connection: the protocol and its version.
-pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x01";
+pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x02";
 
 /// What a frame is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,12 +177,18 @@ pub async fn read_frame_within(
     if len > bytes_max {
         return Err(io::Error::other(format!("frame announces {len} bytes")));
     }
+    let mut turn = 0;
     while buffer.len() < HEAD_BYTES + len {
+        if turn >= TURN_BYTES {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
         // Grows with what arrives, not with what was announced.
         let missing = HEAD_BYTES + len - buffer.len();
         buffer.reserve(missing.clamp(16 << 10, 4 << 20));
-        if stream.read_buf(buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match stream.read_buf(buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => turn += bytes,
         }
     }
     buffer.advance(HEAD_BYTES);
@@ -204,8 +215,6 @@ pub fn message<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`MAGIC`].
-    pub magic: [u8; 8],
     /// The cluster's id, 0 while the node belongs to none.
     pub cluster: u128,
     /// The cluster's name from the configuration.
@@ -216,6 +225,8 @@ pub struct Hello {
     pub boot: u64,
     /// Where clients reach the node.
     pub client_addr: String,
+    /// Starts of all nodes, as far as this one knows.
+    pub lives: BTreeMap<NodeId, Life>,
 }
 
 /// A request of Raft names the group and the replica it is meant for: another id means another disk.

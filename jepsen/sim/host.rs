@@ -169,6 +169,7 @@ fn config(node: usize, groups: u32) -> NodeConfig {
     let peers: Vec<String> = (0..NODES).map(|n| format!("{}:{PORT}", name(n))).collect();
     NodeConfig {
         cluster_name: "simulated".into(),
+        secret: String::new(),
         client_addr: format!("{}:6379", name(node)),
         peer_addr: peers[node].clone(),
         peer_bind: None,

@@ -10,11 +10,14 @@
 //! * Operations reach the disk in the order in which they were submitted.
 //! * After a failed write nothing is ever reported durable again, and the process is told to stop: what
 //!   an fsync that failed has left behind cannot be known.
+//! * A folder whose log ends in front of what was durable is refused (durable.rs, verify.rs).
 
+mod durable;
 mod keys;
 mod prime;
 mod read_only;
 mod snapshots;
+mod verify;
 mod writer;
 
 use std::fs::File;
@@ -23,10 +26,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
+use quoris_raft::seam::{BROKEN_FOLDER, Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
 use quoris_raft::types::GroupId;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions};
 
+use durable::Marks;
 pub use writer::Fsync;
 use writer::Writer;
 
@@ -39,6 +43,7 @@ const MEMTABLE_BYTES: usize = 32 << 20;
 pub struct RocksDisk {
     db: Arc<DB>,
     writer: Writer,
+    dir: PathBuf,
     snapshots: PathBuf,
     /// Keeps a node from starting while its folder is only read.
     _lock: Option<File>,
@@ -54,13 +59,14 @@ impl RocksDisk {
         let snapshots = dir.join("snapshots");
         std::fs::create_dir_all(&snapshots)?;
         snapshots::remove_unfinished(&snapshots)?;
-        let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
-        let db =
-            DB::open_cf_descriptors(&database_options(), dir.join("log"), families).map_err(|e| describe(dir, &e))?;
+        let families = || [LOG, STATE].into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        verify::verify(dir, &database_options(), families())?;
+        let db = DB::open_cf_descriptors(&database_options(), dir.join("log"), families())
+            .map_err(|e| cannot_open(dir, &e))?;
         prime::prime(&db)?;
         let db = Arc::new(db);
-        let writer = Writer::start(db.clone(), fsync, Box::new(failed))?;
-        Ok(RocksDisk { db, writer, snapshots, _lock: None })
+        let writer = Writer::start(db.clone(), fsync, Marks::open(dir)?, Box::new(failed))?;
+        Ok(RocksDisk { db, writer, dir: dir.to_path_buf(), snapshots, _lock: None })
     }
 
     /// Opens the folder of a stopped node to read it; every write is refused. While it is open the node
@@ -72,13 +78,20 @@ impl RocksDisk {
         let lock = read_only::lock(dir)?;
         let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors_read_only(&database_options(), dir.join("log"), families, false);
-        let db = Arc::new(db.map_err(|e| describe(dir, &e))?);
-        let writer = Writer::start(db.clone(), Fsync::No, Box::new(|_| {}))?;
-        Ok(RocksDisk { db, writer, snapshots: dir.join("snapshots"), _lock: Some(lock) })
+        let db = Arc::new(db.map_err(|e| cannot_open(dir, &e))?);
+        let writer = Writer::start(db.clone(), Fsync::No, Marks::unused(), Box::new(|_| {}))?;
+        Ok(RocksDisk { db, writer, dir: dir.to_path_buf(), snapshots: dir.join("snapshots"), _lock: Some(lock) })
     }
 
     fn state(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.db.get_cf(keys::family(&self.db, STATE), key).map_err(io::Error::other)
+        let value = self.db.get_cf(keys::family(&self.db, STATE), key);
+        value.map_err(|e| self.damaged(&format!("the record {}: {e}", String::from_utf8_lossy(key))))
+    }
+
+    /// What a reader of the log is told when it cannot be read.
+    fn damaged(&self, what: &str) -> io::Error {
+        let log = self.dir.join("log");
+        io::Error::other(format!("the log in {} is damaged: {what}. {BROKEN_FOLDER}", log.display()))
     }
 
     /// Entries of a group from an index on, as an iterator over index and bytes.
@@ -88,9 +101,12 @@ impl RocksDisk {
         let start = keys::entry(group, from);
         let mode = IteratorMode::From(&start, Direction::Forward);
         let iterator = self.db.iterator_cf_opt(keys::family(&self.db, LOG), options, mode);
-        iterator.map(|item| {
-            let (key, value) = item.map_err(io::Error::other)?;
-            Ok((keys::index(&key)?, value))
+        let mut next = from;
+        iterator.map(move |item| {
+            let (key, value) = item.map_err(|e| self.damaged(&format!("{group} from index {next} on: {e}")))?;
+            let index = keys::index(&key)?;
+            next = index + 1;
+            Ok((index, value))
         })
     }
 }
@@ -99,14 +115,11 @@ fn describe_write(e: rocksdb::Error) -> io::Error {
     io::Error::other(format!("the log cannot be written: {e}"))
 }
 
-fn describe(dir: &Path, e: &rocksdb::Error) -> io::Error {
+fn cannot_open(dir: &Path, e: &rocksdb::Error) -> io::Error {
     let text = e.to_string();
-    let hint = if text.contains("lock") {
-        "another process uses this data folder; stop it first"
-    } else {
-        "if its files are damaged, move the folder away and let the node rejoin as a new one"
-    };
-    io::Error::other(format!("the log in {} cannot be opened: {text} ({hint})", dir.display()))
+    let hint =
+        if text.contains("/LOCK") { "Another process uses this data folder; stop it first" } else { BROKEN_FOLDER };
+    io::Error::other(format!("the log in {} cannot be opened: {text}. {hint}", dir.join("log").display()))
 }
 
 fn database_options() -> Options {
@@ -151,9 +164,7 @@ impl Disk for RocksDisk {
         for item in self.entries(group, 0, u64::MAX) {
             let (index, bytes) = item?;
             if let Some(gap) = previous.filter(|p| p + 1 != index) {
-                return Err(io::Error::other(format!(
-                    "{group}: the log jumps from index {gap} to {index}; the folder is damaged"
-                )));
+                return Err(self.damaged(&format!("{group} jumps from index {gap} to {index}")));
             }
             previous = Some(index);
             records.size.append(index, bytes.len() as u64);
@@ -168,9 +179,7 @@ impl Disk for RocksDisk {
         for item in self.entries(group, from, to) {
             let (index, entry) = item?;
             if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
-                return Err(io::Error::other(format!(
-                    "{group}: the log jumps from index {last} to {index}; the folder is damaged"
-                )));
+                return Err(self.damaged(&format!("{group} jumps from index {last} to {index}")));
             }
             bytes += entry.len();
             out.push((index, Bytes::from(entry.into_vec())));
@@ -203,6 +212,15 @@ impl Disk for RocksDisk {
 
     fn flushes(&self) -> u64 {
         self.writer.flushes()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn fail_next_flush(&self) {
+        self.writer.fail_next_flush();
     }
 
     fn write_record(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

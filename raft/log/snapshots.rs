@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quoris_raft::seam::{SnapshotSink, SnapshotSource};
 use quoris_raft::types::GroupId;
@@ -70,7 +71,9 @@ pub fn open(root: &Path, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn
 pub fn create(root: &Path, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>> {
     let path = path(root, group, name)?;
     fs::create_dir_all(folder(root, group))?;
-    let unfinished = path.with_extension(UNFINISHED);
+    // One that is built and one that is received may be of the same state.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let unfinished = path.with_extension(format!("{}.{UNFINISHED}", NEXT.fetch_add(1, Ordering::Relaxed)));
     let file = File::create(&unfinished)?;
     Ok(Box::new(Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), unfinished, path }))
 }
@@ -80,6 +83,7 @@ pub fn remove(root: &Path, group: GroupId, name: &str) -> io::Result<()> {
     fs::remove_file(path(root, group, name)?)
 }
 
+/// Dropped before its end it leaves nothing behind, so that a full disk does not stay full.
 struct Sink {
     file: BufWriter<File>,
     unfinished: PathBuf,
@@ -99,5 +103,12 @@ impl SnapshotSink for Sink {
         File::open(folder)?.sync_all()?;
         // The group's folder itself may be new.
         File::open(folder.parent().expect("the root of all groups"))?.sync_all()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // Behind `finish` there is nothing under that name any more.
+        let _ = fs::remove_file(&self.unfinished);
     }
 }

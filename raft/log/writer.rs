@@ -1,11 +1,12 @@
 //! The one writer of a node.
 //!
 //! Invariants: a batch holds operations in the order of their arrival; a callback runs after the fsync
-//! that covers its operation; after an error every callback gets that error.
+//! that covers its operation; after an error every callback gets that error, and no flush and no mark
+//! of what is durable is ever tried again.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use quoris_raft::seam::{DiskOp, Done};
 use quoris_raft::types::GroupId;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
+use crate::durable::Marks;
 use crate::keys::{self, LOG, STATE};
 
 /// A batch is closed at about this many bytes; one larger operation still fits.
@@ -43,25 +45,33 @@ enum Job {
 pub struct Writer {
     queue: Mutex<Sender<Job>>,
     flushes: Arc<AtomicU64>,
+    fail_next: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Starts the thread.
-    pub fn start(db: Arc<DB>, fsync: Fsync, failed: Box<dyn FnOnce(String) + Send>) -> io::Result<Writer> {
+    pub fn start(
+        db: Arc<DB>,
+        fsync: Fsync,
+        marks: Marks,
+        failed: Box<dyn FnOnce(String) + Send>,
+    ) -> io::Result<Writer> {
         let (queue, jobs) = channel();
-        let flushes = Arc::new(AtomicU64::new(0));
+        let (flushes, fail_next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let run = Run {
             db,
             fsync,
+            marks,
             flushes: flushes.clone(),
+            fail_next: fail_next.clone(),
             failed: Some(failed),
             error: None,
             unflushed: false,
             flushed_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("quoris-log".into()).spawn(move || run.run(&jobs))?;
-        Ok(Writer { queue: Mutex::new(queue), flushes, thread: Some(thread) })
+        Ok(Writer { queue: Mutex::new(queue), flushes, fail_next, thread: Some(thread) })
     }
 
     /// Queues an operation. The queue is bounded by what the groups have in flight.
@@ -77,6 +87,11 @@ impl Writer {
     /// The number of fsyncs so far.
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// The next fsync fails, as a disk's would: for tests.
+    pub fn fail_next_flush(&self) {
+        self.fail_next.store(true, Ordering::SeqCst);
     }
 
     fn send(&self, job: Job) {
@@ -100,7 +115,9 @@ impl Drop for Writer {
 struct Run {
     db: Arc<DB>,
     fsync: Fsync,
+    marks: Marks,
     flushes: Arc<AtomicU64>,
+    fail_next: Arc<AtomicBool>,
     failed: Option<Box<dyn FnOnce(String) + Send>>,
     /// The first error; nothing is written after it.
     error: Option<String>,
@@ -137,35 +154,53 @@ impl Run {
                 done(result.clone().map_err(io::Error::other));
             }
             if waiting.stop {
-                let _ = self.db.flush_wal(true);
+                if self.error.is_none() && self.db.flush_wal(true).is_ok() {
+                    self.marks.flushed(self.db.latest_sequence_number());
+                    self.marks.write();
+                }
                 return;
             }
         }
     }
 
-    /// Waits for work; with `everysec` flushes what is old meanwhile. Nothing when the handle is gone.
+    /// Waits for work and does meanwhile what is due. Nothing when the handle is gone.
     fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         loop {
-            if self.fsync != Fsync::EverySecond || !self.unflushed {
-                return jobs.recv().ok();
-            }
-            let left = SECOND.saturating_sub(self.flushed_at.elapsed());
+            let flush = self.fsync == Fsync::EverySecond && self.unflushed;
+            let flush_in = flush.then(|| SECOND.saturating_sub(self.flushed_at.elapsed()));
+            let Some(left) = flush_in.into_iter().chain(self.marks.due_in()).min() else { return jobs.recv().ok() };
             match jobs.recv_timeout(left) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    let flushed = self.db.flush_wal(true).map_err(|e| e.to_string());
-                    // A failure is latched; every later callback gets it.
-                    let _ = self.note(flushed);
+                    self.marks.write();
+                    if flush && self.flushed_at.elapsed() >= SECOND {
+                        let flushed = self.flush();
+                        // A failure is latched; every later callback gets it.
+                        let _ = self.note(flushed);
+                    }
                 }
             }
         }
     }
 
-    fn add(&self, job: Job, batch: &mut WriteBatch, waiting: &mut Waiting) {
+    fn flush(&self) -> Result<(), String> {
+        self.injected().and_then(|()| self.db.flush_wal(true).map_err(|e| e.to_string()))
+    }
+
+    /// The failure that a test has asked for.
+    fn injected(&self) -> Result<(), String> {
+        match self.fail_next.swap(false, Ordering::SeqCst) {
+            true => Err("an fsync failed because DEBUG FAIL-FSYNC asked for it".to_string()),
+            false => Ok(()),
+        }
+    }
+
+    fn add(&mut self, job: Job, batch: &mut WriteBatch, waiting: &mut Waiting) {
         match job {
             Job::Stop => waiting.stop = true,
             Job::Remove(group, done) => {
+                self.marks.forget(group);
                 batch.delete_range_cf(keys::family(&self.db, LOG), keys::entry(group, 0), keys::entry(group, u64::MAX));
                 for kind in [keys::VOTE, keys::COMMITTED, keys::PURGED] {
                     batch.delete_cf(keys::family(&self.db, STATE), keys::state(group, kind));
@@ -174,6 +209,15 @@ impl Run {
                 waiting.done.push(done);
             }
             Job::Op(group, op, done) => {
+                match &op {
+                    DiskOp::Append(entries) => {
+                        if let Some((last, _, _)) = entries.last() {
+                            self.marks.ends(group, *last);
+                        }
+                    }
+                    DiskOp::TruncateAfter(last) => self.marks.cut(group, last.unwrap_or(0)),
+                    DiskOp::Purge(..) | DiskOp::Vote(_) | DiskOp::Committed(_) => {}
+                }
                 waiting.needs_flush |= self.add_op(group, op, batch);
                 waiting.done.extend(done);
             }
@@ -220,17 +264,22 @@ impl Run {
             return Err(error.clone());
         }
         let sync = needs_flush && self.fsync == Fsync::Always;
+        let injected = if sync { self.injected() } else { Ok(()) };
         let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        let result = self.db.write_opt(batch, &options).map_err(|e| e.to_string());
+        options.set_sync(sync && injected.is_ok());
+        let result = self.db.write_opt(batch, &options).map_err(|e| e.to_string()).and(injected);
         self.unflushed |= !sync;
         if sync {
             self.flushes.fetch_add(1, Ordering::Relaxed);
+            if result.is_ok() {
+                self.marks.flushed(self.db.latest_sequence_number());
+            }
         }
-        let overdue = self.fsync == Fsync::EverySecond && self.flushed_at.elapsed() >= SECOND;
-        let result =
-            if overdue { result.and_then(|()| self.db.flush_wal(true).map_err(|e| e.to_string())) } else { result };
-        if overdue { self.note(result) } else { self.latch(result) }
+        if self.fsync != Fsync::EverySecond || self.flushed_at.elapsed() < SECOND {
+            return self.latch(result);
+        }
+        let result = result.and_then(|()| self.flush());
+        self.note(result)
     }
 
     /// A flush beside the batches has ended.
@@ -238,6 +287,9 @@ impl Run {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.unflushed = false;
         self.flushed_at = Instant::now();
+        if flushed.is_ok() {
+            self.marks.flushed(self.db.latest_sequence_number());
+        }
         self.latch(flushed)
     }
 

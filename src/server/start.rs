@@ -22,8 +22,13 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The Raft layer refuses; the text says what to do.
-    #[error(transparent)]
-    Node(#[from] quoris_raft::StartError),
+    #[error("this node, with the data folder {dir}, does not start: {why}")]
+    Node {
+        /// The data folder.
+        dir: PathBuf,
+        /// The reason.
+        why: quoris_raft::StartError,
+    },
     /// The data folder or another file.
     #[error("{path}: {source}")]
     Io {
@@ -73,7 +78,8 @@ pub async fn start(
     let seams = seams(&config).map_err(failed)?;
     let node_config = node_config(&config)?;
     // Everything that Raft spawns runs where it is started, apart from clients' work.
-    let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))??;
+    let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))?;
+    let node = node.map_err(|why| StartError::Node { dir: std::path::absolute(&dir).unwrap_or(dir), why })?;
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
@@ -154,6 +160,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
     let peer_addr = peer_address(config, &client_addr)?;
     Ok(NodeConfig {
         cluster_name: config.text("cluster-name"),
+        secret: config.text("cluster-secret"),
         client_addr,
         peer_addr,
         peer_bind: Some(config.text("peer-bind")).filter(|bind| !bind.is_empty()),

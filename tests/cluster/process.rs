@@ -50,6 +50,8 @@ pub struct Node {
     /// Variables that its process gets at every start.
     pub environment: Vec<(&'static str, String)>,
     child: Option<Child>,
+    /// Settings of this node alone, as arguments.
+    pub own_settings: Vec<String>,
     /// Counted up before a kill and again when the process is gone: odd while it dies. A dying process
     /// still accepts connections for a moment.
     pub kills: Arc<AtomicU64>,
@@ -84,7 +86,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all nodes and waits until every group has a leader.
     pub fn start(shape: Shape) -> Cluster {
-        Cluster::start_with_files(shape, &vec![String::new(); shape.nodes])
+        Cluster::start_prepared(shape, |_| {})
     }
 
     /// The same with the text of a configuration file for each node.
@@ -115,6 +117,7 @@ impl Cluster {
                 peer_bind: None,
                 dir,
                 environment: Vec::new(),
+                own_settings: Vec::new(),
                 child: None,
                 kills: Arc::default(),
             }
@@ -164,7 +167,7 @@ impl Cluster {
         command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
         command.args(["--groups", &self.shape.groups.to_string()]);
         command.args(["--replication-factor", &self.shape.factor.to_string()]);
-        command.arg("--dir").arg(node.data()).args(self.shape.settings);
+        command.arg("--dir").arg(node.data()).args(self.shape.settings).args(&node.own_settings);
         if let Some(port) = node.peer_bind {
             command.args(["--peer-bind", &format!("127.0.0.1:{port}")]);
         }
@@ -172,6 +175,30 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
         std::fs::create_dir_all(node.data()).expect("a data folder");
         node.child = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// Starts a node that must refuse, and gives what it says.
+    pub fn refusal(&mut self, at: usize) -> String {
+        let before = self.nodes[at].log().len();
+        self.restart(at);
+        self.wait_for_end(at, before)
+    }
+
+    /// Waits until a node ends by itself, with an error; gives what it has said from `before` on.
+    pub fn wait_for_end(&mut self, at: usize, before: usize) -> String {
+        let deadline = Instant::now() + READY_TIME_MAX;
+        let child = self.nodes[at].child.as_mut().expect("it was started");
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("an own child") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "node {} does not end", at + 1);
+            std::thread::sleep(PAUSE);
+        };
+        self.nodes[at].child = None;
+        let text = self.nodes[at].log().split_off(before);
+        assert!(!status.success(), "node {} ended well: {text}", at + 1);
+        text
     }
 
     /// What the living nodes report; digests that were seen before are compared.
@@ -188,6 +215,11 @@ impl Cluster {
             self.compare_digests(view);
         }
         views
+    }
+
+    /// Folders were exchanged: what follows is another cluster.
+    pub fn forget_digests(&mut self) {
+        self.digests.clear();
     }
 
     fn compare_digests(&mut self, view: &NodeView) {

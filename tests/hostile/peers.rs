@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hmac::{Hmac, KeyInit, Mac};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
+use sha2::Sha256;
 
 use crate::{
     support::{cluster::Cluster, until},
@@ -16,8 +18,10 @@ use crate::{
 
 /// Length, checksum, kind, id.
 const HEAD_BYTES: usize = 17;
-/// Where the cluster's id stands in a first frame, behind the name of the protocol.
-const CLUSTER: std::ops::Range<usize> = 8..24;
+/// Where the cluster's id stands in a first frame.
+const CLUSTER: std::ops::Range<usize> = 0..16;
+/// First bytes of a connection; a random number of 32 bytes and the proof follow.
+const MAGIC: &[u8; 8] = b"QUORIS\x00\x02";
 const HELLO: u8 = 1;
 /// A peer that says nothing has to go within this time.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
@@ -39,6 +43,22 @@ impl Peer {
         let stream = TcpStream::connect(("127.0.0.1", cluster.port + node - 1 + 10_000)).expect("peers are welcome");
         stream.set_read_timeout(Some(SILENCE_MAX)).expect("a socket");
         Peer(stream)
+    }
+
+    /// Somebody who shows that the cluster has no secret.
+    fn proven(cluster: &Cluster, node: u16) -> Peer {
+        let mut peer = Peer::connect(cluster, node);
+        let (mut theirs, mut shown, own) = ([0; 40], [0; 32], [7; 32]);
+        peer.send(&[&MAGIC[..], &own].concat());
+        peer.0.read_exact(&mut theirs).expect("the node begins as well");
+        let mut proof = Hmac::<Sha256>::new_from_slice(b"").expect("a key may have any length");
+        for bytes in [&MAGIC[..], &[1], &own, &theirs[8..]] {
+            proof.update(bytes);
+        }
+        peer.send(&proof.finalize().into_bytes()[..]);
+        peer.0.read_exact(&mut shown).expect("the node proves itself");
+        assert_ne!(shown, [0; 32], "the proof was right");
+        peer
     }
 
     /// The body of the next frame.
@@ -85,7 +105,7 @@ fn strangers_on_the_peer_port_do_not_disturb_a_cluster() {
     let mut silent: Vec<Peer> = (0..100).map(|_| Peer::connect(&cluster, leader)).collect();
     let since = Instant::now();
     noise(&cluster, leader);
-    let hello = Peer::connect(&cluster, leader).body().expect("the node introduces itself");
+    let hello = Peer::proven(&cluster, leader).body().expect("the node introduces itself");
     other_clusters(&cluster, leader, &hello);
     replayed(&cluster, leader, &hello);
     flood(&cluster, leader, &hello);
@@ -107,14 +127,16 @@ fn noise(cluster: &Cluster, node: u16) {
     for n in 0..60 {
         let mut bytes = vec![0; 1 + n * 20];
         dice.fill_bytes(&mut bytes);
-        let mut peer = Peer::connect(cluster, node);
-        peer.send(&bytes);
-        let _ = peer.0.shutdown(Shutdown::Write);
-        peer.ends("random bytes");
+        for begin in [Peer::connect, Peer::proven] {
+            let mut peer = begin(cluster, node);
+            peer.send(&bytes);
+            let _ = peer.0.shutdown(Shutdown::Write);
+            peer.ends("random bytes");
+        }
     }
     // A huge first frame is refused by its head.
     for len in [u32::MAX, 640 << 20, 1 << 20] {
-        let mut peer = Peer::connect(cluster, node);
+        let mut peer = Peer::proven(cluster, node);
         peer.send(&[&len.to_le_bytes()[..], &[0; 4], &[HELLO], &[0; 8]].concat());
         peer.ends("a huge first frame");
     }
@@ -136,22 +158,15 @@ fn other_clusters(cluster: &Cluster, node: u16, hello: &[u8]) {
     let whole = frame(HELLO, 0, hello);
     let mut damaged = whole.clone();
     damaged[HEAD_BYTES + 40] ^= 1;
-    let wrong = [
-        changed(0),
-        changed(CLUSTER.start),
-        changed(CLUSTER.end - 1),
-        damaged,
-        frame(2, 0, hello),
-        frame(99, 0, hello),
-    ];
+    let wrong = [changed(CLUSTER.start), changed(CLUSTER.end - 1), damaged, frame(2, 0, hello), frame(99, 0, hello)];
     for first in wrong {
-        let mut peer = Peer::connect(cluster, node);
+        let mut peer = Peer::proven(cluster, node);
         peer.body().expect("the node introduces itself");
         peer.send(&[first, frame(14, 7, b"")].concat());
         assert_eq!(peer.ends("another cluster"), b"", "nothing is said to another cluster");
     }
     for cut in (0..whole.len()).step_by(7) {
-        let mut peer = Peer::connect(cluster, node);
+        let mut peer = Peer::proven(cluster, node);
         peer.send(&whole[..cut]);
         let _ = peer.0.shutdown(Shutdown::Write);
         peer.ends("a truncated first frame");
@@ -165,7 +180,7 @@ fn replayed(cluster: &Cluster, node: u16, hello: &[u8]) {
         for len in [0, 1, 20, 300] {
             let mut body = vec![0; len];
             dice.fill_bytes(&mut body);
-            let mut peer = Peer::connect(cluster, node);
+            let mut peer = Peer::proven(cluster, node);
             peer.send(&[frame(HELLO, 0, hello), frame(kind, 1, &body), frame(kind, 1, &body)].concat());
             let _ = peer.0.shutdown(Shutdown::Write);
             peer.ends("a replayed introduction");
@@ -175,7 +190,7 @@ fn replayed(cluster: &Cluster, node: u16, hello: &[u8]) {
 
 /// Questions without end from somebody who never reads the answers.
 fn flood(cluster: &Cluster, node: u16, hello: &[u8]) {
-    let mut peer = Peer::connect(cluster, node);
+    let mut peer = Peer::proven(cluster, node);
     peer.send(&frame(HELLO, 0, hello));
     peer.0.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
     let questions = frame(14, 9, b"").repeat(10_000);

@@ -111,8 +111,13 @@ impl Node {
 
     /// SIGKILL, then the same again.
     pub fn crash_and_restart(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("our own child");
+        self.kill();
         self.restart();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("our own child");
     }
 
     /// SIGTERM; gives the exit code.

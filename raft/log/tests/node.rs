@@ -13,6 +13,7 @@ use quoris_resp::{Argv, Reply};
 fn config(peers: &[String], own: usize) -> NodeConfig {
     NodeConfig {
         cluster_name: "test".into(),
+        secret: String::new(),
         client_addr: format!("127.0.0.1:{}", own + 1),
         peer_addr: peers.get(own).cloned().unwrap_or_default(),
         peer_bind: None,

@@ -175,6 +175,7 @@ impl Server {
             "latency-monitor-threshold" => tunables.latency_ms.store(config.number(name), Relaxed),
             "latency-tracking" => self.stats.track_latency.store(config.flag(name), Relaxed),
             "maxmemory" => tunables.memory_max.store(config.count(name), Relaxed),
+            "disk-reserve" => self.node.set_disk_reserve(config.count(name)),
             "loglevel" => crate::log::set_level(&config.text(name)),
             _ => {}
         }

@@ -37,6 +37,7 @@ pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> 
         ("digest", 2) => Reply::Status(format!("{:040x}", digest(server)).into()).into(),
         ("digest-value", _) => digest_values(client, argv),
         ("flip-bit", 3) => flip_bit(client, &argv[2], false),
+        ("fail-apply", 3) => fail_apply(client, &argv[2]),
         ("flip-bit", 4) if word(argv, 3) == "counted" => flip_bit(client, &argv[2], true),
         ("stringmatch-len", 4) => {
             // The pattern of this many stars must not take for ever; the answer is what counts.
@@ -52,6 +53,10 @@ pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> 
         }
         ("reload" | "loadaof", _) => reload(server).await,
         ("protocol", 3) => protocol(client.protocol, &word(argv, 2), output),
+        ("fail-fsync", 2) => {
+            server.node.fail_next_flush();
+            Reply::Ok.into()
+        }
         ("error", 3) => Served::error(String::from_utf8_lossy(&argv[2]).into_owned()),
         ("populate", 3..=5) => Served::error("ERR DEBUG POPULATE is not served: use redis-benchmark"),
         _ => Served::error(format!(
@@ -110,6 +115,16 @@ fn flip_bit(client: &Client, key: &[u8], counted: bool) -> Served {
         true => Reply::Ok.into(),
         false => Served::Reply(quoris_engine::Error::NoSuchKey.into()),
     }
+}
+
+/// The Raft core of the key's group fails here at the next write that it applies.
+fn fail_apply(client: &Client, key: &[u8]) -> Served {
+    let group = client.server.node.group_of(quoris_engine::slot(key));
+    let Some(local) = group.and_then(|group| client.server.node.group(group)) else {
+        return Served::error("ERR the key's group has no replica on this node");
+    };
+    local.replica.fail_apply.store(true, std::sync::atomic::Ordering::Relaxed);
+    Reply::Ok.into()
 }
 
 /// The digests of the groups that live here, together.

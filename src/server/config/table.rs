@@ -107,6 +107,7 @@ pub const KEYS: &[Key] = &[
     // Who this node is.
     start("dir", Kind::Text, "data", "path", "The data folder. It belongs to one node of one cluster, and refuses to be another's."),
     start("cluster-name", Kind::Text, "quoris", "", "The cluster's name. Nodes of different names never join."),
+    start("cluster-secret", Kind::Text, "", "", "What all nodes of the cluster know and nobody else. A peer that does not prove it is turned away before it can say anything."),
     start("client-address", Kind::Text, "", "host:port", "The address that other nodes and clients are told; by default the first of bind, with port."),
     start("peer-address", Kind::Text, "", "host:port", "Where the other nodes reach this one; by default the client address with 10000 added to its port."),
     start("peer-bind", Kind::Text, "", "host:port", "Where this node listens for the others, when a forwarded port or an address translation makes that differ from peer-address."),
@@ -118,6 +119,7 @@ pub const KEYS: &[Key] = &[
     // The log.
     start("appendfsync", Kind::Choice(&["always", "everysec", "no"]), "always", "",
         "When the log is made durable. always: before a write is acknowledged. everysec: a power failure of a majority loses up to a second. no: whenever the system writes."),
+    live("disk-reserve", MEMORY, "268435456", "bytes", "Below so much room on the disk of the data folder, writes are refused with MISCONF; reads, purging and snapshots go on. It has to hold a snapshot; 0 is no limit."),
     start("heartbeat-ms", Kind::Number { min: 10, max: 60_000 }, "100", "milliseconds", "How often a leader tells its followers that it is there."),
     start("election-ms-min", Kind::Number { min: 50, max: 600_000 }, "400", "milliseconds", "The shortest silence after which a follower wants to lead."),
     start("election-ms-max", Kind::Number { min: 50, max: 600_000 }, "600", "milliseconds", "The longest silence after which a follower wants to lead."),
