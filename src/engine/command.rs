@@ -13,14 +13,13 @@ mod flags;
 pub mod introspect;
 mod keys;
 mod lookup;
+pub(crate) mod patience;
 mod rows;
 mod syntax;
 #[cfg(test)]
 mod tests;
 
 pub use flags::*;
-#[cfg(test)]
-use keys::range;
 pub use keys::*;
 pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, logged, lookup, walk};
@@ -42,6 +41,8 @@ pub struct ApplyContext {
     pub now_ms: u64,
     /// Seeded by the entry and the command's place in it.
     pub rng: Rng,
+    /// The command waits already: a key that holds another type than it wants is as good as absent.
+    pub waits: bool,
 }
 
 /// What a read may see beside the keyspace.
@@ -178,6 +179,9 @@ pub struct Command {
     pub tips: &'static [&'static str],
     /// When it was superseded and by what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// For a command that can wait: how long, in milliseconds, 0 for ever. Nothing when a call does not wait or is
+    /// wrong, which its handler says. The handler itself never waits: it answers with a null that there is nothing.
+    pub patience: Option<fn(&Argv) -> Option<u64>>,
     /// What runs.
     pub handler: Handler,
     /// Its subcommands.
@@ -199,6 +203,7 @@ pub const ROW: Command = Command {
     syntax: "",
     tips: &[],
     deprecated: None,
+    patience: None,
     handler: Handler::Server,
     subcommands: &[],
 };
@@ -207,6 +212,11 @@ impl Command {
     /// Whether it goes through the log.
     pub fn is_write(&self) -> bool {
         matches!(self.handler, Handler::Write(_)) || self.flags.has(WRITE)
+    }
+
+    /// How long a call may wait, in milliseconds, 0 for ever; nothing when it does not.
+    pub fn patience(&self, argv: &Argv) -> Option<u64> {
+        self.patience.and_then(|patience| patience(argv))
     }
 
     /// Whether it only holds subcommands.

@@ -13,6 +13,7 @@
 //! * Reads change nothing.
 
 mod account;
+mod awaited;
 mod cut;
 mod database;
 mod due;
@@ -33,6 +34,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{Settings, Value};
 use account::Opened;
+use awaited::Awaited;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
@@ -135,6 +137,7 @@ pub struct Keyspace {
     settings: Settings,
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
+    awaited: Option<Box<Awaited>>,
     garbage: Vec<Database>,
 }
 
@@ -155,6 +158,7 @@ impl Keyspace {
             settings: Settings::default(),
             cut: None,
             journal: None,
+            awaited: None,
             garbage: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ pub mod list;
 pub mod string;
 
 use crate::Error;
+use crate::command::Group;
 use collection::Collection;
 use list::List;
 use string::StringValue;
@@ -41,6 +42,14 @@ impl Value {
     /// The type's name as TYPE says it and SCAN TYPE takes it.
     pub fn type_name(&self) -> &'static str {
         self.collection().map_or("string", Collection::type_name)
+    }
+
+    /// How many waiting commands of a chapter it may serve.
+    pub fn serves(&self, group: Group) -> u64 {
+        match (self, group) {
+            (Value::List(list), Group::List) => list.len(),
+            _ => 0,
+        }
     }
 
     /// What OBJECT ENCODING says.

@@ -22,7 +22,9 @@ fn comparable(found: &Found) -> bool {
     let since: Vec<u32> = found.command.since.split('.').filter_map(|n| n.parse().ok()).collect();
     let unlike =
         ["watch", "memory|usage", "randomkey", "scan", "dump", "object|help", "object|refcount", "object|idletime"];
-    own && since[..2] <= [7, 0][..] && !unlike.contains(&found.full_name().as_str())
+    // A redis-server would wait.
+    let waits = found.command.patience.is_some();
+    own && !waits && since[..2] <= [7, 0][..] && !unlike.contains(&found.full_name().as_str())
 }
 
 /// Whether a deadline could come while the commands run, or the command uses what came after 7.0.

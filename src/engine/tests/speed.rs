@@ -27,7 +27,7 @@ fn lookup_set_and_get() {
     let keys: Vec<String> = (0..100_000).map(|n| format!("key:{n:012}")).collect();
     let sets: Vec<Argv> = keys.iter().map(|key| Argv::from_parts(&["SET", key, "xxxxxxxxxxxxxxxx"])).collect();
     let gets: Vec<Argv> = keys.iter().map(|key| Argv::from_parts(&["GET", key])).collect();
-    let mut apply = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut apply = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
     each("SET of 16 bytes, lookup included", |i| {
         let argv = &sets[i * 7919 % sets.len()];
         let Handler::Write(write) = lookup(argv).expect("SET").command.handler else { panic!("SET writes") };
