@@ -145,9 +145,14 @@ pub fn operations_of(body: &Bytes) -> io::Result<usize> {
     read_request(body).map(|batches| batches.iter().map(|(operations, _)| operations.len()).sum())
 }
 
+/// Commands of one session, and its mark on them.
 type Batch = (Vec<Operation>, Option<Stamp>);
 
-fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
+/// The batches of a request.
+///
+/// # Errors
+/// When the bytes are no request.
+pub fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
     let (head, mut at): (Head, usize) = codec::read(body, "forwarded batches").map_err(io::Error::other)?;
     let count: usize = head.batches.iter().map(|batch| batch.operations.len()).sum();
     if count > OPERATIONS_MAX || head.batches.len() > BATCHES_MAX {
@@ -196,6 +201,11 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
         let writes: SmallVec<[bool; 1]> = operations.iter().map(|o| o.write).collect();
         (writes, run_local(group, operations, stamp).await)
     });
+    Ok(answer(group, join_all(running).await))
+}
+
+/// The answer to batches, of which it is known which commands were writes.
+pub fn answer(group: &Group, batches: Vec<(SmallVec<[bool; 1]>, Local)>) -> Vec<Bytes> {
     let mut encoded = BytesMut::new();
     let clock_ms = group.replica.clock.now_ms();
     let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
@@ -206,8 +216,8 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
         Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
     };
-    let answers: Vec<Answer> = join_all(running).await.into_iter().map(answer).collect();
-    Ok(vec![wire::part(&answers), encoded.freeze()])
+    let answers: Vec<Answer> = batches.into_iter().map(answer).collect();
+    vec![wire::part(&answers), encoded.freeze()]
 }
 
 /// Replies one behind the other. One that would make the answer longer than a frame may be is replaced by

@@ -15,11 +15,12 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use quoris_engine::Engine;
 use tokio::sync::watch;
 
+use crate::deliver::run_read;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
 use crate::network::Factory;
-use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
+use crate::propose::{Operation, Outcome, Proposer, Stamp};
 use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
@@ -29,6 +30,7 @@ use crate::snapshot;
 use crate::store::LogStore;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 use crate::verify::{Verifier, scrub};
+use crate::waiters::{Refused, Waiting};
 
 /// How often a leader looks at its clock and deadlines when none is nearer.
 const TICK: Duration = Duration::from_millis(100);
@@ -188,10 +190,18 @@ impl Group {
 
     /// The node that leads, as far as this replica knows.
     pub fn leader(&self) -> Option<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
+        leader_in(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Registers a command that waits and has it tried.
+    ///
+    /// # Errors
+    /// When this replica does not lead, or too many wait.
+    pub fn arm(&self, operation: Operation) -> Result<Waiting, Refused> {
+        if !self.leads() {
+            return Err(Refused::NotLeader);
+        }
+        self.replica.pending.waiters.arm(operation).map_err(Refused::TooMany)
     }
 
     /// Proposes operations, the first of which is a write.
@@ -290,8 +300,14 @@ impl Group {
     /// Stops the replica; nothing more is applied or answered.
     pub async fn stop(&self) {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        self.replica.pending.waiters.step_down();
         let _ = self.raft.shutdown().await;
     }
+}
+
+fn leader_in(metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
+    let leader = metrics.current_leader?;
+    metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
 }
 
 /// Watches Raft's core: keeps the fast read path honest and reports death.
@@ -310,6 +326,11 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
             term = now.current_term;
             health.elections.fetch_add(1, Ordering::Relaxed);
         }
+        if now.state != ServerState::Leader {
+            replica.pending.waiters.step_down();
+        }
+        let leader = leader_in(&now);
+        replica.leader.send_if_modified(|known| *known != leader && std::mem::replace(known, leader) != leader);
         let alone = now.membership_config.voter_ids().eq([replica.id]);
         let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
         replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);

@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod clock;
+mod deliver;
 mod follow;
 mod forward;
 mod forwarder;
@@ -26,6 +27,7 @@ mod maintain;
 mod network;
 mod node;
 pub mod offline;
+mod pack;
 mod propose;
 mod read;
 mod rebuild;
@@ -46,6 +48,9 @@ pub mod store;
 mod topology;
 pub mod types;
 mod verify;
+mod wait;
+mod waiters;
+mod waiting;
 mod wire;
 
 pub use forward::SEQUENCE_MAX;

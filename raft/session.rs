@@ -71,11 +71,11 @@ pub enum Error {
 
 /// The exactly-once identity of one client connection, for writes without marks of their own.
 pub struct Session {
-    node: Node,
+    pub(crate) node: Node,
     id: SessionId,
     next_sequence: AtomicU64,
     /// First sequence numbers of the stamped batches that are in flight.
-    in_flight: Mutex<BTreeSet<u64>>,
+    pub(crate) in_flight: Mutex<BTreeSet<u64>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -134,7 +134,12 @@ impl Session {
         Ok(executed)
     }
 
-    async fn run(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
+    pub(crate) async fn run(
+        &self,
+        group: GroupId,
+        operations: Vec<Operation>,
+        forward: bool,
+    ) -> Result<Executed, Error> {
         let mut stamp = None;
         let result = self.attempts(group, operations, forward, &mut stamp).await;
         if let Some(stamp) = stamp {
@@ -143,7 +148,7 @@ impl Session {
         result
     }
 
-    fn stamp(&self, group: GroupId, operations: usize) -> Stamp {
+    pub(crate) fn stamp(&self, group: GroupId, operations: usize) -> Stamp {
         let mut in_flight = self.in_flight.lock();
         let first_sequence = self.next_sequence.fetch_add(operations as u64, Ordering::Relaxed);
         in_flight.insert(first_sequence);
@@ -227,7 +232,7 @@ impl Session {
     }
 }
 
-fn no_majority(group: GroupId) -> String {
+pub(crate) fn no_majority(group: GroupId) -> String {
     format!("{group} has no leader that a majority follows")
 }
 

@@ -65,6 +65,8 @@ pub enum Kind {
     Digest = 17,
     /// A replica in quarantine wants the leader's snapshot, in the usual frames; the reply names it.
     SnapshotWanted = 18,
+    /// A command that waits, for the leader of a group, on a stream; what is said about it later, too.
+    Wait = 24,
 }
 
 impl Kind {
@@ -73,7 +75,7 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -92,6 +94,7 @@ impl Kind {
             Kind::Progress,
             Kind::Digest,
             Kind::SnapshotWanted,
+            Kind::Wait,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)
