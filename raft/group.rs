@@ -193,15 +193,27 @@ impl Group {
         leader_in(&self.raft.metrics().borrow_watched())
     }
 
-    /// Registers a command that waits and has it tried.
+    /// Registers a command that waits and has it tried; a read is tried at once.
     ///
     /// # Errors
-    /// When this replica does not lead, or too many wait.
-    pub fn arm(&self, operation: Operation) -> Result<Waiting, Refused> {
+    /// When this replica does not lead, too many wait, or a read need not wait.
+    pub async fn arm(&self, operation: Operation) -> Result<Waiting, Refused> {
         if !self.leads() {
             return Err(Refused::NotLeader);
         }
-        self.replica.pending.waiters.arm(operation).map_err(Refused::TooMany)
+        let waiters = &self.replica.pending.waiters;
+        if operation.write {
+            return waiters.arm(operation).map_err(Refused::Answered);
+        }
+        self.confirm().await.map_err(|NotLeading| Refused::NotLeader)?;
+        let now_ms = self.replica.clock.now_ms();
+        let mut engine = self.replica.engine.write();
+        let reply = run_read(&engine, &operation, now_ms);
+        if reply.is_null() {
+            waiters.arm_read(operation, &mut engine).map_err(Refused::Answered)
+        } else {
+            Err(Refused::Answered(reply))
+        }
     }
 
     /// Proposes operations, the first of which is a write.
@@ -231,6 +243,17 @@ impl Group {
     /// # Errors
     /// When this replica does not lead.
     pub async fn read(&self, operations: &[Operation]) -> Result<Vec<quoris_resp::Reply>, NotLeading> {
+        self.confirm().await?;
+        let now_ms = self.replica.clock.now_ms();
+        let engine = self.replica.engine.read();
+        if self.replica.is_quarantined() {
+            return Err(NotLeading);
+        }
+        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+    }
+
+    /// Returns once the applied state is that of this moment or later.
+    async fn confirm(&self) -> Result<(), NotLeading> {
         if !self.replica.sole_leader.load(Ordering::SeqCst) {
             self.reads.confirm().await?;
         }
@@ -242,12 +265,7 @@ impl Group {
                 Outcome::NotExecuted(_) | Outcome::Unknown(_) => return Err(NotLeading),
             }
         }
-        let now_ms = self.replica.clock.now_ms();
-        let engine = self.replica.engine.read();
-        if self.replica.is_quarantined() {
-            return Err(NotLeading);
-        }
-        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+        Ok(())
     }
 
     /// A deadline has passed that the applied clock does not show yet.

@@ -68,7 +68,7 @@ impl Machine {
                 delivery.reply(place, reply, engine, now_ms);
             }
         });
-        replica.pending.waiters.settle(&mut engine);
+        replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         if let Some(difference) = engine.difference() {
             replica.quarantine(Fault::Astray(difference));

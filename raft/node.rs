@@ -176,7 +176,8 @@ impl Node {
         for (&group, record) in &identity.topology.groups {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
             let engine =
-                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
+                    .owning(&record.slots);
             let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone() };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);

@@ -39,6 +39,7 @@ pub struct GroupLog {
     pub committed: u64,
     disk: Arc<dyn Disk>,
     seed: EngineSeed,
+    slots: Vec<(u16, u16)>,
     whole: bool,
     skips: Skips,
     /// Indexes and names of the snapshots, oldest first.
@@ -130,6 +131,7 @@ impl Folder {
             committed: if alone { range.map_or(covered, |(_, last)| last) } else { committed.max(covered) },
             disk: self.disk.clone(),
             seed: EngineSeed { hash_seed: known.hash_seed, databases: topology.databases },
+            slots: known.slots.clone(),
             whole: topology.groups.len() == 2,
             skips: Skips::load(&*self.disk, group)?,
             snapshots,
@@ -199,7 +201,7 @@ impl GroupLog {
     /// When the disk fails, an entry cannot be applied, or those of `visit`.
     pub fn effects(&self, plan: &Plan, visit: &mut dyn FnMut(u64, Vec<Effect>) -> io::Result<()>) -> io::Result<()> {
         let (mut engine, next) = match &plan.base {
-            None => (Engine::new(self.seed), 0),
+            None => (Engine::new(self.seed).owning(&self.slots), 0),
             Some((index, name)) => (snapshot::load(&*self.disk, self.group, name)?.engine, index + 1),
         };
         let mut told = false;

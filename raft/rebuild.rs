@@ -91,7 +91,10 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
     let id = old.replica.group;
     let identity = node.identity();
     let record = identity.topology.groups.get(&id).ok_or_else(|| io::Error::other("the group is gone"))?;
-    let empty = || Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases });
+    let empty = || {
+        Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
+            .owning(&record.slots)
+    };
     old.replica.installs.fetch_add(1, Ordering::SeqCst);
     let wrong = std::mem::replace(&mut *old.replica.engine.write(), empty());
     old.replica.seams.blocking(move || drop(wrong)).await?;

@@ -184,8 +184,7 @@ impl Session {
                         return Err(Error::Unknown(text.to_string()));
                     }
                     Ok(Local::Unknown(_)) => sent = true,
-                    Err(_) if writes => return Err(Error::Unknown(no_majority(group))),
-                    Err(_) => return Err(Error::Unavailable(no_majority(group))),
+                    Err(_) => return Err(gave_up(group, writes)),
                 }
             } else if !forward {
                 let leader = self.node.leader_of(group);
@@ -219,11 +218,7 @@ impl Session {
                 }
             }
             if tokio::time::Instant::now() >= deadline {
-                return Err(if sent && writes {
-                    Error::Unknown(no_majority(group))
-                } else {
-                    Error::Unavailable(no_majority(group))
-                });
+                return Err(gave_up(group, sent && writes));
             }
             if hint.is_none() {
                 tokio::time::sleep(PAUSE).await;
@@ -232,8 +227,10 @@ impl Session {
     }
 }
 
-pub(crate) fn no_majority(group: GroupId) -> String {
-    format!("{group} has no leader that a majority follows")
+/// What is said when the time is up; `maybe` when the commands may have been executed.
+pub(crate) fn gave_up(group: GroupId, maybe: bool) -> Error {
+    let text = format!("{group} has no leader that a majority follows");
+    if maybe { Error::Unknown(text) } else { Error::Unavailable(text) }
 }
 
 /// An error as the reply that a client sees.

@@ -11,14 +11,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use quoris_engine::entry::SessionStamp;
-use quoris_resp::Reply;
+use quoris_resp::{Argv, Reply};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::forward::Forwarded;
 use crate::group::Group;
 use crate::node::Node;
 use crate::propose::Operation;
-use crate::session::{Error, Executed, Position, Session, no_majority};
+use crate::session::{Error, Executed, Position, Session, gave_up};
 use crate::types::{GroupId, NodeId};
 use crate::waiters::{Ended, Refused, Told};
 use crate::waiting::{Ask, Note, Remote};
@@ -124,14 +124,13 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
                 Stay::On(better) => hint = better,
             }
             if !self.waited && Instant::now() >= patience {
-                let text = no_majority(self.group);
-                return Err(if self.lost { Error::Unknown(text) } else { Error::Unavailable(text) });
+                return Err(gave_up(self.group, self.lost && self.operation.write));
             }
             if hint.is_none() && self.over.is_none() {
                 self.pause().await;
             }
         }
-        if self.waited && !self.lost {
+        if self.waited && (!self.lost || !self.operation.write) {
             return Ok(None);
         }
         let mut executed = self.session.run(self.group, vec![self.operation.clone()], forward).await?;
@@ -157,19 +156,20 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
 
     /// Waits at this node's own replica.
     async fn stay(&mut self, local: &Group) -> Stay {
-        let mut waiting = match local.arm(self.operation.clone()) {
+        let mut waiting = match local.arm(self.operation.clone()).await {
             Ok(waiting) => waiting,
             Err(Refused::NotLeader) => return Stay::On(None),
-            Err(Refused::TooMany(reply)) => return self.found(vec![reply], 0, 0),
+            Err(Refused::Answered(reply)) => return self.found(vec![reply], 0, 0),
         };
         loop {
             let give_up = self.over.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
                 told = waiting.next() => match told {
-                    Told::Waits => self.begin_to_wait(),
+                    Told::Waits(again) => self.begin_to_wait(again),
                     Told::Ended(Ended::Reply(reply, at)) => {
-                        return self.found(vec![reply], at.leader_id.term, at.index);
+                        let (term, index) = at.map_or((0, 0), |at| (at.leader_id.term, at.index));
+                        return self.found(vec![reply], term, index);
                     }
                     Told::Ended(Ended::Stopped) => return self.stopped(),
                     Told::Ended(Ended::NotLeader) => return Stay::On(None),
@@ -186,20 +186,23 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
                     waiting.stop();
                 }
                 () = sleep_until(give_up), if self.over.is_some() => {
-                    return Stay::Done(Err(Error::Unknown(no_majority(self.group))));
+                    return Stay::Done(Err(gave_up(self.group, self.operation.write)));
                 }
             }
         }
     }
 
-    fn begin_to_wait(&mut self) {
+    fn begin_to_wait(&mut self, again: Option<Argv>) {
         self.waited = true;
+        if let Some(again) = again {
+            self.operation.argv = again;
+        }
         (self.waits)();
     }
 
     /// Gives the command a mark, unless it has one.
     fn mark(&mut self) {
-        if self.operation.own.is_some() {
+        if self.operation.own.is_some() || !self.operation.write {
             return;
         }
         let stamp = self.session.stamp(self.group, 1);
@@ -229,7 +232,7 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
             tokio::select! {
                 biased;
                 note = remote.next() => match note {
-                    Some(Note::Waits) => self.begin_to_wait(),
+                    Some(Note::Waits(again)) => self.begin_to_wait(again),
                     Some(Note::Renewed(at_ms)) => self.renewed(at_ms),
                     Some(Note::Stopped) => return self.stopped(),
                     Some(Note::Answer(Forwarded::Done(replies, at, clock_ms))) => {

@@ -16,7 +16,8 @@
 //!   nothing unless the attempt was in the log by then.
 //! * Where nobody waits, a write costs one look at an atomic.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod lines;
+
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,29 +25,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quoris_engine::Engine;
-use quoris_engine::command::{self, Command, key_flag};
-use quoris_engine::entry::{Attempt, CommandMeta, SessionId, SessionStamp, Transaction};
+use quoris_engine::command;
+use quoris_engine::entry::{CommandMeta, Transaction};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::mpsc;
 
 use crate::propose::{Operation, Submission};
 use crate::types::LogId;
+use lines::{Inner, Key, State, Waiter, keys_to_wait_for};
 
 /// Commands that wait in one group at most; a connection has one.
 const WAITERS_MAX: usize = 65_536;
 /// Bytes of their arguments at most.
 const BYTES_MAX: usize = 64 << 20;
-/// Attempts behind a write of which it cannot be seen how much it brings; the rest follow in the next entry.
-const UNSEEN_MAX: usize = 16;
-
-/// A key of a database.
-type Key = (u32, Bytes);
-
 /// What a waiting command is told.
 #[derive(Debug)]
 pub enum Told {
-    /// There is nothing yet, it waits.
-    Waits,
+    /// There is nothing yet, it waits; how a read has to be asked again.
+    Waits(Option<Argv>),
     /// How it ended.
     Ended(Ended),
 }
@@ -54,8 +50,8 @@ pub enum Told {
 /// How waiting ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// With this reply.
-    Reply(Reply, LogId),
+    /// With this reply; where its write stands.
+    Reply(Reply, Option<LogId>),
     /// It was told to stop before there was anything.
     Stopped,
     /// It has taken nothing, and this replica does not lead.
@@ -64,64 +60,12 @@ pub enum Ended {
     Unknown,
 }
 
-/// Why a command cannot wait here; it has taken nothing.
+/// Why a command does not wait here; it has taken nothing.
 pub enum Refused {
     /// This replica does not lead.
     NotLeader,
-    /// Too many wait; the reply that says so.
-    TooMany(Reply),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// To be tried in the next entry.
-    Due,
-    /// An attempt is on its way.
-    Tried,
-    /// Nothing was there.
-    Idle,
-}
-
-struct Waiter {
-    /// Which [`Waiting`] it belongs to, when a command was armed more than once.
-    armed: u64,
-    operation: Operation,
-    keys: Vec<Key>,
-    state: State,
-    /// An attempt has found nothing.
-    waits: bool,
-    /// Nobody wants to wait any longer: the attempt that is on its way is the last.
-    stopped: bool,
-    told: mpsc::UnboundedSender<Told>,
-}
-
-impl Waiter {
-    fn mark(&self) -> Option<(SessionId, u64)> {
-        self.operation.own.map(|own| (own.session, own.sequence))
-    }
-
-    fn chapter(&self) -> &'static str {
-        self.operation.command.group.name()
-    }
-}
-
-#[derive(Default)]
-struct Inner {
-    /// By arrival.
-    waiters: BTreeMap<u64, Waiter>,
-    next: u64,
-    /// Who waits for a key, by the chapter of the command: its type, as it were.
-    keys: BTreeMap<Key, BTreeMap<&'static str, BTreeSet<u64>>>,
-    marks: BTreeMap<(SessionId, u64), u64>,
-    bytes: usize,
-    /// May hold some that are gone or tried meanwhile.
-    due: VecDeque<u64>,
-    /// They wait since the entry that is being applied; their keys' versions at that point of it.
-    begun: Vec<(u64, Vec<u64>)>,
-    /// Somebody left who may have been about to take from these.
-    look: BTreeSet<Key>,
-    /// Nobody may wait for these any more.
-    left: Vec<Key>,
+    /// It need not or may not wait: this is its reply.
+    Answered(Reply),
 }
 
 /// An attempt to be packed.
@@ -200,12 +144,42 @@ impl Waiters {
     /// # Errors
     /// With the reply, when too many wait.
     pub fn arm(self: &Arc<Waiters>, operation: Operation) -> Result<Waiting, Reply> {
+        let waiting = self.register(operation, State::Due)?;
+        self.wake();
+        Ok(waiting)
+    }
+
+    /// Registers a read that found nothing in this state of the engine.
+    ///
+    /// # Errors
+    /// With the reply, when too many wait.
+    pub fn arm_read(self: &Arc<Waiters>, mut operation: Operation, engine: &mut Engine) -> Result<Waiting, Reply> {
+        let again =
+            operation.command.waits.and_then(|row| (row.again)(engine.keyspace(), operation.database, &operation.argv));
+        operation.own = None;
+        if let Some(again) = &again {
+            operation.argv = again.clone();
+        }
+        let waiting = self.register(operation, State::Idle)?;
+        let inner = self.inner.lock();
+        if let Some(waiter) = inner.waiters.get(&waiting.id) {
+            waiter.keys.iter().for_each(|(database, key)| engine.await_key(*database, key));
+            let _ = waiter.told.send(Told::Waits(again));
+        }
+        drop(inner);
+        Ok(waiting)
+    }
+
+    fn register(self: &Arc<Waiters>, operation: Operation, state: State) -> Result<Waiting, Reply> {
         let (told, receiver) = mpsc::unbounded_channel();
         let keys = keys_to_wait_for(&operation);
+        let line =
+            operation.command.waits.map_or_else(Bytes::new, |row| Bytes::copy_from_slice((row.line)(&operation.argv)));
         let mut inner = self.inner.lock();
         inner.next += 1;
         let armed = inner.next;
-        let mut waiter = Waiter { armed, operation, keys, state: State::Due, waits: false, stopped: false, told };
+        let waits = state == State::Idle;
+        let mut waiter = Waiter { armed, operation, keys, line, state, waits, stopped: false, told };
         let before = waiter.mark().and_then(|mark| inner.marks.get(&mark).copied());
         let id = match before {
             Some(id) => {
@@ -213,7 +187,7 @@ impl Waiters {
                 let _ = old.told.send(Told::Ended(Ended::Unknown));
                 (waiter.state, waiter.waits) = (old.state, old.waits);
                 if old.state == State::Idle {
-                    let _ = waiter.told.send(Told::Waits);
+                    let _ = waiter.told.send(Told::Waits(None));
                 }
                 id
             }
@@ -226,8 +200,6 @@ impl Waiters {
         };
         inner.insert(id, waiter);
         self.busy.store(true, Ordering::Release);
-        drop(inner);
-        self.wake();
         Ok(Waiting { waiters: self.clone(), id, armed, told: receiver })
     }
 
@@ -292,12 +264,12 @@ impl Waiters {
         let Some(waiter) = inner.waiters.get_mut(&id) else { return };
         waiter.state = State::Idle;
         if !reply.is_null() {
-            inner.end(id, Ended::Reply(reply, log_id));
+            inner.end(id, Ended::Reply(reply, Some(log_id)));
         } else if waiter.stopped {
             inner.end(id, Ended::Stopped);
         } else if !waiter.waits {
             waiter.waits = true;
-            let _ = waiter.told.send(Told::Waits);
+            let _ = waiter.told.send(Told::Waits(None));
             let version = |(database, key): &Key| engine.keyspace().version(*database, key);
             let versions = waiter.keys.iter().map(version).collect();
             inner.begun.push((id, versions));
@@ -315,7 +287,7 @@ impl Waiters {
     }
 
     /// Behind an entry: whose keys have something now is to be tried.
-    pub fn settle(&self, engine: &mut Engine) {
+    pub fn settle(&self, engine: &mut Engine, now_ms: u64) {
         if !self.busy.load(Ordering::Acquire) {
             return;
         }
@@ -337,7 +309,7 @@ impl Waiters {
                 engine.forget_key(key.0, &key.1);
             }
         }
-        look.iter().for_each(|key| inner.make_due(engine, key));
+        look.iter().for_each(|key| inner.look_at(engine, now_ms, key));
         let is_due = !inner.due.is_empty();
         if inner.waiters.is_empty() {
             inner.due.clear();
@@ -348,111 +320,4 @@ impl Waiters {
             self.wake();
         }
     }
-}
-
-impl Inner {
-    fn insert(&mut self, id: u64, waiter: Waiter) {
-        self.bytes += waiter.operation.argv.frame().len();
-        for key in &waiter.keys {
-            self.keys.entry(key.clone()).or_default().entry(waiter.chapter()).or_default().insert(id);
-        }
-        if let Some(mark) = waiter.mark() {
-            self.marks.insert(mark, id);
-        }
-        if waiter.state == State::Due {
-            self.due.push_back(id);
-        }
-        self.waiters.insert(id, waiter);
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&id)?;
-        self.bytes -= waiter.operation.argv.frame().len();
-        for key in &waiter.keys {
-            let Some(line) = self.keys.get_mut(key) else { continue };
-            if let Some(ids) = line.get_mut(waiter.chapter()) {
-                ids.remove(&id);
-            }
-            line.retain(|_, ids| !ids.is_empty());
-            if line.is_empty() {
-                self.keys.remove(key);
-                self.left.push(key.clone());
-            }
-        }
-        if let Some(mark) = waiter.mark() {
-            self.marks.remove(&mark);
-        }
-        Some(waiter)
-    }
-
-    fn end(&mut self, id: u64, how: Ended) {
-        if let Some(waiter) = self.remove(id) {
-            // It may have been meant to take what it did not.
-            self.look.extend(waiter.keys.iter().filter(|key| self.keys.contains_key(*key)).cloned());
-            let _ = waiter.told.send(Told::Ended(how));
-        }
-    }
-
-    /// The next attempt, unless one is on its way.
-    fn try_now(&mut self, id: u64, now_ms: u64) -> Option<TryNow> {
-        let waiter = self.waiters.get_mut(&id).filter(|waiter| waiter.state != State::Tried)?;
-        waiter.state = State::Tried;
-        let attempt = if waiter.waits { Attempt::Again } else { Attempt::First };
-        // Every attempt up to now took nothing, so the window need not reach back further.
-        let session = waiter
-            .operation
-            .own
-            .map(|own| if waiter.waits { SessionStamp { first_sent_ms: now_ms, ..own } } else { own });
-        let operation = waiter.operation.clone();
-        let meta = CommandMeta {
-            database: operation.database,
-            user: operation.user,
-            attempt: Some(attempt),
-            session,
-            ..CommandMeta::default()
-        };
-        Some(TryNow { waiter: id, operation, meta })
-    }
-
-    /// Those who wait for what a command may bring.
-    fn fed_by(&mut self, command: &Command, argv: &Argv, database: u32, now_ms: u64, found: &mut Vec<TryNow>) {
-        for key in command.key_uses(argv).unwrap_or_default() {
-            let inserts = key.flags.has(key_flag::INSERT);
-            if !inserts && !key.flags.has(key_flag::UPDATE) && !key.flags.has(key_flag::OW) {
-                continue;
-            }
-            let most = if inserts { (argv.len() - key.position - 1).max(1) } else { UNSEEN_MAX };
-            let Some(line) = argv.slice(key.position).and_then(|key| self.keys.get(&(database, key))) else { continue };
-            let idle = |id: &&u64| self.waiters.get(*id).is_some_and(|w| w.state == State::Idle);
-            let ids: Vec<u64> = line.values().flat_map(|ids| ids.iter().filter(idle).take(most)).copied().collect();
-            found.extend(ids.into_iter().filter_map(|id| self.try_now(id, now_ms)));
-        }
-    }
-
-    /// As many as a key's value may serve are to be tried.
-    fn make_due(&mut self, engine: &Engine, key: &Key) {
-        let Some(line) = self.keys.get(key) else { return };
-        for ids in line.values() {
-            let mut left = None;
-            for id in ids {
-                let Some(waiter) = self.waiters.get_mut(id).filter(|w| w.state == State::Idle) else { continue };
-                let chapter = waiter.operation.command.group;
-                let left = left.get_or_insert_with(|| engine.keyspace().serves(key.0, &key.1, chapter));
-                if *left == 0 {
-                    break;
-                }
-                *left -= 1;
-                waiter.state = State::Due;
-                self.due.push_back(*id);
-            }
-        }
-    }
-}
-
-/// The keys that a command wants to take from; not those that it puts into.
-fn keys_to_wait_for(operation: &Operation) -> Vec<Key> {
-    let uses = operation.command.key_uses(&operation.argv).unwrap_or_default();
-    let wanted = uses.iter().filter(|key| !key.flags.has(key_flag::INSERT));
-    let keys: BTreeSet<Bytes> = wanted.filter_map(|key| operation.argv.slice(key.position)).collect();
-    keys.into_iter().map(|key| (operation.database, key)).collect()
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quoris_engine::codec;
+use quoris_resp::Argv;
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ pub enum Ask {
 /// Head of what the leader says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Head {
+    /// The command as it has to be asked again may follow.
     Waits,
     Renewed(u64),
     Stopped,
@@ -44,8 +46,8 @@ enum Head {
 /// What the leader says.
 #[derive(Debug)]
 pub enum Note {
-    /// There is nothing yet.
-    Waits,
+    /// There is nothing yet; how a read has to be asked again.
+    Waits(Option<Argv>),
     /// The command counts as first sent then, in the group's clock.
     Renewed(u64),
     /// It has stopped and taken nothing.
@@ -62,7 +64,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Sends the command, which must carry a mark.
+    /// Sends the command; a write must carry a mark.
     ///
     /// # Errors
     /// When it was certainly not sent.
@@ -97,7 +99,8 @@ impl Remote {
 pub fn read_note(body: &Bytes) -> io::Result<Note> {
     let (head, at): (Head, usize) = codec::read(body, "note").map_err(io::Error::other)?;
     Ok(match head {
-        Head::Waits => Note::Waits,
+        Head::Waits if at == body.len() => Note::Waits(None),
+        Head::Waits => Note::Waits(Some(Argv::parse(body.slice(at..)).map_err(io::Error::other)?)),
         Head::Renewed(at_ms) => Note::Renewed(at_ms),
         Head::Stopped => Note::Stopped,
         Head::Answer => {
@@ -136,10 +139,10 @@ pub async fn serve(node: &Node, mut input: mpsc::Receiver<Bytes>, output: mpsc::
         Ok(read) => read,
         Err(e) => return tracing::warn!(error = %e, "a waiting command cannot be read"),
     };
-    let last = match group.arm(operation) {
+    let last = match group.arm(operation).await {
         Ok(waiting) => follow(&group, waiting, input, &output).await,
         Err(Refused::NotLeader) => Some(answer(&group, Local::NotLeader(Vec::new()))),
-        Err(Refused::TooMany(reply)) => Some(answer(&group, Local::Done(vec![reply], None))),
+        Err(Refused::Answered(reply)) => Some(answer(&group, Local::Done(vec![reply], None))),
     };
     if let Some(last) = last {
         let _ = output.send(last).await;
@@ -152,10 +155,15 @@ fn read(node: &Node, first: &Bytes) -> io::Result<(Arc<Group>, Operation)> {
     let group = node.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
     let mut operations = forward::read_request(first)?.into_iter().flat_map(|(operations, _)| operations);
     match (operations.next(), operations.next()) {
-        (Some(operation), None) if operation.own.is_some() && operation.write && !operation.transaction => {
+        (Some(operation), None)
+            if operation.command.waits.is_some()
+                && !operation.transaction
+                && operation.write == operation.command.is_write()
+                && (operation.own.is_some() || !operation.write) =>
+        {
             Ok((group, operation))
         }
-        _ => Err(io::Error::other("not one command with a mark")),
+        _ => Err(io::Error::other("not one command that waits, with a mark if it is a write")),
     }
 }
 
@@ -170,10 +178,14 @@ async fn follow(
         let said = tokio::select! {
             biased;
             told = waiting.next() => match told {
-                Told::Waits => Some(note(&Head::Waits)),
+                Told::Waits(again) => {
+                    let mut parts = note(&Head::Waits);
+                    parts.extend(again.map(|argv| argv.frame().clone()));
+                    Some(parts)
+                }
                 Told::Ended(Ended::Stopped) => return Some(note(&Head::Stopped)),
                 Told::Ended(Ended::Reply(reply, at)) => {
-                    return Some(answer(group, Local::Done(vec![reply], Some(at))));
+                    return Some(answer(group, Local::Done(vec![reply], at)));
                 }
                 Told::Ended(Ended::NotLeader) => return Some(answer(group, Local::NotLeader(Vec::new()))),
                 Told::Ended(Ended::Unknown) => return Some(answer(group, Local::Unknown(""))),

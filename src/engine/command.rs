@@ -13,21 +13,22 @@ mod flags;
 pub mod introspect;
 mod keys;
 mod lookup;
-pub(crate) mod patience;
 mod rows;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod waits;
 
 pub use flags::*;
 pub use keys::*;
 pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, logged, lookup, walk};
+pub use waits::Waits;
 
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{generic, list, string};
+use crate::types::{bitmap, generic, hash, hyperloglog, list, set, stream, string};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -179,9 +180,8 @@ pub struct Command {
     pub tips: &'static [&'static str],
     /// When it was superseded and by what.
     pub deprecated: Option<(&'static str, &'static str)>,
-    /// For a command that can wait: how long, in milliseconds, 0 for ever. Nothing when a call does not wait or is
-    /// wrong, which its handler says. The handler itself never waits: it answers with a null that there is nothing.
-    pub patience: Option<fn(&Argv) -> Option<u64>>,
+    /// For a command that can wait. Its handler never waits: it answers with a null that there is nothing.
+    pub waits: Option<&'static Waits>,
     /// What runs.
     pub handler: Handler,
     /// Its subcommands.
@@ -203,7 +203,7 @@ pub const ROW: Command = Command {
     syntax: "",
     tips: &[],
     deprecated: None,
-    patience: None,
+    waits: None,
     handler: Handler::Server,
     subcommands: &[],
 };
@@ -216,7 +216,7 @@ impl Command {
 
     /// How long a call may wait, in milliseconds, 0 for ever; nothing when it does not.
     pub fn patience(&self, argv: &Argv) -> Option<u64> {
-        self.patience.and_then(|patience| patience(argv))
+        self.waits.and_then(|waits| (waits.patience)(argv))
     }
 
     /// Whether it only holds subcommands.
@@ -259,7 +259,13 @@ impl Command {
 pub static FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     list::COMMANDS,
+    set::COMMANDS,
+    hash::COMMANDS,
+    stream::COMMANDS,
     generic::COMMANDS,
+    crate::script::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
     rows::TRANSACTIONS,
     rows::CONNECTION,
     rows::SERVER,

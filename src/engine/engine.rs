@@ -94,6 +94,15 @@ impl Engine {
         }
     }
 
+    /// The same state for a group that owns only some slots, given as inclusive ranges: a script there may not use
+    /// other keys.
+    #[must_use]
+    pub fn owning(mut self, slots: &[(u16, u16)]) -> Engine {
+        let all = slots == [(0, crate::SLOTS - 1)];
+        self.keyspace.set_slots((!all).then(|| slots.into()));
+        self
+    }
+
     /// Applies the body of one log entry. `on_reply` gets each command's place in the entry and its reply,
     /// and sees the state right behind the command.
     ///

@@ -18,20 +18,25 @@ mod cut;
 mod database;
 mod due;
 mod entry;
+mod fields;
+mod garbage;
 mod journal;
 mod leaf;
 mod order;
 mod scrub;
 mod state;
 mod table;
+mod undo;
 mod versions;
 mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
+pub use garbage::Garbage;
 pub use scrub::{Flaw, Scrub};
 
 use siphasher::sip::SipHasher13;
 
+use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
 use awaited::Awaited;
@@ -40,6 +45,7 @@ use database::Database;
 use entry::{Entry, Key, NEVER};
 use journal::Journal;
 use table::Pos;
+use undo::Undo;
 use versions::Versions;
 pub use warm::WARM_MAX;
 
@@ -96,6 +102,11 @@ pub struct EntryRef<'a> {
 }
 
 impl EntryRef<'_> {
+    /// When the key or the first of its parts expires.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.expire_at_ms.into_iter().chain(self.value.next_deadline()).min()
+    }
+
     fn new(entry: &Entry) -> EntryRef<'_> {
         EntryRef { value: &entry.value, expire_at_ms: entry.deadline(), version: entry.version }
     }
@@ -118,12 +129,6 @@ impl std::ops::DerefMut for Edit<'_> {
     }
 }
 
-/// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
-#[derive(Debug, Default)]
-pub struct Garbage {
-    _databases: Vec<Database>,
-}
-
 /// All keys of a group, over all numbered databases.
 #[derive(Debug)]
 pub struct Keyspace {
@@ -138,6 +143,10 @@ pub struct Keyspace {
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
     awaited: Option<Box<Awaited>>,
+    undo: Option<Box<Undo>>,
+    scripts: Bodies,
+    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
+    slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
 }
 
@@ -159,6 +168,9 @@ impl Keyspace {
             cut: None,
             journal: None,
             awaited: None,
+            undo: None,
+            scripts: Bodies::default(),
+            slots: None,
             garbage: Vec::new(),
         }
     }
@@ -197,7 +209,7 @@ impl Keyspace {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(EntryRef::new)
     }
 
-    /// The key's value, unless it is absent or due.
+    /// The key's value, unless it is absent or due. Fields of a hash may be due: see [`Keyspace::now_ms`].
     pub fn value(&self, database: u32, key: &[u8]) -> Option<&Value> {
         self.entry(database, key).map(|e| e.value)
     }
@@ -215,6 +227,10 @@ impl Keyspace {
     /// Removes a key whose value nobody wants but a running cut.
     fn discard(&mut self, database: u32, slot: u16, index: Pos) {
         let wanted = self.wanted(database, slot, index);
+        if self.undo.is_some() {
+            let key = self.databases[database as usize].at(slot, index).key.clone();
+            self.note_before(database, key.bytes());
+        }
         self.versions.remove(slot);
         let entry = self.databases[database as usize].remove(slot, index);
         self.touch(database, entry.key.bytes());
@@ -308,7 +324,7 @@ impl Keyspace {
 
     /// The version that WATCH compares: of the key, or for an absent one of its slot's last removal.
     pub fn version(&self, database: u32, key: &[u8]) -> u64 {
-        let entry = self.find(database, key).map(|entry| (entry.version, entry.is_due(self.now_ms)));
+        let entry = self.find(database, key).map(|entry| entry.seen(self.now_ms));
         self.versions.seen(database, slot(key), entry)
     }
 
@@ -374,20 +390,6 @@ impl Keyspace {
     /// Bytes that one key takes, overhead included (MEMORY USAGE).
     pub fn memory_of(&self, database: u32, key: &[u8]) -> Option<u64> {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)
-    }
-
-    /// Frees some of what FLUSHALL left, at most about `count` keys.
-    pub fn collect_garbage(&mut self, count: usize) {
-        if let Some(database) = self.garbage.last_mut()
-            && database.wear_down(count)
-        {
-            self.garbage.pop();
-        }
-    }
-
-    /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
-    pub fn take_garbage(&mut self) -> Option<Garbage> {
-        (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
     }
 }
 

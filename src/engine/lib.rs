@@ -27,6 +27,7 @@ pub mod outcome;
 mod payload;
 pub mod rdb;
 mod rng;
+mod script;
 mod sequence;
 mod session;
 pub mod settings;

@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use crate::Value;
 use crate::types::collection::Collection;
 use crate::types::string::{Origin, StringValue};
+use crate::{Settings, Value};
 
 /// Bytes that a collection takes beside its elements. A constant, so that replicas agree.
 const COLLECTION_BYTES: u64 = 16;
@@ -34,6 +34,25 @@ pub(crate) fn origin(value: &Value) -> u8 {
     match value {
         Value::String(text) => text.origin() as u8,
         other => other.collection().map_or(0, Collection::origin),
+    }
+}
+
+/// Settings with which a value that is loaded gets the encoding of its origin at once. A small set or hash keeps
+/// the order in which its members came, which would be lost on a way through another encoding.
+pub(crate) fn encodings(origin: u8) -> Settings {
+    let (ints, small) = match origin {
+        1 => (0, i64::MAX),
+        2 => (0, 0),
+        3 => (i64::MAX, i64::MAX),
+        _ => return Settings::default(),
+    };
+    Settings {
+        set_max_intset_entries: ints,
+        set_max_listpack_entries: small,
+        set_max_listpack_value: small,
+        hash_max_listpack_entries: small,
+        hash_max_listpack_value: small,
+        ..Settings::default()
     }
 }
 

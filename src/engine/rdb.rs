@@ -1,4 +1,5 @@
-//! The RDB format, version 10 as redis-server 7.0 writes it.
+//! The RDB format: version 10 as redis-server 7.0 writes it, and version 12 where fields of hashes expire,
+//! which Redis can since 7.4.
 //!
 //! Snapshots of a group are RDB files with fields of our own in AUX, so redis-server loads them and
 //! redis-check-rdb checks them; DUMP payloads are the same encoding of one value. What is read may come
@@ -24,8 +25,10 @@ pub(crate) use read::{Item, Parser, Strictness};
 use crate::{Settings, Value};
 pub(crate) use source::Source;
 
-/// The version that is written.
+/// The version that is written where nothing needs a newer one.
 pub const VERSION: u16 = 10;
+/// The version that is written where fields of a hash expire.
+pub const VERSION_EXPIRING_FIELDS: u16 = 12;
 /// The newest version that is read: Redis 8 writes 12.
 pub const VERSION_MAX: u16 = 12;
 
@@ -47,6 +50,8 @@ pub(crate) mod opcode {
 
 /// The type byte of a string.
 pub(crate) const TYPE_STRING: u8 = 0;
+/// The type byte of a hash whose fields expire.
+pub(crate) const HASH_METADATA: u8 = 24;
 
 /// Why something is no RDB that can be read here.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +109,8 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 pub fn dump_value(value: &Value) -> Vec<u8> {
     let mut out = vec![write::type_byte(value)];
     write::value(value, &mut out);
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    let version = if out[0] == HASH_METADATA { VERSION_EXPIRING_FIELDS } else { VERSION };
+    out.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
     out

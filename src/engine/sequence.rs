@@ -15,10 +15,9 @@
 mod pack;
 mod tree;
 
-pub(crate) use pack::Pack;
+pub(crate) use pack::{Pack, PackIter, items, put_item};
 pub(crate) use tree::Tree;
 
-use pack::PackIter;
 use tree::{Iter, IterBack};
 
 /// Items in a row, in one buffer or in a tree; which of them is the owner's choice and part of its state.
@@ -80,6 +79,13 @@ impl PartialEq for Sequence {
     /// Equal when nothing can tell them apart: the same kind, the same items.
     fn eq(&self, other: &Sequence) -> bool {
         self.is_small() == other.is_small() && self.iter().eq(other.iter())
+    }
+}
+
+impl PartialEq for Tree {
+    /// Equal when they hold the same items, whatever their shapes.
+    fn eq(&self, other: &Tree) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 

@@ -12,13 +12,14 @@
 //! * One step produces about as many bytes as it was allowed, and one batch of keys more at most.
 
 mod load;
-mod numbers;
+pub(crate) mod numbers;
 
 pub use load::Loaded;
 
 use crate::keyspace::{CutEntry, Flow};
-use crate::rdb::{opcode, write};
+use crate::rdb::{VERSION, VERSION_EXPIRING_FIELDS, opcode, write};
 use crate::session::Captured;
+use crate::types::collection::Collection;
 use crate::{Engine, Keyspace, SLOTS, Value, payload};
 
 /// The version of the fields of our own.
@@ -41,8 +42,11 @@ mod field {
     pub(super) const EXPIRED: &str = "quoris-expired";
     pub(super) const SLOTS: &str = "quoris-slot-versions";
     pub(super) const SETTINGS: &str = "quoris-settings";
+    pub(super) const SCRIPTS: &str = "quoris-scripts";
+    pub(super) const OWN: &str = "quoris-own-slots";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
+    pub(super) const BESIDE: &str = "quoris-value";
 }
 
 /// Only one snapshot is taken at a time.
@@ -91,6 +95,9 @@ impl Batch {
             write::database(entry.database, sizes(entry.database), &mut self.keys);
         }
         numbers::put(entry.version << 2 | u64::from(payload::origin(entry.value)), &mut self.versions);
+        if let Some(beside) = entry.value.collection().and_then(Collection::beside) {
+            write::aux(field::BESIDE, &beside, &mut self.keys);
+        }
         write::entry_head(entry.key, entry.value, entry.expire_at_ms, &mut self.keys);
         let len = payload::size(entry.value);
         if len > STREAM_FROM {
@@ -185,7 +192,8 @@ impl Engine {
             out
         });
         let mut out = Vec::new();
-        write::magic(&mut out);
+        let version = if keys.has_expiring_fields() { VERSION_EXPIRING_FIELDS } else { VERSION };
+        write::magic(version, &mut out);
         let mut put = |name: &str, value: &[u8]| write::aux(name, value, &mut out);
         put("redis-ver", b"7.0.15");
         put("redis-bits", b"64");
@@ -201,9 +209,17 @@ impl Engine {
         put(field::EXPIRED, keys.expired().to_string().as_bytes());
         put(field::SLOTS, &slot_versions(keys));
         put(field::SETTINGS, keys.settings().to_string().as_bytes());
+        put(field::SCRIPTS, &keys.scripts().saved());
+        put(field::OWN, own_slots(keys).as_bytes());
         aux.iter().for_each(|(name, value)| put(name, value));
         out
     }
+}
+
+/// The slots that the group owns, as `0-99 200-299`; nothing when it owns all.
+fn own_slots(keys: &Keyspace) -> String {
+    let ranges = keys.slots().unwrap_or_default().iter();
+    ranges.map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The version counters of the slots that were ever written: slots passed over, counter, and how far the

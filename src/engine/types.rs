@@ -1,23 +1,37 @@
 //! The data types: one module each, structure and commands and table rows together.
 
+pub mod bitmap;
 pub(crate) mod collection;
 pub mod generic;
+pub mod hash;
+pub(crate) mod hashed;
+pub mod hyperloglog;
 pub mod list;
+pub mod set;
+pub mod stream;
 pub mod string;
 
 use crate::Error;
-use crate::command::Group;
 use collection::Collection;
+use hash::Hash;
 use list::List;
+use set::Set;
+use stream::Stream;
 use string::StringValue;
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A string: text, number, bitmap.
+    /// A string: text, number, bitmap, HyperLogLog.
     String(StringValue),
     /// A list.
     List(List),
+    /// A set.
+    Set(Set),
+    /// A hash.
+    Hash(Hash),
+    /// A stream.
+    Stream(Stream),
 }
 
 const _: () = assert!(size_of::<Value>() == 24, "a value keeps the entry small");
@@ -28,6 +42,9 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Set(set) => Some(set),
+            Value::Hash(hash) => Some(hash),
+            Value::Stream(stream) => Some(stream),
         }
     }
 
@@ -36,6 +53,9 @@ impl Value {
         match self {
             Value::String(_) => None,
             Value::List(list) => Some(list),
+            Value::Set(set) => Some(set),
+            Value::Hash(hash) => Some(hash),
+            Value::Stream(stream) => Some(stream),
         }
     }
 
@@ -44,20 +64,32 @@ impl Value {
         self.collection().map_or("string", Collection::type_name)
     }
 
-    /// How many waiting commands of a chapter it may serve.
-    pub fn serves(&self, group: Group) -> u64 {
-        match (self, group) {
-            (Value::List(list), Group::List) => list.len(),
-            _ => 0,
-        }
-    }
-
     /// What OBJECT ENCODING says.
     pub fn encoding(&self) -> &'static str {
         match self {
             Value::String(text) => text.encoding(),
             other => other.collection().map_or("", Collection::encoding),
         }
+    }
+
+    /// Parts of it that are due at a moment: the fields of a hash.
+    pub(crate) fn due(&self, now_ms: u64) -> u64 {
+        if let Value::Hash(hash) = self { hash.due(now_ms) } else { 0 }
+    }
+
+    /// Whether all its parts are due at a moment, so that it is gone for everybody.
+    pub(crate) fn is_gone(&self, now_ms: u64) -> bool {
+        if let Value::Hash(hash) = self { hash.is_gone(now_ms) } else { false }
+    }
+
+    /// Takes at most `limit` of the parts out that are due at a moment; gives how many.
+    pub(crate) fn remove_due(&mut self, now_ms: u64, limit: usize) -> usize {
+        if let Value::Hash(hash) = self { hash.remove_due(now_ms, limit) } else { 0 }
+    }
+
+    /// When the first of its parts expires.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if let Value::Hash(hash) = self { hash.next_deadline() } else { None }
     }
 
     /// The string.

@@ -14,7 +14,7 @@ pub enum Protocol {
     /// RESP3, after `HELLO 3`.
     Resp3,
     /// RESP3 that loses nothing, between nodes and in session windows: a null array stays one, and
-    /// pairs have a type of their own, `&`. No client ever sees it.
+    /// pairs and keyed replies have types of their own, `&` and `^`. No client ever sees it.
     Internal,
 }
 
@@ -58,18 +58,26 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             put_header(out, b'&', pairs.len());
             put_pairs(out, pairs, protocol);
         }
-        Reply::Pairs(pairs) if resp3 => {
-            put_header(out, b'*', pairs.len());
-            for (first, second) in pairs {
-                out.put_slice(b"*2\r\n");
-                encode(first, protocol, out);
-                encode(second, protocol, out);
-            }
+        Reply::Keyed(pairs) if resp3 => {
+            put_header(out, if protocol == Protocol::Internal { b'^' } else { b'%' }, pairs.len());
+            put_pairs(out, pairs, protocol);
         }
+        Reply::Pairs(pairs) if resp3 => put_nested(out, pairs, protocol),
+        Reply::Keyed(pairs) => put_nested(out, pairs, protocol),
         Reply::Pairs(pairs) => {
             put_header(out, b'*', pairs.len() * 2);
             put_pairs(out, pairs, protocol);
         }
+    }
+}
+
+/// An array of arrays of two.
+fn put_nested(out: &mut BytesMut, pairs: &[(Reply, Reply)], protocol: Protocol) {
+    put_header(out, b'*', pairs.len());
+    for (first, second) in pairs {
+        out.put_slice(b"*2\r\n");
+        encode(first, protocol, out);
+        encode(second, protocol, out);
     }
 }
 

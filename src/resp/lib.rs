@@ -18,4 +18,4 @@ pub use argv::{Argv, ArgvError};
 pub use decode::{Decoder, Limits, ProtocolError, split_quoted};
 pub use encode::{Protocol, encode};
 pub use quote::quoted;
-pub use reply::{Reply, ReplyDecoder};
+pub use reply::{Reply, ReplyDecoder, double_text};

@@ -42,6 +42,8 @@ pub enum Reply {
     Push(Vec<Reply>),
     /// Member and score: a flat array in RESP2, an array of pairs in RESP3 (ZRANGE WITHSCORES).
     Pairs(Vec<(Reply, Reply)>),
+    /// Name and content: an array of pairs in RESP2, a map in RESP3 (XREAD).
+    Keyed(Vec<(Reply, Reply)>),
 }
 
 impl Reply {
@@ -78,7 +80,9 @@ impl Reply {
                 b.len()
             }
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => items.iter().map(Reply::size).sum(),
-            Reply::Map(pairs) | Reply::Pairs(pairs) => pairs.iter().map(|(a, b)| a.size() + b.size()).sum(),
+            Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
+                pairs.iter().map(|(a, b)| a.size() + b.size()).sum()
+            }
             Reply::None
             | Reply::Ok
             | Reply::Int(_)
@@ -164,7 +168,7 @@ fn skip(buffer: &[u8], at: &mut usize, depth: usize) -> Result<Option<()>, Strin
             return Ok(Some(()));
         }
         b'*' | b'~' | b'>' => length(body)?.unwrap_or(0),
-        b'%' | b'&' => length(body)?.unwrap_or(0).saturating_mul(2),
+        b'%' | b'&' | b'^' => length(body)?.unwrap_or(0).saturating_mul(2),
         other => return Err(format!("unknown reply type {:?}", other as char)),
     };
     for _ in 0..items {
@@ -225,11 +229,15 @@ fn parse(frame: &mut Bytes) -> Result<Reply, String> {
         },
         b'~' => Reply::Set(many(frame, length(&line[1..])?.unwrap_or(0))?),
         b'>' => Reply::Push(many(frame, length(&line[1..])?.unwrap_or(0))?),
-        kind @ (b'%' | b'&') => {
+        kind @ (b'%' | b'&' | b'^') => {
             let n = length(&line[1..])?.unwrap_or(0);
             let pairs = (0..n).map(|_| Ok((parse(frame)?, parse(frame)?)));
             let pairs = pairs.collect::<Result<Vec<_>, String>>()?;
-            if kind == b'%' { Reply::Map(pairs) } else { Reply::Pairs(pairs) }
+            match kind {
+                b'%' => Reply::Map(pairs),
+                b'&' => Reply::Pairs(pairs),
+                _ => Reply::Keyed(pairs),
+            }
         }
         other => return Err(format!("unknown reply type {:?}", other as char)),
     })
@@ -251,6 +259,7 @@ mod tests {
             Reply::Null,
             Reply::NullArray,
             Reply::Pairs(vec![(Reply::bulk("m"), Reply::Double(1.5))]),
+            Reply::Keyed(vec![(Reply::bulk("k"), Reply::Array(vec![Reply::Null]))]),
             Reply::Double(0.1),
             Reply::Bool(true),
             Reply::BigNumber("123456789012345678901".into()),

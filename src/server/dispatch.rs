@@ -240,7 +240,9 @@ impl Client {
                 Taken::Answered | Taken::Nothing | Taken::Paused(_) => return Ok(None),
             };
             let (found, argv) = &pending;
-            let stays = matches!(found.command.handler, Handler::Read(_)) && found.command.name != "watch";
+            let stays = matches!(found.command.handler, Handler::Read(_))
+                && found.command.name != "watch"
+                && found.command.waits.is_none();
             if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
                 return Ok(Some(pending));
             }

@@ -140,16 +140,17 @@ impl Server {
             join,
             parts: groups.iter().map(|group| (*group, operation.clone())).collect(),
         };
-        match found.command.name {
-            "dbsize" => Route::Split(plan(Join::Sum, all)),
-            "keys" => Route::Split(plan(Join::Concat, all)),
-            "flushall" | "flushdb" | "swapdb" => Route::Split(plan(Join::AllOk, all)),
-            "randomkey" => {
+        match (found.container.map_or("", |container| container.name), found.command.name) {
+            ("", "dbsize") => Route::Split(plan(Join::Sum, all)),
+            ("", "keys") => Route::Split(plan(Join::Concat, all)),
+            ("", "flushall" | "flushdb" | "swapdb") | ("script", "flush") => Route::Split(plan(Join::AllOk, all)),
+            ("script", "load") => Route::Split(plan(Join::First, all)),
+            ("", "randomkey") => {
                 let start = if all.is_empty() { 0 } else { self.rng().below(all.len() as u64) as usize };
                 let turned = [&all[start..], &all[..start]].concat();
                 Route::Split(plan(Join::First, &turned))
             }
-            "scan" => self.scan(found, argv, all, database),
+            ("", "scan") => self.scan(found, argv, all, database),
             _ => self.anywhere(),
         }
     }

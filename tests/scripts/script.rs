@@ -241,7 +241,7 @@ pub fn show(reply: &Reply) -> String {
         Reply::Array(items) => list("[", items),
         Reply::Set(items) => list("~[", items),
         Reply::Push(items) => list(">[", items),
-        Reply::Map(pairs) | Reply::Pairs(pairs) => {
+        Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
             let pairs: Vec<String> =
                 pairs.iter().map(|(key, value)| format!("{}: {}", item(key), item(value))).collect();
             format!("{{{}}}", pairs.join(", "))

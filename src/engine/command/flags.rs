@@ -37,7 +37,7 @@ pub const ASKING: Flags = Flags(1 << 11);
 pub const FAST: Flags = Flags(1 << 12);
 /// Allowed before authentication.
 pub const NO_AUTH: Flags = Flags(1 << 13);
-/// May publish or otherwise be seen on other nodes although it is no write.
+/// May publish or otherwise be seen on other nodes although it is no write. Not printed.
 pub const MAY_REPLICATE: Flags = Flags(1 << 14);
 /// Valid without any key, although it can take keys.
 pub const NO_MANDATORY_KEYS: Flags = Flags(1 << 15);
@@ -69,7 +69,6 @@ const FLAG_NAMES: &[(Flags, &str)] = &[
     (ASKING, "asking"),
     (FAST, "fast"),
     (NO_AUTH, "no_auth"),
-    (MAY_REPLICATE, "may_replicate"),
     (NO_MANDATORY_KEYS, "no_mandatory_keys"),
     (NO_ASYNC_LOADING, "no_async_loading"),
     (NO_MULTI, "no_multi"),

@@ -9,12 +9,14 @@
 //! Invariants:
 //! * `sum` holds the fingerprints of all entries but the marked ones.
 //! * Only large entries are marked.
+//! * `fields` holds the earliest field deadline of every hash that has one, and nothing else.
 //! * A fingerprint is taken from an entry that was written just now, and from no other: else a bit that had
 //!   flipped in memory would be taken for written.
 
 use std::collections::BTreeSet;
 
 use super::entry::{Entry, Key};
+use super::{Place, slot};
 use crate::payload;
 
 /// Values above this many bytes are hashed late.
@@ -27,8 +29,16 @@ pub(super) struct Account {
     pub(super) memory_bytes: u64,
     sum: u64,
     marked: BTreeSet<Key>,
+    /// The earliest deadline of the fields of each hash that has any, and where the hash is.
+    pub(super) fields: BTreeSet<(u64, Place, Key)>,
     /// A small entry was not what was written when its value was to be changed or taken away.
     pub(super) is_flawed: bool,
+}
+
+/// What the index of field deadlines has of an entry.
+fn first_field(entry: &Entry) -> Option<(u64, Place, Key)> {
+    let deadline = entry.value.next_deadline()?;
+    Some((deadline, Place::new(slot(entry.key.bytes()), entry.hash), entry.key.clone()))
 }
 
 fn is_large(entry: &Entry) -> bool {
@@ -39,6 +49,7 @@ impl Account {
     /// Counts an entry in.
     pub(super) fn add(&mut self, entry: &mut Entry) {
         self.memory_bytes += entry.memory_bytes();
+        self.fields.extend(first_field(entry));
         if is_large(entry) {
             self.marked.insert(entry.key.clone());
         } else {
@@ -55,6 +66,9 @@ impl Account {
     /// Counts an entry out; it must not have changed since it was counted in.
     pub(super) fn sub(&mut self, entry: &Entry) {
         self.memory_bytes -= entry.memory_bytes();
+        if let Some(first) = first_field(entry) {
+            self.fields.remove(&first);
+        }
         if !is_large(entry) || !self.marked.remove(&entry.key) {
             self.sum = self.sum.wrapping_sub(entry.print);
         }

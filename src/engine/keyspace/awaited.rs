@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Keyspace;
-use crate::command::Group;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -55,10 +54,5 @@ impl Keyspace {
 
     pub(crate) fn take_changed(&mut self) -> BTreeSet<(u32, Vec<u8>)> {
         self.awaited.as_mut().map(|awaited| std::mem::take(&mut awaited.changed)).unwrap_or_default()
-    }
-
-    /// How many waiting commands of a chapter the value at a key may serve now.
-    pub fn serves(&self, database: u32, key: &[u8], group: Group) -> u64 {
-        self.value(database, key).map_or(0, |value| value.serves(group))
     }
 }

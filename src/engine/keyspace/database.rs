@@ -232,7 +232,7 @@ impl Database {
     /// Frees some of a database that nobody uses any more; true when nothing is left.
     pub(super) fn wear_down(&mut self, count: usize) -> bool {
         for _ in 0..count {
-            if self.deadlines.pop_first().is_none() {
+            if self.deadlines.pop_first().is_none() && self.account.fields.pop_first().is_none() {
                 break;
             }
         }
@@ -251,6 +251,6 @@ impl Database {
                 return false;
             }
         }
-        self.deadlines.is_empty()
+        self.deadlines.is_empty() && self.account.fields.is_empty()
     }
 }

@@ -13,20 +13,21 @@ impl Keyspace {
         self.now_ms = self.now_ms.max(clock_ms);
     }
 
-    /// The earliest deadline of a key that is still there physically, due or not.
+    /// The earliest deadline of a key, or of a field, that is still there physically, due or not.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline).min()
+        let keys = self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline);
+        keys.chain(self.next_field_deadline()).min()
     }
 
-    /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key);
-    /// returns how many.
+    /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key), then
+    /// due fields of hashes; returns how many of both.
     pub fn remove_due(&mut self, limit: usize) -> usize {
         for removed in 0..limit {
             let firsts =
                 self.databases.iter().zip(0u32..).filter_map(|(d, number)| Some((d.first_deadline()?, number)));
             let first = firsts.map(|((deadline, place), number)| (deadline, number, place)).min();
             let Some((deadline, number, place)) = first.filter(|(deadline, ..)| *deadline <= self.now_ms) else {
-                return removed;
+                return removed + self.remove_due_fields(limit - removed);
             };
             let index =
                 self.databases[number as usize].first_with(deadline, place).expect("the index of deadlines is exact");

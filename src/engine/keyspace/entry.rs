@@ -92,7 +92,15 @@ pub(super) struct Entry {
 impl Entry {
     /// Whether the key is gone for everybody at `now_ms`.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.expire_at_ms <= now_ms
+        self.expire_at_ms <= now_ms || self.value.is_gone(now_ms)
+    }
+
+    /// The version as WATCH sees it at `now_ms`, and whether something is due. A field that is due has gone, so
+    /// its key looks different before the field is removed.
+    pub(super) fn seen(&self, now_ms: u64) -> (u64, bool) {
+        let fields = self.value.due(now_ms);
+        let version = self.version.wrapping_add(fields.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (version, fields > 0 || self.is_due(now_ms))
     }
 
     /// The deadline, if there is one.

@@ -53,6 +53,9 @@ impl Keyspace {
         if let Some(awaited) = &mut self.awaited {
             awaited.touch(database, key);
         }
+        if self.undo.is_some() {
+            self.note_before(database, key);
+        }
         if let Some(journal) = &mut self.journal {
             journal.touched.insert((database, key.to_vec()));
         }
@@ -60,11 +63,13 @@ impl Keyspace {
 
     /// A database is about to be emptied.
     pub(super) fn touch_all(&mut self, database: u32) {
+        self.note_all_before(&[database]);
         self.touch_databases(&[database], Effect::Emptied { database });
     }
 
     /// Two databases are about to be exchanged.
     pub(super) fn touch_both(&mut self, one: u32, other: u32) {
+        self.note_all_before(&[one, other]);
         self.touch_databases(&[one, other], Effect::Exchanged { one, other });
     }
 

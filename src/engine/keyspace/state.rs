@@ -3,6 +3,7 @@
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
+use crate::script::Bodies;
 use crate::{Settings, Value};
 
 impl Keyspace {
@@ -29,8 +30,15 @@ impl Keyspace {
     fn digest_of(&self, sums: &[u64]) -> u64 {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         let lens = self.databases.iter().flat_map(|d| [d.len(), d.expires()]);
-        let rest =
-            [self.now_ms, self.expired, self.seed[0], self.seed[1], self.versions.digest(), self.settings.digest()];
+        let rest = [
+            self.now_ms,
+            self.expired,
+            self.seed[0],
+            self.seed[1],
+            self.versions.digest(),
+            self.settings.digest(),
+            self.scripts.digest(),
+        ];
         sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
     }
@@ -38,6 +46,34 @@ impl Keyspace {
     /// The settings that commands go by.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
+    pub(crate) fn slots(&self) -> Option<&[(u16, u16)]> {
+        self.slots.as_deref()
+    }
+
+    /// Sets what [`Keyspace::slots`] gives.
+    pub(crate) fn set_slots(&mut self, slots: Option<Box<[(u16, u16)]>>) {
+        self.slots = slots;
+    }
+
+    /// Whether a key belongs to the group.
+    pub(crate) fn owns(&self, key: &[u8]) -> bool {
+        self.slots.as_deref().is_none_or(|ranges| {
+            let slot = slot(key);
+            ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
+        })
+    }
+
+    /// The scripts that are known by their SHA1.
+    pub(crate) fn scripts(&self) -> &Bodies {
+        &self.scripts
+    }
+
+    /// The same, to change them.
+    pub(crate) fn scripts_mut(&mut self) -> &mut Bodies {
+        &mut self.scripts
     }
 
     /// Takes settings over, from the log or from a snapshot.

@@ -4,7 +4,10 @@ use std::io::Read;
 
 use super::source::Source;
 use super::{RdbError, TYPE_STRING, VERSION_MAX, opcode, skip};
+use crate::types::hash::Hash;
 use crate::types::list::List;
+use crate::types::set::Set;
+use crate::types::stream::Stream;
 use crate::{Settings, Value, payload};
 
 /// What a file holds, item by item.
@@ -39,7 +42,12 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> R
     if kind == TYPE_STRING {
         return Ok(Some(payload::from_bytes(source.string()?)));
     }
-    List::read(source, kind, settings)
+    for read in [List::read, Set::read, Hash::read] {
+        if let Some(value) = read(source, kind, settings)? {
+            return Ok(Some(value));
+        }
+    }
+    Stream::read(source, kind)
 }
 
 /// Reads a file from its beginning.
@@ -48,6 +56,7 @@ pub(crate) struct Parser<'a> {
     strictness: Strictness,
     version: u16,
     database: u64,
+    settings: Settings,
 }
 
 impl<'a> Parser<'a> {
@@ -69,12 +78,17 @@ impl<'a> Parser<'a> {
                 why: format!("RDB version {version}, known are 1 to {VERSION_MAX}"),
             });
         }
-        Ok(Parser { source, strictness, version, database: 0 })
+        Ok(Parser { source, strictness, version, database: 0, settings: Settings::default() })
     }
 
     /// The file's RDB version.
     pub(crate) fn version(&self) -> u16 {
         self.version
+    }
+
+    /// The settings that decide the encodings of the values to come.
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     /// Offset of what comes next.
@@ -142,7 +156,7 @@ impl<'a> Parser<'a> {
             return Err(source.malformed(format!("{kind:#04x} is neither an opcode nor a value type")));
         };
         let key = source.string()?;
-        if let Some(value) = value(source, kind, &Settings::default())? {
+        if let Some(value) = value(source, kind, &self.settings)? {
             return Ok(Item::Entry { database: self.database, key, value, expire_at_ms });
         }
         if !self.strictness.skip_unsupported {

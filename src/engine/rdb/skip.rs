@@ -24,8 +24,7 @@ pub(super) fn kind_name(kind: u8) -> Option<&'static str> {
 pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
     match kind {
         // One string holds all: plain strings and the packed encodings.
-        9 | 11..=13 | 16 | 17 | 20 | 23 => source.pass_string(),
-        2 => many(source, |source| source.pass_string()),
+        12 | 17 => source.pass_string(),
         3 => many(source, |source| {
             source.pass_string()?;
             match source.byte()? {
@@ -33,7 +32,6 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
                 len => source.pass(u64::from(len)),
             }
         }),
-        4 => many(source, pair),
         5 => many(source, |source| {
             source.pass_string()?;
             source.pass(8)
@@ -41,16 +39,6 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
         7 => {
             source.length()?;
             module(source)
-        }
-        15 | 19 | 21 => stream(source, kind),
-        22 => many(source, expiring_field),
-        24 => {
-            source.pass(8)?;
-            many(source, expiring_field)
-        }
-        25 => {
-            source.pass(8)?;
-            source.pass_string()
         }
         _ => Err(source.malformed(format!("value type {kind} cannot be passed over"))),
     }
@@ -61,20 +49,6 @@ fn many(source: &mut Source<'_>, mut one: impl FnMut(&mut Source<'_>) -> Result<
         one(source)?;
     }
     Ok(())
-}
-
-fn lengths(source: &mut Source<'_>, count: usize) -> Result<(), RdbError> {
-    (0..count).try_for_each(|_| source.length().map(drop))
-}
-
-fn pair(source: &mut Source<'_>) -> Result<(), RdbError> {
-    source.pass_string()?;
-    source.pass_string()
-}
-
-fn expiring_field(source: &mut Source<'_>) -> Result<(), RdbError> {
-    source.length()?;
-    pair(source)
 }
 
 /// A module's data: marked items up to an end mark.
@@ -89,24 +63,4 @@ pub(super) fn module(source: &mut Source<'_>) -> Result<(), RdbError> {
             other => return Err(source.malformed(format!("module item {other}"))),
         }
     }
-}
-
-/// A stream: packed entries, counters, then consumer groups with what is pending.
-fn stream(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
-    let (second, third) = (kind >= 19, kind >= 21);
-    many(source, pair)?;
-    lengths(source, if second { 8 } else { 3 })?;
-    many(source, |source| {
-        source.pass_string()?;
-        lengths(source, if second { 3 } else { 2 })?;
-        many(source, |source| {
-            source.pass(16 + 8)?;
-            source.length().map(drop)
-        })?;
-        many(source, |source| {
-            source.pass_string()?;
-            source.pass(if third { 16 } else { 8 })?;
-            many(source, |source| source.pass(16))
-        })
-    })
 }

@@ -101,15 +101,9 @@ fn no_announced_length_is_trusted() {
 #[test]
 fn values_of_other_types_are_named_or_passed_over() {
     let samples: &[(u8, &[u8], &str)] = &[
-        (2, b"\x01\x01a", "set"),
         (3, b"\x02\x01a\x031.5\x01b\xfd", "sorted set"),
-        (4, b"\x01\x01f\x01v", "hash"),
         (5, b"\x01\x01a\x00\x00\x00\x00\x00\x00\xf0\x3f", "sorted set"),
         (7, b"\x05\x02\x09\x05\x01a\x03\x00\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00", "module value"),
-        (11, b"\x03abc", "set"),
-        (16, b"\x03abc", "hash"),
-        (20, b"\x03abc", "set"),
-        (24, b"\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01f\x01v", "hash with expiring fields"),
     ];
     for (kind, body, name) in samples {
         let mut keys = vec![opcode::SELECTDB, 3, *kind, 3];
@@ -125,6 +119,80 @@ fn values_of_other_types_are_named_or_passed_over() {
         assert_eq!((report.keys, report.skipped[name], keys[0].database), (1, 1, 3), "type {kind}");
         assert_eq!((&keys[0].key[..], &keys[0].value), (&b"k"[..], &string(b"v")));
     }
+}
+
+/// A packed value as one string.
+fn packed_string(items: &[&str]) -> Vec<u8> {
+    let mut list = packed::ListpackWriter::new();
+    items.iter().for_each(|item| list.push(item.as_bytes()));
+    let mut out = Vec::new();
+    write::string(&list.finish(), &mut out);
+    out
+}
+
+#[test]
+fn sets_and_hashes_of_every_form_are_read() {
+    let mut engine = Engine::new(SEED);
+    let commands = ["SADD ints 1 2 3", "SADD texts b a 1", "HSET plain f v g 7", "HSET timed f v g 7 h w"];
+    apply(&mut engine, 1000, &commands.map(command));
+    apply(
+        &mut engine,
+        1000,
+        &[command("HPEXPIREAT timed 5000 FIELDS 1 f"), command("HPEXPIREAT timed 6000 FIELDS 1 g")],
+    );
+    let value = |key: &str| engine.keyspace().value(0, key.as_bytes()).expect("it was set").clone();
+    let first = 5000u64.to_le_bytes().to_vec();
+    let triples = ["f", "v", "5000", "g", "7", "6000", "h", "w", "0"];
+    let forms: &[(&str, u8, Vec<u8>)] = &[
+        ("ints", 2, b"\x03\x013\xc0\x01\x012".to_vec()),
+        ("ints", 11, b"\x0e\x02\0\0\0\x03\0\0\0\x01\0\x02\0\x03\0".to_vec()),
+        ("ints", 20, packed_string(&["2", "1", "3"])),
+        ("texts", 2, b"\x03\x01b\x01a\xc0\x01".to_vec()),
+        ("texts", 20, packed_string(&["b", "a", "1"])),
+        ("plain", 4, b"\x02\x01f\x01v\x01g\xc0\x07".to_vec()),
+        ("plain", 9, b"\x0c\x02\x01f\x01\0v\x01g\x01\0\x37\xff".to_vec()),
+        ("plain", 13, b"\x16\x16\0\0\0\x13\0\0\0\x04\0\0\x01f\x03\x01v\x03\x01g\x03\xf8\xff".to_vec()),
+        ("plain", 16, packed_string(&["f", "v", "g", "7"])),
+        ("timed", 22, b"\x03\x53\x88\x01f\x01v\x57\x70\x01g\xc0\x07\x00\x01h\x01w".to_vec()),
+        ("timed", 23, packed_string(&triples)),
+        ("timed", 24, [&first[..], b"\x03\x01\x01f\x01v\x43\xe9\x01g\xc0\x07\x00\x01h\x01w"].concat()),
+        ("timed", 25, [first.clone(), packed_string(&triples)].concat()),
+    ];
+    for (key, kind, body) in forms {
+        let file = file(12, &[&[*kind, 1, b'k'][..], body].concat());
+        let (_, keys) = foreign(&file, false).unwrap_or_else(|e| panic!("type {kind}: {e}"));
+        assert_eq!((&keys[0].value, keys[0].value.encoding()), (&value(key), value(key).encoding()), "type {kind}");
+    }
+    for (kind, body) in [
+        (2, b"\x00".to_vec()),
+        (2, b"\x02\x01a\x01a".to_vec()),
+        (2, b"\x02\x011\xc0\x01".to_vec()),
+        (4, b"\x02\x01a\x01x\x01a\x01y".to_vec()),
+        (16, packed_string(&["f", "v", "g"])),
+        (16, packed_string(&[])),
+        (23, packed_string(&["f", "v"])),
+        (23, packed_string(&["f", "v", "-1"])),
+        (23, packed_string(&["f", "v", "281474976710656"])),
+        (24, [&[0xff; 8][..], b"\x01\x02\x01f\x01v"].concat()),
+    ] {
+        let file = file(12, &[&[kind, 1, b'k'][..], &body].concat());
+        assert!(matches!(foreign(&file, false), Err(RdbError::Malformed { .. })), "type {kind}: {body:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_has_the_version_that_its_keys_need() {
+    let mut engine = Engine::new(SEED);
+    apply(&mut engine, 1000, &[command("HSET h f v g w"), command("SADD s 1 b")]);
+    let plain = engine.snapshot(vec![]).expect("none is running");
+    assert_eq!(&plain[..9], b"REDIS0010");
+    apply(&mut engine, 1000, &[command("HPEXPIRE h 500 FIELDS 1 f")]);
+    let timed = engine.snapshot(vec![]).expect("none is running");
+    assert_eq!(&timed[..9], b"REDIS0012");
+    let mut again = load(&timed).expect("own snapshot").engine;
+    assert_eq!((again.digest(), again.keyspace().next_deadline()), (engine.digest(), Some(1500)));
+    apply(&mut again, 2000, &[]);
+    assert_eq!(&again.snapshot(vec![]).expect("none is running")[..9], b"REDIS0010");
 }
 
 #[test]
@@ -217,6 +285,8 @@ fn a_snapshot_whose_fields_lie_is_refused() {
             ("quoris-expired", "0"),
             ("quoris-slot-versions", ""),
             ("quoris-settings", "3 list-compress-depth=2 notify-keyspace-events="),
+            ("quoris-scripts", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            ("quoris-own-slots", "0-99 200-299"),
         ];
         for (name, value) in own {
             let value = aux.iter().find(|(other, _)| *other == name).map_or(value, |(_, value)| value);
@@ -238,6 +308,10 @@ fn a_snapshot_whose_fields_lie_is_refused() {
         ("quoris-slot-versions", "gggA"),
         ("quoris-slot-versions", "AB"),
         ("quoris-settings", ""),
+        ("quoris-scripts", "\0\0\0"),
+        ("quoris-own-slots", "0-99 200"),
+        ("quoris-own-slots", "9-1"),
+        ("quoris-own-slots", "0-16384"),
         ("quoris-settings", "3 list-compress-depth=-2"),
         ("quoris-settings", "3 of-a-newer-version=1"),
     ] {
@@ -270,8 +344,8 @@ fn restore_refuses_what_is_no_payload() {
         "bytes behind the value"
     );
     assert!(matches!(
-        restore_value(&sum(b"\x02\x01a\x0a\x00"), &Settings::default()),
-        Err(RdbError::Unsupported { kind: "set", .. })
+        restore_value(&sum(b"\x03\x01a\x0a\x00"), &Settings::default()),
+        Err(RdbError::Unsupported { kind: "sorted set", .. })
     ));
     assert!(
         restore_value(b"", &Settings::default()).is_err() && restore_value(b"short", &Settings::default()).is_err()

@@ -11,8 +11,8 @@ use crate::{Value, number, payload};
 pub(crate) const COMPRESS_FROM: Option<usize> = None;
 
 /// `REDIS0010`.
-pub(crate) fn magic(out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("REDIS{:04}", super::VERSION).as_bytes());
+pub(crate) fn magic(version: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("REDIS{version:04}").as_bytes());
 }
 
 /// A length: 6, 14, 32 or 64 bits.
@@ -85,9 +85,7 @@ pub(crate) fn value(value: &Value, out: &mut Vec<u8>) {
         other => {
             let Some(collection) = other.collection() else { return };
             collection.write_head(out);
-            if collection.len() > 0 {
-                collection.write_part(0, usize::MAX, out);
-            }
+            collection.write_part(0, usize::MAX, out);
         }
     }
 }
@@ -100,13 +98,11 @@ pub(crate) fn items<T>(
     out: &mut Vec<u8>,
     write: impl Fn(T, &mut Vec<u8>),
 ) -> Option<u64> {
-    let mut at = from;
-    for item in items {
+    for (at, item) in (from..).zip(items) {
         if at > from && out.len() >= end {
             return Some(at);
         }
         write(item, out);
-        at += 1;
     }
     None
 }

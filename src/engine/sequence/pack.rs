@@ -68,6 +68,19 @@ impl<'a> Iterator for PackIter<'a> {
     }
 }
 
+/// Items one behind the other as [`put_item`] wrote them: for a type that keeps several texts in one item.
+pub(crate) fn items(bytes: &[u8]) -> PackIter<'_> {
+    PackIter { rest: bytes }
+}
+
+/// Appends an item behind its length.
+pub(crate) fn put_item(item: &[u8], out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + number_len(item.len()), 0);
+    put_number(item.len(), &mut out[at..]);
+    out.extend_from_slice(item);
+}
+
 impl Pack {
     /// The number of items.
     pub(crate) fn len(&self) -> usize {

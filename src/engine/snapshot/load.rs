@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::{FORMAT, field, numbers};
 use crate::rdb::{Item, Parser, RdbError, Strictness};
+use crate::script::Bodies;
 use crate::session::Sessions;
 use crate::{Engine, EngineSeed, Keyspace, SLOTS, Settings, Value, payload};
 
@@ -35,6 +36,8 @@ struct Loading {
     aux: BTreeMap<String, Vec<u8>>,
     engine: Option<Engine>,
     versions: VecDeque<u64>,
+    /// What belongs to the value of the next key.
+    beside: Option<Vec<u8>>,
     sessions: Sessions,
 }
 
@@ -47,8 +50,12 @@ impl Engine {
     pub fn load(reader: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> Result<Loaded, RdbError> {
         let mut parser = Parser::new(reader, Strictness { skip_unsupported: false, checksum_required: true })?;
         let mut loading = Loading::default();
+        let encodings = [0, 1, 2, 3].map(payload::encodings);
         let mut told = 0;
         loop {
+            if let Some(version) = loading.versions.front() {
+                parser.set_settings(encodings[(version & 3) as usize]);
+            }
             let item = parser.next()?;
             if parser.offset() - told >= PROGRESS_BYTES {
                 told = parser.offset();
@@ -79,6 +86,10 @@ impl Loading {
         let name = String::from_utf8(name).map_err(|_| "the name of a field is not text")?;
         match name.as_str() {
             field::KEYS => self.take_versions(&value),
+            field::BESIDE => {
+                let twice = self.beside.replace(value).is_some();
+                if twice { Err("two fields for one value".into()) } else { Ok(()) }
+            }
             field::SESSIONS => self.sessions.restore(&value),
             field::FORMAT
             | field::INDEX
@@ -88,6 +99,8 @@ impl Loading {
             | field::EXCHANGES
             | field::EXPIRED
             | field::SLOTS
+            | field::SCRIPTS
+            | field::OWN
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
@@ -121,12 +134,18 @@ impl Loading {
         if version > keys.slot_versions(crate::slot(key)).0 {
             return Err("a key is younger than its slot".into());
         }
-        let value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
+        let mut value = payload::with_origin(value, origin).ok_or("a key of unknown origin")?;
+        if let Some(text) = self.beside.take() {
+            let taken = value.collection_mut().is_some_and(|collection| collection.restore_beside(&text));
+            if !taken {
+                return Err("what belongs to a value does not fit it".into());
+            }
+        }
         if keys.restore(database, key, value, expire_at_ms, version) { Ok(()) } else { Err("a key twice".into()) }
     }
 
     fn finish(mut self) -> Result<Loaded, String> {
-        if !self.versions.is_empty() {
+        if !self.versions.is_empty() || self.beside.is_some() {
             return Err("versions of keys that did not come".into());
         }
         let mut engine = match self.engine.take() {
@@ -161,6 +180,8 @@ impl Loading {
         }
         restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
+        keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
+        *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         Ok(engine)
     }
 
@@ -173,6 +194,20 @@ impl Loading {
         let number = self.text(name)?.parse().ok().filter(|n| *n < i64::MAX.cast_unsigned());
         number.ok_or_else(|| format!("field {name} is not a number in range"))
     }
+}
+
+/// The slots that a group owns.
+type SlotRanges = Box<[(u16, u16)]>;
+
+fn read_own_slots(text: &str) -> Result<Option<SlotRanges>, String> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last && last < SLOTS).then_some((first, last))
+    };
+    let ranges: Option<Vec<_>> = text.split_whitespace().map(range).collect();
+    let ranges = ranges.ok_or("the group's own slots are damaged")?;
+    Ok((!ranges.is_empty()).then(|| ranges.into()))
 }
 
 fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {

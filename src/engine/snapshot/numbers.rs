@@ -7,7 +7,7 @@
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Appends a number.
-pub(super) fn put(mut n: u64, out: &mut Vec<u8>) {
+pub(crate) fn put(mut n: u64, out: &mut Vec<u8>) {
     while n >= 32 {
         out.push(ALPHABET[32 + (n % 32) as usize]);
         n /= 32;
@@ -16,7 +16,7 @@ pub(super) fn put(mut n: u64, out: &mut Vec<u8>) {
 }
 
 /// Takes a number from the front of `text`; nothing when it is damaged or at its end.
-pub(super) fn take(text: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take(text: &mut &[u8]) -> Option<u64> {
     let mut n = 0u64;
     for shift in (0..).step_by(5) {
         let (first, rest) = text.split_first()?;

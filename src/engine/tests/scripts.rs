@@ -9,7 +9,8 @@ use quoris_engine::command::{Found, Handler, lookup, walk};
 use quoris_resp::{Argv, Reply};
 
 /// The families that the engine runs by itself.
-const FAMILIES: &[&str] = &["string", "list", "generic", "command"];
+const FAMILIES: &[&str] =
+    &["string", "list", "set", "hash", "stream", "bitmap", "hyperloglog", "scripting", "generic", "command"];
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {

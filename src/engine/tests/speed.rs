@@ -40,3 +40,79 @@ fn lookup_set_and_get() {
         black_box(get(&keyspace, &read, argv)).expect("GET works");
     });
 }
+
+/// Runs a command as apply does.
+fn apply(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) {
+    let reply = match lookup(argv).expect("a command").command.handler {
+        Handler::Write(write) => write(keyspace, context, argv),
+        Handler::Read(read) => {
+            let context = ReadContext { database: 0, now_ms: 1, rng: RefCell::new(context.rng.clone()) };
+            read(keyspace, &context, argv)
+        }
+        _ => panic!("not the engine's"),
+    };
+    black_box(reply).expect("it works");
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn bitmaps_and_hyperloglogs() {
+    let mut keyspace = Keyspace::new([1, 2], 1);
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut time = |what: &str, rounds: usize, parts: &dyn Fn(usize) -> Vec<String>| {
+        let begin = Instant::now();
+        for round in 0..rounds {
+            let parts = parts(round);
+            apply(&mut keyspace, &mut context, &Argv::from_parts(&parts));
+        }
+        eprintln!("{what}: {:?}", begin.elapsed() / rounds as u32);
+    };
+    let words = |text: String| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+    time("SETBIT, 16 MiB made", 1, &|_| words("SETBIT large 134217727 1".into()));
+    time("SETBIT within 16 MiB", 100_000, &|n| words(format!("SETBIT large {} 1", n * 7919 % 134_217_728)));
+    time("BITCOUNT of 16 MiB", 20, &|_| words("BITCOUNT large".into()));
+    time("BITOP XOR of twice 16 MiB", 20, &|_| words("BITOP XOR zeros large large".into()));
+    time("BITPOS of 16 MiB", 20, &|_| words("BITPOS zeros 1".into()));
+    time("PFADD, sparse and then dense", 1_000_000, &|n| words(format!("PFADD dense {n}")));
+    time("PFADD of what is there", 1_000_000, &|n| words(format!("PFADD dense {n}")));
+    time("PFADD, sparse", 700, &|n| words(format!("PFADD sparse {n}")));
+    time("PFCOUNT, dense", 1000, &|_| words("PFCOUNT dense".into()));
+    time("PFCOUNT, sparse", 1000, &|_| words("PFCOUNT sparse".into()));
+    time("PFMERGE, sparse", 1000, &|_| words("PFMERGE merged sparse".into()));
+    time("PFMERGE, dense", 1000, &|_| words("PFMERGE merged dense sparse".into()));
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn sets_and_hashes_of_a_million() {
+    const MILLION: usize = 1_000_000;
+    let mut keyspace = Keyspace::new([1, 2], 1);
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut each = |what: &str, count: usize, argv: &dyn Fn(usize) -> Argv| {
+        let argvs: Vec<Argv> = (0..count).map(|n| argv(n.wrapping_mul(7_919) % MILLION)).collect();
+        let begin = Instant::now();
+        argvs.iter().for_each(|argv| apply(&mut keyspace, &mut context, argv));
+        eprintln!("{what}: {:?}", begin.elapsed() / count as u32);
+    };
+    each("SADD", MILLION, &|n| Argv::from_parts(&["SADD", "s", &format!("member:{n:012}")]));
+    each("SISMEMBER", MILLION, &|n| Argv::from_parts(&["SISMEMBER", "s", &format!("member:{n:012}")]));
+    each("SRANDMEMBER", 100_000, &|_| Argv::from_parts(&["SRANDMEMBER", "s"]));
+    each("SSCAN of 10", 100_000, &|n| Argv::from_parts(&["SSCAN", "s", &(n * 4000).to_string()]));
+    each("SPOP", 100_000, &|_| Argv::from_parts(&["SPOP", "s"]));
+    each("SREM", 100_000, &|n| Argv::from_parts(&["SREM", "s", &format!("member:{n:012}")]));
+    each("HSET", MILLION, &|n| Argv::from_parts(&["HSET", "h", &format!("field:{n:012}"), "value"]));
+    each("HGET", MILLION, &|n| Argv::from_parts(&["HGET", "h", &format!("field:{n:012}")]));
+    each("HINCRBY", 100_000, &|n| Argv::from_parts(&["HINCRBY", "h", &format!("count:{n}"), "1"]));
+    each("HPEXPIRE", 100_000, &|n| {
+        Argv::from_parts(&["HPEXPIRE", "h", "9999999", "FIELDS", "1", &format!("field:{n:012}")])
+    });
+    each("HGET with deadlines", MILLION, &|n| Argv::from_parts(&["HGET", "h", &format!("field:{n:012}")]));
+    each("HRANDFIELD", 100_000, &|_| Argv::from_parts(&["HRANDFIELD", "h"]));
+    each("HDEL", 100_000, &|n| Argv::from_parts(&["HDEL", "h", &format!("field:{n:012}")]));
+    each("HSET of 100 small hashes", MILLION, &|n| {
+        Argv::from_parts(&["HSET", &format!("small:{}", n % 100), &format!("f{}", n % 37), "value"])
+    });
+    each("SADD to 100 small sets", MILLION, &|n| {
+        Argv::from_parts(&["SADD", &format!("tiny:{}", n % 100), &format!("m{}", n % 37)])
+    });
+}

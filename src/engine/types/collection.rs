@@ -3,7 +3,7 @@
 //! [`Collection`] is what digest, memory count, snapshots and generic commands need of a type; [`Typed`] and
 //! [`change`] are how its own commands reach a value.
 
-use crate::{Error, Keyspace, Settings, Value};
+use crate::{Error, Keyspace, Settings, Value, number};
 
 /// A value of many elements.
 pub(crate) trait Collection {
@@ -13,8 +13,13 @@ pub(crate) trait Collection {
     /// What OBJECT ENCODING says.
     fn encoding(&self) -> &'static str;
 
-    /// The number of elements: the value exists while there is one. (A stream exists without.)
+    /// The number of elements.
     fn len(&self) -> u64;
+
+    /// Whether the key goes when the value is like this: when it is empty, but for streams.
+    fn is_gone(&self) -> bool {
+        self.len() == 0
+    }
 
     /// Bytes of the elements by our own count, the same whatever the history was.
     fn bytes(&self) -> u64;
@@ -40,6 +45,16 @@ pub(crate) trait Collection {
     /// Writes elements from the one at `from` on until `out` is `end` bytes long or longer, at least one, and
     /// gives the place to go on; nothing when the last one was written.
     fn write_part(&self, from: u64, end: usize, out: &mut Vec<u8>) -> Option<u64>;
+
+    /// What a snapshot keeps beside the form in RDB, as printable text.
+    fn beside(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes over what [`Collection::beside`] gave, after loading; false when it does not fit.
+    fn restore_beside(&mut self, _text: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A type of collection, as its commands see it.
@@ -85,9 +100,9 @@ pub(crate) fn change<C: Typed, R>(
     let Some(mut edit) = keyspace.edit(database, key) else { return Ok(None) };
     let collection = C::of_mut(&mut edit).ok_or(Error::WrongType)?;
     let result = change(collection, &settings);
-    let is_empty = collection.len() == 0;
+    let is_gone = collection.is_gone();
     drop(edit);
-    if is_empty {
+    if is_gone {
         keyspace.delete(database, key);
     }
     Ok(Some(result))
@@ -109,8 +124,17 @@ pub(crate) fn change_or_make<C: Typed, R>(
     }
     let mut collection = C::default();
     let result = first(&mut collection, keyspace.settings());
-    if collection.len() > 0 {
+    if !collection.is_gone() {
         keyspace.set(database, key, collection.into_value(), None);
     }
     Ok(result)
+}
+
+/// A count that must not be negative.
+///
+/// # Errors
+/// When it is, or is no number.
+pub(crate) fn positive(text: &[u8]) -> Result<u64, Error> {
+    let count = number::integer(text).and_then(|n| u64::try_from(n).ok());
+    count.ok_or_else(|| Error::text("ERR value is out of range, must be positive"))
 }

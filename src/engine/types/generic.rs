@@ -7,6 +7,8 @@ mod object;
 mod remove;
 mod scan;
 
+pub(crate) use scan::Scan;
+
 use crate::command::*;
 
 const READ_FAST: Flags = READONLY.with(FAST);

@@ -12,6 +12,8 @@ mod read;
 mod set;
 mod value;
 
+pub(crate) use edit::{STRING_BYTES_MAX, change, pad};
+pub(crate) use read::text;
 pub use value::{Origin, StringValue};
 
 use crate::command::*;

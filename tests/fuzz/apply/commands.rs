@@ -43,6 +43,11 @@ const VALUES: &[&str] = &[
 /// Offsets that are near the limits, or make a value of a size that matters.
 const OFFSETS: &[&str] = &["0", "1", "44", "3000", "140000", "-1", "536870912", "9223372036854775807"];
 
+/// The same for bits.
+const BIT_OFFSETS: &[&str] = &["0", "7", "8", "100", "25000", "1200000", "#3", "-1", "4294967296"];
+
+const BITFIELD_TYPES: &[&str] = &["i1", "u1", "i8", "u8", "i33", "u63", "i64", "u64"];
+
 /// A row and the words of its syntax.
 struct Row {
     parts: Vec<&'static str>,
@@ -93,6 +98,9 @@ fn argument(row: &Row, at: usize, feed: &mut Feed<'_>) -> Vec<u8> {
     match (name, at) {
         // An offset makes as long a value as it says.
         ("setrange", 1) => return feed.pick(OFFSETS).as_bytes().to_vec(),
+        ("setbit", 1) | ("bitfield" | "bitfield_ro", 3) => return feed.pick(BIT_OFFSETS).as_bytes().to_vec(),
+        ("bitfield" | "bitfield_ro", 1) => return feed.pick(&row.words).as_bytes().to_vec(),
+        ("bitfield" | "bitfield_ro", 2) => return feed.pick(BITFIELD_TYPES).as_bytes().to_vec(),
         ("restore", 2) => return payload(feed),
         _ => {}
     }

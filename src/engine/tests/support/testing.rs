@@ -95,7 +95,7 @@ fn random_command(rng: &mut Rng, clock_ms: u64, sequence: &mut u64) -> (CommandM
 }
 
 /// A random command of each type of collection on a key of its own kind, so that they grow and shrink.
-const FAMILIES: &[fn(&mut Rng, &str) -> String] = &[list_words];
+const FAMILIES: &[fn(&mut Rng, &str) -> String] = &[list_words, set_words, hash_words, stream_words];
 
 fn list_words(rng: &mut Rng, key: &str) -> String {
     let element = match rng.below(12) {
@@ -115,6 +115,90 @@ fn list_words(rng: &mut Rng, key: &str) -> String {
         17 => format!("LTRIM l{key} {} {}", rng.below(3), 100 - rng.below(60) as i64),
         18 => format!("COPY l{key} l{{c}}{}", rng.below(6)),
         _ => format!("SET l{key} text"),
+    }
+}
+
+fn stream_words(rng: &mut Rng, key: &str) -> String {
+    let id = format!("{}-{}", 1_000_000 + rng.below(3000), rng.below(3));
+    let (group, consumer) = (format!("g{}", rng.below(3)), format!("c{}", rng.below(4)));
+    let value = if rng.below(15) == 0 { "V".repeat(rng.below(1500) as usize) } else { rng.below(100).to_string() };
+    match rng.below(26) {
+        0..5 => format!("XADD x{key} * field {value} n {}", rng.below(9)),
+        5 => format!("XADD x{key} {id} f{} {value}", rng.below(3)),
+        6 => format!("XADD x{key} MAXLEN {} ACKED * f {value}", 20 + rng.below(60)),
+        7 => format!("XTRIM x{key} MAXLEN ~ {} LIMIT {}", rng.below(40), rng.below(300)),
+        8 => format!("XTRIM x{key} MINID {id} DELREF"),
+        9 => format!("XDEL x{key} {id} 1000000-0"),
+        10 => format!("XDELEX x{key} DELREF IDS 2 {id} {}-0", 1_000_000 + rng.below(3000)),
+        11..13 => format!("XGROUP CREATE x{key} {group} {} MKSTREAM", ["0", "$"][rng.below(2) as usize]),
+        13..17 => {
+            format!("XREADGROUP GROUP {group} {consumer} COUNT {} STREAMS x{key} >", 1 + rng.below(9))
+        }
+        17 => format!("XREADGROUP GROUP {group} {consumer} CLAIM {} NOACK STREAMS x{key} >", rng.below(200)),
+        18 => format!("XREADGROUP GROUP {group} {consumer} COUNT 2 STREAMS x{key} 0"),
+        19 => format!("XACK x{key} {group} {id} 1000001-0"),
+        20 => format!("XAUTOCLAIM x{key} {group} {consumer} {} - COUNT {}", rng.below(100), 1 + rng.below(5)),
+        21 => format!("XCLAIM x{key} {group} {consumer} 0 {id} FORCE TIME {}", 1_000_000 + rng.below(3000)),
+        22 => format!("XGROUP DELCONSUMER x{key} {group} {consumer}"),
+        23 => format!("XGROUP SETID x{key} {group} {id} ENTRIESREAD {}", rng.below(50)),
+        24 if rng.below(4) == 0 => format!("XGROUP DESTROY x{key} {group}"),
+        24 => format!("COPY x{key} x{{c}}{}", rng.below(6)),
+        _ if rng.below(3) == 0 => format!("SET x{key} text"),
+        _ => format!("XSETID x{key} {id}"),
+    }
+}
+
+fn set_words(rng: &mut Rng, key: &str) -> String {
+    let member = match rng.below(10) {
+        0 => "M".repeat(rng.below(200) as usize + 1),
+        1..4 => format!("m{}", rng.below(20)),
+        _ => format!("{}", rng.below(40)),
+    };
+    let other = format!("s{{c}}{}", rng.below(6));
+    match rng.below(20) {
+        0..8 => format!("SADD s{key} {member} {}", rng.below(1000)),
+        8 => {
+            let many: Vec<String> = (0..rng.below(700)).map(|_| rng.below(5000).to_string()).collect();
+            format!("SADD s{key} {member} {}", many.join(" "))
+        }
+        9..12 => format!("SREM s{key} {member} {}", rng.below(40)),
+        12..14 => format!("SPOP s{key} {}", rng.below(30)),
+        14 => format!("SPOP s{key}"),
+        15 => format!("SMOVE s{key} {other} {member}"),
+        16 => format!("SUNIONSTORE s{key} {other} s{key}"),
+        17 => format!("SDIFFSTORE s{key} s{key} {other}"),
+        18 => format!("SINTERSTORE {other} s{key} {other}"),
+        _ => format!("COPY s{key} {other} REPLACE"),
+    }
+}
+
+fn hash_words(rng: &mut Rng, key: &str) -> String {
+    let fields = [900, 12, 12, 12][rng.below(4) as usize];
+    let field = format!("f{}", rng.below(fields));
+    let value = match rng.below(12) {
+        0 => "V".repeat(rng.below(3000) as usize + 1),
+        _ => rng.below(100).to_string(),
+    };
+    let (ms, fields) = (rng.below(60), format!("FIELDS 2 {field} f{}", rng.below(12)));
+    match rng.below(24) {
+        0..6 => format!("HSET h{key} {field} {value} f{} x", rng.below(12)),
+        6 => {
+            let many: Vec<String> = (0..rng.below(700)).map(|_| format!("f{} v", rng.below(900))).collect();
+            format!("HSET h{key} {field} {value} {}", many.join(" ")).trim_end().into()
+        }
+        7..10 => format!("HDEL h{key} {field} f{}", rng.below(12)),
+        10 => format!("HSETNX h{key} {field} {value}"),
+        11 => format!("HINCRBY h{key} f{} {ms}", rng.below(12)),
+        12 => format!("HINCRBYFLOAT h{key} f{} 0.1", rng.below(12)),
+        13..16 => format!("HPEXPIRE h{key} {ms} {fields}"),
+        16 => format!("HPEXPIRE h{key} 100000 {fields}"),
+        17 => format!("HPERSIST h{key} {fields}"),
+        18 => format!("HGETEX h{key} PX {ms} {fields}"),
+        19 => format!("HSETEX h{key} PX {ms} FIELDS 1 {field} {value}"),
+        20 => format!("HSETEX h{key} KEEPTTL FIELDS 1 {field} {value}"),
+        21 => format!("HGETDEL h{key} {fields}"),
+        22 => format!("HPEXPIRE h{key} {ms} GT {fields}"),
+        _ => format!("COPY h{key} h{{c}}{} REPLACE", rng.below(6)),
     }
 }
 

@@ -10,17 +10,30 @@ use crate::{CommandResult, Error, Keyspace};
 /// Keys that one SCAN looks at when COUNT does not say, as in Redis.
 const COUNT_DEFAULT: usize = 10;
 
-struct Options<'a> {
-    pattern: Option<&'a [u8]>,
+/// The options of SCAN and its kin.
+pub(crate) struct Scan<'a> {
+    /// Only what matches is given.
+    pub(crate) pattern: Option<&'a [u8]>,
     type_name: Option<&'a [u8]>,
-    count: usize,
+    /// How much to look at, at least 1.
+    pub(crate) count: usize,
+    /// Whether the command's own word was there.
+    pub(crate) flag: bool,
 }
 
-impl<'a> Options<'a> {
-    fn parse(argv: &'a Argv) -> Result<Options<'a>, Error> {
-        let mut options = Options { pattern: None, type_name: None, count: COUNT_DEFAULT };
-        let mut at = 2;
+impl<'a> Scan<'a> {
+    /// Reads the options from the argument `at` on; `flag` is a word of the command's own.
+    ///
+    /// # Errors
+    /// When there are others, or a number is none.
+    pub(crate) fn parse(argv: &'a Argv, mut at: usize, flag: &str) -> Result<Scan<'a>, Error> {
+        let of_keys = at == 2;
+        let mut options = Scan { pattern: None, type_name: None, count: COUNT_DEFAULT, flag: false };
         while let Some(word) = argv.get(at) {
+            if word.eq_ignore_ascii_case(flag.as_bytes()) && !flag.is_empty() {
+                (options.flag, at) = (true, at + 1);
+                continue;
+            }
             let next = argv.get(at + 1).ok_or(Error::Syntax)?;
             match &word.to_ascii_uppercase()[..] {
                 b"COUNT" => {
@@ -29,7 +42,7 @@ impl<'a> Options<'a> {
                 }
                 // `*` matches everything, so it costs nothing.
                 b"MATCH" => options.pattern = (next != b"*").then_some(next),
-                b"TYPE" => options.type_name = Some(next),
+                b"TYPE" if of_keys => options.type_name = Some(next),
                 _ => return Err(Error::Syntax),
             }
             at += 2;
@@ -41,7 +54,7 @@ impl<'a> Options<'a> {
 /// SCAN
 pub(super) fn scan(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
     let cursor = number::cursor(&argv[1]).ok_or_else(|| Error::text("ERR invalid cursor"))?;
-    let options = Options::parse(argv)?;
+    let options = Scan::parse(argv, 2, "")?;
     let mut keys = Vec::new();
     let next = keyspace.scan(context.database, cursor, options.count, &mut |key, entry| {
         let named = options.pattern.is_none_or(|pattern| glob::matches(pattern, key));

@@ -7,13 +7,23 @@ use quoris_resp::{Argv, Reply};
 use super::ends::{Many, end, to_take};
 use super::moving::transfer;
 use super::value::{End, List};
-use crate::command::patience;
-use crate::types::collection::change;
+use crate::command::Waits;
+use crate::command::waits::{self, first_seconds, last_seconds};
+use crate::types::collection::{Collection, change, look};
 use crate::{ApplyContext, CommandResult, Keyspace};
+
+/// The timeout stands last.
+pub(super) const LAST: Waits = Waits { patience: last_seconds, line: |_| b"list", serves: len, again: |_, _, _| None };
+/// The timeout stands first.
+pub(super) const FIRST: Waits = Waits { patience: first_seconds, ..LAST };
+
+fn len(keyspace: &Keyspace, database: u32, key: &[u8], _: &Argv) -> u64 {
+    look::<List>(keyspace, database, key).ok().flatten().map_or(0, Collection::len)
+}
 
 fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from: End) -> CommandResult {
     let last = argv.len() - 1;
-    patience::seconds(&argv[last], context.now_ms)?;
+    waits::seconds(&argv[last], context.now_ms)?;
     for key in (1..last).map(|at| &argv[at]) {
         if to_take(keyspace, context, key)?.is_none() {
             continue;
@@ -39,19 +49,19 @@ pub(super) fn brpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
 /// BLMPOP
 pub(super) fn blmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let many = Many::parse(argv, 2)?;
-    patience::seconds(&argv[1], context.now_ms)?;
+    waits::seconds(&argv[1], context.now_ms)?;
     many.take(keyspace, context, argv)
 }
 
 /// BLMOVE
 pub(super) fn blmove(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let (from, to) = (end(&argv[3])?, end(&argv[4])?);
-    patience::seconds(&argv[5], context.now_ms)?;
+    waits::seconds(&argv[5], context.now_ms)?;
     transfer(keyspace, context, argv, from, to)
 }
 
 /// BRPOPLPUSH
 pub(super) fn brpoplpush(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    patience::seconds(&argv[3], context.now_ms)?;
+    waits::seconds(&argv[3], context.now_ms)?;
     transfer(keyspace, context, argv, End::Right, End::Left)
 }

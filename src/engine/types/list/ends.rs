@@ -5,7 +5,7 @@ use quoris_resp::{Argv, Reply};
 use super::value::{End, List};
 use crate::command::ReadContext;
 use crate::number;
-use crate::types::collection::{Collection, change, change_or_make, look};
+use crate::types::collection::{Collection, change, change_or_make, look, positive};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 fn push_all(list: &mut List, end: End, argv: &Argv, settings: &Settings) -> Reply {
@@ -51,10 +51,7 @@ fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -
     if argv.len() > 3 {
         return Err(Error::Arity(String::from_utf8_lossy(&argv[0]).to_lowercase()));
     }
-    let count = match argv.get(2) {
-        Some(count) => Some(number::integer(count).and_then(|n| u64::try_from(n).ok()).ok_or_else(not_positive)?),
-        None => None,
-    };
+    let count = argv.get(2).map(positive).transpose()?;
     let (database, key) = (context.database, &argv[1]);
     if count == Some(0) {
         let is_there = look::<List>(keyspace, database, key)?.is_some();
@@ -68,10 +65,6 @@ fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -
         (None, Some(_)) => Reply::NullArray,
         (None, None) => Reply::Null,
     })
-}
-
-fn not_positive() -> Error {
-    Error::text("ERR value is out of range, must be positive")
 }
 
 /// LPOP

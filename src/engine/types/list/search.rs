@@ -72,23 +72,28 @@ impl Wanted {
                 number.clone().ok().and_then(|n| u64::try_from(n).ok()).ok_or_else(negative)
             };
             match &word.to_ascii_lowercase()[..] {
-                b"rank" => wanted.rank = number?,
+                b"rank" => wanted.rank = rank(number?)?,
                 b"count" => wanted.count = Some(natural("COUNT")?),
                 b"maxlen" => wanted.max_len = natural("MAXLEN")?,
                 _ => return Err(Error::Syntax),
             }
             at += 2;
         }
-        match wanted.rank {
-            0 => Err(Error::text(
-                "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative \
-                 to start from the end of the list",
-            )),
-            i64::MIN => Err(Error::text(
-                "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-            )),
-            _ => Ok(wanted),
-        }
+        Ok(wanted)
+    }
+}
+
+/// A rank, which is not 0 and has an opposite.
+fn rank(rank: i64) -> Result<i64, Error> {
+    match rank {
+        0 => Err(Error::text(
+            "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to \
+             start from the end of the list",
+        )),
+        i64::MIN => Err(Error::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        )),
+        _ => Ok(rank),
     }
 }
 

@@ -194,7 +194,7 @@ impl Collection for List {
     }
 
     fn write_part(&self, from: u64, end: usize, out: &mut Vec<u8>) -> Option<u64> {
-        write::items(self.iter_from(from), from, end, out, |element, out| write::string(element, out))
+        write::items(self.iter_from(from), from, end, out, write::string)
     }
 }
 

@@ -18,6 +18,32 @@ pub(crate) fn check_length(bytes: u64) -> Result<(), Error> {
     if fits { Ok(()) } else { Err(Error::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")) }
 }
 
+/// Opens the text of a key for a change in place; an absent key begins with `fresh`. Its type was checked.
+pub(crate) fn change<T>(
+    keyspace: &mut Keyspace,
+    database: u32,
+    key: &[u8],
+    fresh: impl FnOnce() -> Vec<u8>,
+    change: impl FnOnce(&mut Vec<u8>) -> T,
+) -> Result<T, Error> {
+    if let Some(mut edit) = keyspace.edit(database, key) {
+        return Ok(change(edit.as_string_mut()?.grow()));
+    }
+    let mut text = fresh();
+    let changed = change(&mut text);
+    keyspace.set(database, key, Value::String(StringValue::grown(text)), None);
+    Ok(changed)
+}
+
+/// Pads a text with zero bytes up to `len`; one that is long enough stays.
+pub(crate) fn pad(text: &mut Vec<u8>, len: usize) {
+    match text.len() {
+        // Memory that comes zeroed need not be written.
+        0 => *text = vec![0; len],
+        old => text.resize(old.max(len), 0),
+    }
+}
+
 /// APPEND
 pub(super) fn append(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let (key, tail) = (&argv[1], &argv[2]);
@@ -47,16 +73,10 @@ pub(super) fn setrange(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
     }
     check_length(offset.saturating_add(part.len() as u64))?;
     let (offset, end) = (offset as usize, offset as usize + part.len());
-    let write = |text: &mut Vec<u8>| {
-        text.resize(text.len().max(end), 0);
+    let len = change(keyspace, context.database, key, Vec::new, |text| {
+        pad(text, end);
         text[offset..end].copy_from_slice(part);
         text.len()
-    };
-    if let Some(mut edit) = keyspace.edit(context.database, key) {
-        return Ok(Reply::Int(write(edit.as_string_mut()?.grow()) as i64));
-    }
-    let mut text = Vec::new();
-    let len = write(&mut text);
-    keyspace.set(context.database, key, Value::String(StringValue::grown(text)), None);
+    })?;
     Ok(Reply::Int(len as i64))
 }

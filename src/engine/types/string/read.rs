@@ -1,10 +1,21 @@
 //! The commands that look at strings.
 
+use std::borrow::Cow;
+
 use quoris_resp::{Argv, Reply};
 
 use crate::command::ReadContext;
-use crate::number;
 use crate::{CommandResult, Error, Keyspace};
+use crate::{number, payload};
+
+/// The text at a key; nothing when it is absent.
+///
+/// # Errors
+/// When the key holds another type.
+pub(crate) fn text<'a>(keyspace: &'a Keyspace, database: u32, key: &[u8]) -> Result<Option<Cow<'a, [u8]>>, Error> {
+    let value = keyspace.value(database, key).map(|value| value.as_string()).transpose()?;
+    Ok(value.map(payload::string_bytes))
+}
 
 /// GET
 pub(super) fn get(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {

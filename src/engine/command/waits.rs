@@ -1,9 +1,23 @@
-//! How long a command that waits is ready to wait.
+//! What a command that waits is ready to wait for, and for how long.
 
 use quoris_resp::Argv;
 
-use crate::Error;
 use crate::extended::Extended;
+use crate::{Error, Keyspace};
+
+/// How a command waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// How long a call may wait, in milliseconds, 0 for ever. Nothing when it does not wait or is wrong, which the
+    /// handler says.
+    pub patience: fn(&Argv) -> Option<u64>,
+    /// Names those who take from a key what the others of them then do not get: a type, a consumer group.
+    pub line: fn(&Argv) -> &[u8],
+    /// How many calls of a line may be served now by what is at a key, if not more.
+    pub serves: fn(&Keyspace, u32, &[u8], &Argv) -> u64,
+    /// For a read: the call as it has to be asked again, with what it says about now made absolute.
+    pub again: fn(&Keyspace, u32, &Argv) -> Option<Argv>,
+}
 
 /// Seconds, with a fraction, as milliseconds; 0 is for ever. It must end within what a clock can say.
 ///

@@ -1,0 +1,66 @@
+//! Taking writes back: what a script that is stopped leaves behind is nothing.
+//!
+//! Between begin and end each key is noted as it was before its first change. Values are copied on write, so
+//! the note of a large collection costs next to nothing.
+
+use std::collections::BTreeMap;
+
+use super::Keyspace;
+use crate::Value;
+
+/// A value and its deadline, or that there was none.
+type Before = Option<(Value, Option<u64>)>;
+
+/// The keys as they were.
+#[derive(Debug, Default)]
+pub(super) struct Undo {
+    keys: BTreeMap<(u32, Vec<u8>), Before>,
+}
+
+impl Keyspace {
+    /// From now on changes can be taken back.
+    pub(crate) fn begin_undo(&mut self) {
+        self.undo = Some(Box::default());
+    }
+
+    /// The changes stay.
+    pub(crate) fn end_undo(&mut self) {
+        self.undo = None;
+    }
+
+    /// Takes every change since the beginning back. The keys get new versions.
+    pub(crate) fn roll_back(&mut self) {
+        let Some(undo) = self.undo.take() else { return };
+        for ((database, key), before) in undo.keys {
+            match before {
+                Some((value, expire_at_ms)) => self.set(database, &key, value, expire_at_ms),
+                None => {
+                    self.delete(database, &key);
+                }
+            }
+        }
+    }
+
+    /// A key is about to change.
+    pub(super) fn note_before(&mut self, database: u32, key: &[u8]) {
+        let Some(mut undo) = self.undo.take() else { return };
+        undo.keys
+            .entry((database, key.to_vec()))
+            .or_insert_with(|| self.entry(database, key).map(|entry| (entry.value.clone(), entry.expire_at_ms)));
+        self.undo = Some(undo);
+    }
+
+    /// Every key of some databases is about to change, and those of one of them may become keys of another.
+    pub(super) fn note_all_before(&mut self, databases: &[u32]) {
+        if self.undo.is_none() {
+            return;
+        }
+        let mut keys = Vec::new();
+        for from in databases {
+            self.databases[*from as usize].for_each(&mut |entry| {
+                keys.extend(databases.iter().map(|database| (*database, entry.key.bytes().to_vec())));
+            });
+        }
+        keys.iter().for_each(|(database, key)| self.note_before(*database, key));
+    }
+}

@@ -1,0 +1,120 @@
+//! What a script can do to the world: redis.call.
+
+use quoris_resp::{Argv, Reply};
+
+use super::header::Header;
+use crate::command::{self, Command, Handler, NOSCRIPT, ReadContext};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number};
+
+/// The keys as a script sees them.
+pub(super) enum World<'a> {
+    /// At apply.
+    Write(&'a mut Keyspace, &'a mut ApplyContext),
+    /// On a leader's state, outside the log.
+    Read(&'a Keyspace, ReadContext),
+}
+
+impl World<'_> {
+    /// The group's clock, Unix milliseconds.
+    fn now_ms(&self) -> u64 {
+        match self {
+            World::Write(_, context) => context.now_ms,
+            World::Read(_, context) => context.now_ms,
+        }
+    }
+
+    /// The selected database.
+    pub(super) fn database(&mut self) -> &mut u32 {
+        match self {
+            World::Write(_, context) => &mut context.database,
+            World::Read(_, context) => &mut context.database,
+        }
+    }
+
+    /// What the entry gives for chance.
+    pub(super) fn random(&mut self) -> u64 {
+        match self {
+            World::Write(_, context) => context.rng.next_u64(),
+            World::Read(_, context) => context.rng.borrow_mut().next_u64(),
+        }
+    }
+
+    /// Milliseconds that a script should take at most.
+    pub(super) fn threshold_ms(&self) -> i64 {
+        match self {
+            World::Write(keyspace, _) => keyspace.settings().busy_reply_threshold,
+            World::Read(keyspace, _) => keyspace.settings().busy_reply_threshold,
+        }
+    }
+
+    /// Runs a command for a script.
+    ///
+    /// # Errors
+    /// The command's own, and those of what scripts may not do.
+    pub(super) fn call(&mut self, argv: &Argv, header: Header) -> CommandResult {
+        let found = command::lookup(argv).map_err(|error| match error {
+            Error::Arity(_) => Error::text("ERR Wrong number of args calling Redis command from script"),
+            _ => Error::text("ERR Unknown Redis command called from script"),
+        })?;
+        let row = found.command;
+        if row.flags.has(NOSCRIPT) {
+            return Err(not_allowed());
+        }
+        if row.is_write() && (header.no_writes || matches!(self, World::Read(..))) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
+        if self.is_foreign(row, argv)? {
+            return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
+        }
+        match (row.handler, &mut *self) {
+            (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
+            (Handler::Read(read), World::Write(keyspace, context)) => {
+                let rng = Rng::new(context.rng.next_u64()).into();
+                let context = ReadContext { database: context.database, now_ms: context.now_ms, rng };
+                read(keyspace, &context, argv)
+            }
+            (Handler::Read(read), World::Read(keyspace, context)) => read(keyspace, context, argv),
+            _ => self.serve(row, argv),
+        }
+    }
+
+    /// Whether a command names a key of another group.
+    fn is_foreign(&self, row: &Command, argv: &Argv) -> Result<bool, Error> {
+        let keyspace: &Keyspace = match self {
+            World::Write(keyspace, _) => keyspace,
+            World::Read(keyspace, _) => keyspace,
+        };
+        if keyspace.slots().is_none() {
+            return Ok(false);
+        }
+        Ok(row.keys(argv)?.iter().any(|at| !keyspace.owns(&argv[*at])))
+    }
+
+    /// The few commands of the server that mean something in a script.
+    fn serve(&mut self, row: &Command, argv: &Argv) -> CommandResult {
+        match (row.name, argv.len()) {
+            ("ping", 1) => Ok(Reply::status("PONG")),
+            ("ping" | "echo", 2) => Ok(Reply::bulk(&argv[1])),
+            ("time", 1) => {
+                let ms = self.now_ms();
+                let part = |n: u64| Reply::bulk(n.to_string());
+                Ok(Reply::Array(vec![part(ms / 1000), part(ms % 1000 * 1000)]))
+            }
+            ("select", 2) => {
+                let databases = match self {
+                    World::Write(keyspace, _) => keyspace.databases(),
+                    World::Read(keyspace, _) => keyspace.databases(),
+                };
+                let number = number::integer(&argv[1]).ok_or(Error::NotAnInteger)?;
+                let known = u32::try_from(number).ok().filter(|n| *n < databases);
+                *self.database() = known.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
+                Ok(Reply::Ok)
+            }
+            _ => Err(not_allowed()),
+        }
+    }
+}
+
+fn not_allowed() -> Error {
+    Error::text("ERR This Redis command is not allowed from script")
+}

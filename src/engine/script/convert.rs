@@ -1,0 +1,161 @@
+//! Between replies and Lua values, as Redis converts them.
+
+use mlua::{Lua, LuaString, Result, Table, Value};
+use quoris_resp::{Argv, Reply, double_text};
+
+/// Tables in tables of a reply at most.
+const DEPTH_MAX: usize = 1000;
+
+/// The arguments of a call: texts, and numbers as texts; nothing when there is something else.
+pub(super) fn argv(values: &[Value]) -> Option<Argv> {
+    let mut parts = Vec::with_capacity(values.len());
+    for value in values {
+        parts.push(match value {
+            Value::String(text) => text.as_bytes().to_vec(),
+            Value::Integer(n) => n.to_string().into_bytes(),
+            Value::Number(n) => double_text(*n).into_bytes(),
+            _ => return None,
+        });
+    }
+    Some(Argv::from_parts(&parts))
+}
+
+/// A table with one field.
+fn field(lua: &Lua, name: &str, value: Value) -> Result<Value> {
+    let table = lua.create_table()?;
+    table.raw_set(name, value)?;
+    Ok(Value::Table(table))
+}
+
+fn text(lua: &Lua, text: impl AsRef<[u8]>) -> Result<Value> {
+    lua.create_string(text).map(Value::String)
+}
+
+/// An error as scripts see it.
+pub(super) fn error(lua: &Lua, message: &[u8]) -> Result<Value> {
+    field(lua, "err", text(lua, message)?)
+}
+
+fn list(lua: &Lua, replies: &[Reply], resp3: bool) -> Result<Value> {
+    let table = lua.create_table_with_capacity(replies.len(), 0)?;
+    for reply in replies {
+        table.raw_push(to_lua(lua, reply, resp3)?)?;
+    }
+    Ok(Value::Table(table))
+}
+
+fn flat(pairs: &[(Reply, Reply)]) -> Vec<Reply> {
+    pairs.iter().flat_map(|(one, other)| [one.clone(), other.clone()]).collect()
+}
+
+fn both(pairs: &[(Reply, Reply)]) -> Vec<Reply> {
+    pairs.iter().map(|(one, other)| Reply::Array(vec![one.clone(), other.clone()])).collect()
+}
+
+/// A reply as scripts see it; `resp3` as redis.setresp has it.
+pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
+    match reply {
+        Reply::Ok => field(lua, "ok", text(lua, "OK")?),
+        Reply::Status(status) => field(lua, "ok", text(lua, status)?),
+        Reply::Error(message) => error(lua, message),
+        Reply::Int(n) => Ok(Value::Number(*n as f64)),
+        Reply::Bulk(bytes) => text(lua, bytes),
+        Reply::None | Reply::Null | Reply::NullArray => Ok(if resp3 { Value::Nil } else { Value::Boolean(false) }),
+        Reply::Double(n) if resp3 => field(lua, "double", Value::Number(*n)),
+        Reply::Double(n) => text(lua, double_text(*n)),
+        Reply::Bool(b) if resp3 => Ok(Value::Boolean(*b)),
+        Reply::Bool(b) => Ok(Value::Number(f64::from(u8::from(*b)))),
+        Reply::BigNumber(digits) if resp3 => field(lua, "big_number", text(lua, digits)?),
+        Reply::Verbatim(format, bytes) if resp3 => {
+            let table = lua.create_table()?;
+            table.raw_set("format", text(lua, format)?)?;
+            table.raw_set("string", text(lua, bytes)?)?;
+            field(lua, "verbatim_string", Value::Table(table))
+        }
+        Reply::BigNumber(bytes) | Reply::Verbatim(_, bytes) => text(lua, bytes),
+        Reply::Map(pairs) | Reply::Keyed(pairs) if resp3 => {
+            let table = lua.create_table_with_capacity(0, pairs.len())?;
+            for (key, value) in pairs {
+                table.raw_set(to_lua(lua, key, true)?, to_lua(lua, value, true)?)?;
+            }
+            field(lua, "map", Value::Table(table))
+        }
+        Reply::Set(members) if resp3 => {
+            let table = lua.create_table_with_capacity(0, members.len())?;
+            for member in members {
+                table.raw_set(to_lua(lua, member, true)?, true)?;
+            }
+            field(lua, "set", Value::Table(table))
+        }
+        Reply::Pairs(pairs) if resp3 => list(lua, &both(pairs), true),
+        Reply::Keyed(pairs) => list(lua, &both(pairs), resp3),
+        Reply::Map(pairs) | Reply::Pairs(pairs) => list(lua, &flat(pairs), resp3),
+        Reply::Array(replies) | Reply::Set(replies) | Reply::Push(replies) => list(lua, replies, resp3),
+    }
+}
+
+/// What a script gave back as a reply; `resp3` as redis.setresp has it.
+pub(super) fn from_lua(value: &Value, resp3: bool) -> Reply {
+    reply(value, resp3, 0)
+}
+
+fn reply(value: &Value, resp3: bool, depth: usize) -> Reply {
+    match value {
+        Value::String(bytes) => Reply::bulk(&bytes.as_bytes()[..]),
+        Value::Integer(n) => Reply::Int(*n),
+        // Truncated as a cast in C does it, and whatever is out of range saturates.
+        Value::Number(n) => Reply::Int(*n as i64),
+        Value::Boolean(b) if resp3 => Reply::Bool(*b),
+        Value::Boolean(true) => Reply::Int(1),
+        Value::Table(_) if depth >= DEPTH_MAX => Reply::error("ERR reached lua stack limit"),
+        Value::Table(table) => table_reply(table, resp3, depth).unwrap_or_else(|e| Reply::error(format!("ERR {e}"))),
+        _ => Reply::Null,
+    }
+}
+
+/// Text on one line, as status and error lines have to be.
+fn line(text: &LuaString) -> Vec<u8> {
+    text.as_bytes().iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
+}
+
+fn table_reply(table: &Table, resp3: bool, depth: usize) -> Result<Reply> {
+    if let Value::String(text) = table.raw_get("err")? {
+        return Ok(Reply::Error(line(&text).into()));
+    }
+    if let Value::String(text) = table.raw_get("ok")? {
+        return Ok(Reply::Status(line(&text).into()));
+    }
+    if let Value::Number(n) = table.raw_get("double")? {
+        return Ok(Reply::Double(n));
+    }
+    if let Value::Integer(n) = table.raw_get("double")? {
+        return Ok(Reply::Double(n as f64));
+    }
+    if let Value::Table(map) = table.raw_get("map")? {
+        let pairs = map
+            .pairs::<Value, Value>()
+            .map(|pair| pair.map(|(key, value)| (reply(&key, resp3, depth + 1), reply(&value, resp3, depth + 1))));
+        return Ok(Reply::Map(pairs.collect::<Result<_>>()?));
+    }
+    if let Value::Table(set) = table.raw_get("set")? {
+        let members = set.pairs::<Value, Value>().map(|pair| pair.map(|(member, _)| reply(&member, resp3, depth + 1)));
+        return Ok(Reply::Set(members.collect::<Result<_>>()?));
+    }
+    if let Value::String(digits) = table.raw_get("big_number")? {
+        return Ok(Reply::BigNumber(line(&digits).into()));
+    }
+    if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
+        && let (Value::String(format), Value::String(text)) = (verbatim.raw_get("format")?, verbatim.raw_get("string")?)
+        && let Ok(format) = <[u8; 3]>::try_from(&*format.as_bytes())
+    {
+        return Ok(Reply::Verbatim(format, text.as_bytes().to_vec().into()));
+    }
+    let mut replies = Vec::new();
+    for index in 1.. {
+        match table.raw_get(index)? {
+            Value::Nil => break,
+            value => replies.push(reply(&value, resp3, depth + 1)),
+        }
+    }
+    Ok(Reply::Array(replies))
+}
