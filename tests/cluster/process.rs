@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::view::{GroupView, NodeView};
@@ -113,6 +114,16 @@ impl Cluster {
             node.child.take().expect("still there").wait().expect("an own child ends");
             node.kills.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Stops a node with SIGTERM, so that it hands over what it leads.
+    pub fn terminate(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.kills.fetch_add(1, Ordering::SeqCst);
+        let mut child = node.child.take().expect("a node that is stopped was alive");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("an own child");
+        assert!(child.wait().expect("an own child ends").success(), "it stops in good order");
+        node.kills.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Starts a node on its old folder and ports.
