@@ -28,7 +28,7 @@ pub use waits::Waits;
 use quoris_resp::Argv;
 
 use crate::settings;
-use crate::types::{bitmap, generic, hash, hyperloglog, list, set, stream, string};
+use crate::types::{bitmap, generic, geo, hash, hyperloglog, list, set, stream, string, zset};
 use crate::{CommandResult, Keyspace, Rng};
 
 /// What a write may see beside the keyspace.
@@ -262,6 +262,8 @@ pub static FAMILIES: &[&[Command]] = &[
     set::COMMANDS,
     hash::COMMANDS,
     stream::COMMANDS,
+    zset::COMMANDS,
+    geo::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
     bitmap::COMMANDS,

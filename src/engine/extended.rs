@@ -90,7 +90,7 @@ impl Extended {
 
 /// Checks a lower-case number without sign as `strtold` would and gives it the form that the parser of
 /// the float crate takes; also whether its digits are all zero.
-fn normal_form(text: &str) -> Option<(String, bool)> {
+pub(crate) fn normal_form(text: &str) -> Option<(String, bool)> {
     let (hex, body) = match text.strip_prefix("0x") {
         Some(body) => (true, body),
         None => (false, text),

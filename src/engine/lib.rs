@@ -15,6 +15,7 @@ extern crate self as quoris_engine;
 
 pub mod codec;
 pub mod command;
+mod double;
 mod effect;
 mod engine;
 pub mod entry;

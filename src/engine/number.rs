@@ -24,8 +24,9 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(n) } else { i64::try_from(n).ok() }
 }
 
-/// A cursor as C's `strtoul` reads it: an optional sign and digits; nothing at all is 0.
+/// A cursor as C's `strtoul` reads it, up to the first zero byte: an optional sign and digits; nothing at all is 0.
 pub fn cursor(text: &[u8]) -> Option<u64> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),
@@ -75,9 +76,15 @@ mod tests {
 
     #[test]
     fn cursors_read_as_strtoul_reads_them() {
-        for (text, n) in
-            [("", 0), ("0", 0), ("007", 7), ("+3", 3), ("-1", u64::MAX), ("18446744073709551615", u64::MAX)]
-        {
+        for (text, n) in [
+            ("", 0),
+            ("0", 0),
+            ("007", 7),
+            ("+3", 3),
+            ("-1", u64::MAX),
+            ("5\0x", 5),
+            ("18446744073709551615", u64::MAX),
+        ] {
             assert_eq!(cursor(text.as_bytes()), Some(n), "{text}");
         }
         for text in ["-", "1x", " 1", "18446744073709551616"] {

@@ -89,6 +89,7 @@ impl PartialEq for Tree {
     }
 }
 
+#[allow(dead_code, reason = "not every type needs all of it, and sorted sets are to come")]
 impl Sequence {
     /// Whether it is one buffer.
     pub(crate) fn is_small(&self) -> bool {

@@ -3,6 +3,7 @@
 pub mod bitmap;
 pub(crate) mod collection;
 pub mod generic;
+pub mod geo;
 pub mod hash;
 pub(crate) mod hashed;
 pub mod hyperloglog;
@@ -10,6 +11,7 @@ pub mod list;
 pub mod set;
 pub mod stream;
 pub mod string;
+pub mod zset;
 
 use crate::Error;
 use collection::Collection;
@@ -18,6 +20,7 @@ use list::List;
 use set::Set;
 use stream::Stream;
 use string::StringValue;
+use zset::SortedSet;
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,8 @@ pub enum Value {
     Hash(Hash),
     /// A stream.
     Stream(Stream),
+    /// A sorted set.
+    SortedSet(SortedSet),
 }
 
 const _: () = assert!(size_of::<Value>() == 24, "a value keeps the entry small");
@@ -45,6 +50,7 @@ impl Value {
             Value::Set(set) => Some(set),
             Value::Hash(hash) => Some(hash),
             Value::Stream(stream) => Some(stream),
+            Value::SortedSet(set) => Some(set),
         }
     }
 
@@ -56,6 +62,7 @@ impl Value {
             Value::Set(set) => Some(set),
             Value::Hash(hash) => Some(hash),
             Value::Stream(stream) => Some(stream),
+            Value::SortedSet(set) => Some(set),
         }
     }
 

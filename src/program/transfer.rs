@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Write},
+    io::{BufReader, BufWriter, Seek, Write},
     ops::ControlFlow,
     path::Path,
 };
@@ -124,7 +124,7 @@ pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-async fn export_database<W: Write>(
+async fn export_database<W: Write + Seek>(
     client: &mut Client,
     database: u32,
     file: &mut FileWriter<W>,

@@ -14,7 +14,7 @@ pub enum Protocol {
     /// RESP3, after `HELLO 3`.
     Resp3,
     /// RESP3 that loses nothing, between nodes and in session windows: a null array stays one, and
-    /// pairs and keyed replies have types of their own, `&` and `^`. No client ever sees it.
+    /// pairs, keyed replies and decimals have types of their own, `&`, `^` and `;`. No client ever sees it.
     Internal,
 }
 
@@ -31,6 +31,8 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
         Reply::Null => out.put_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
         Reply::NullArray => out.put_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" }),
         Reply::Double(n) => put_double(out, *n, resp3),
+        Reply::Decimal(text) if resp3 => put_line(out, if protocol == Protocol::Resp3 { b',' } else { b';' }, text),
+        Reply::Decimal(text) => put_bulk(out, text),
         Reply::Bool(b) if resp3 => out.put_slice(if *b { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Bool(b) => put_int(out, b':', i64::from(*b)),
         Reply::BigNumber(digits) if resp3 => put_line(out, b'(', digits),

@@ -26,6 +26,8 @@ pub enum Reply {
     NullArray,
     /// A double; a bulk string in RESP2.
     Double(f64),
+    /// A double with decimals of its own (GEOPOS); a bulk string in RESP2.
+    Decimal(Bytes),
     /// A boolean; an integer in RESP2.
     Bool(bool),
     /// Decimal digits of any length; a bulk string in RESP2.
@@ -76,9 +78,12 @@ impl Reply {
     pub fn size(&self) -> usize {
         let own = std::mem::size_of::<Reply>();
         own + match self {
-            Reply::Status(b) | Reply::Error(b) | Reply::Bulk(b) | Reply::BigNumber(b) | Reply::Verbatim(_, b) => {
-                b.len()
-            }
+            Reply::Status(b)
+            | Reply::Error(b)
+            | Reply::Bulk(b)
+            | Reply::Decimal(b)
+            | Reply::BigNumber(b)
+            | Reply::Verbatim(_, b) => b.len(),
             Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => items.iter().map(Reply::size).sum(),
             Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
                 pairs.iter().map(|(a, b)| a.size() + b.size()).sum()
@@ -94,8 +99,12 @@ impl Reply {
     }
 }
 
-/// A double as Redis 7 and later prints it in a reply: the shortest text that reads back the same,
-/// integers without a fraction, `inf`, `-inf` and `nan` in lower case.
+/// Whole numbers up to this size print all their digits.
+const WHOLE_MAX: f64 = (1u64 << 62) as f64;
+
+/// A double as Redis 7.2 and later prints it: the shortest digits that read back the same, whole numbers without
+/// a fraction, `inf`, `-inf` and `nan` in lower case. With an exponent where the text would be long otherwise,
+/// by Redis's own rule: `12345.5`, but `1.23456789012345e+4`.
 pub fn double_text(n: f64) -> String {
     if n.is_nan() {
         return "nan".into();
@@ -106,19 +115,33 @@ pub fn double_text(n: f64) -> String {
     if n == 0.0 {
         return if n.is_sign_negative() { "-0".into() } else { "0".into() };
     }
-    let magnitude = n.abs();
-    if (1e-5..1e17).contains(&magnitude) { format!("{n}") } else { exponent_text(n) }
+    if n.abs() <= WHOLE_MAX && n.trunc() == n {
+        return (n as i64).to_string();
+    }
+    let text = format!("{:e}", n.abs());
+    let (mantissa, exponent) = text.split_once('e').expect("LowerExp prints an exponent");
+    let digits = mantissa.replace('.', "");
+    let exponent: i32 = exponent.parse().expect("LowerExp prints a number");
+    format!("{}{}", if n < 0.0 { "-" } else { "" }, placed(&digits, exponent))
 }
 
-/// `1.5e-07` and `1e+21`: at least two digits of exponent, with its sign, as C prints it.
-fn exponent_text(n: f64) -> String {
-    let text = format!("{n:e}");
-    let (mantissa, exponent) = text.split_once('e').expect("LowerExp prints an exponent");
-    let (sign, digits) = match exponent.strip_prefix('-') {
-        Some(digits) => ('-', digits),
-        None => ('+', exponent),
-    };
-    format!("{mantissa}e{sign}{digits:0>2}")
+/// Digits, the first of which stands for 10^`exponent`.
+fn placed(digits: &str, exponent: i32) -> String {
+    let count = digits.len() as i32;
+    let last = exponent + 1 - count;
+    if last >= 0 && exponent.abs() < count + 7 {
+        return format!("{digits}{}", "0".repeat(last as usize));
+    }
+    if last < 0 && (last > -7 || exponent.abs() < 4) {
+        if exponent < 0 {
+            return format!("0.{}{digits}", "0".repeat((-exponent - 1) as usize));
+        }
+        let (whole, fraction) = digits.split_at(exponent as usize + 1);
+        return format!("{whole}.{fraction}");
+    }
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{first}{point}{rest}e{exponent:+}")
 }
 
 /// Reads replies from bytes as they arrive: RESP2 and RESP3.
@@ -155,7 +178,7 @@ fn skip(buffer: &[u8], at: &mut usize, depth: usize) -> Result<Option<()>, Strin
     let (kind, body) = (buffer[*at], &buffer[*at + 1..end - 1]);
     *at = end + 1;
     let items = match kind {
-        b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => return Ok(Some(())),
+        b'+' | b'-' | b':' | b'_' | b',' | b';' | b'#' | b'(' => return Ok(Some(())),
         b'$' | b'=' | b'!' => {
             let Some(len) = length(body)? else { return Ok(Some(())) };
             let Some(next) = at.checked_add(len).and_then(|n| n.checked_add(2)) else {
@@ -210,6 +233,7 @@ fn parse(frame: &mut Bytes) -> Result<Reply, String> {
         b':' => Reply::Int(text(&line)?.parse().map_err(|_| "reply integer")?),
         b'_' => Reply::Null,
         b',' => Reply::Double(text(&line)?.parse().map_err(|_| "reply double")?),
+        b';' => Reply::Decimal(line.slice(1..)),
         b'#' => Reply::Bool(&line[1..] == b"t"),
         b'(' => Reply::BigNumber(line.slice(1..)),
         kind @ (b'$' | b'=' | b'!') => {
@@ -261,6 +285,7 @@ mod tests {
             Reply::Pairs(vec![(Reply::bulk("m"), Reply::Double(1.5))]),
             Reply::Keyed(vec![(Reply::bulk("k"), Reply::Array(vec![Reply::Null]))]),
             Reply::Double(0.1),
+            Reply::Decimal("0.10000000000000001".into()),
             Reply::Bool(true),
             Reply::BigNumber("123456789012345678901".into()),
             Reply::Verbatim(*b"txt", "hi".into()),
@@ -289,16 +314,35 @@ mod tests {
     fn doubles_print_as_redis_prints_them() {
         for (n, text) in [
             (3.0, "3"),
-            (0.1, "0.1"),
-            (1e21, "1e+21"),
-            (1.5e-7, "1.5e-07"),
+            (-3.0, "-3"),
             (-0.0, "-0"),
+            (0.1, "0.1"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (0.00001, "0.00001"),
+            (0.000001, "0.000001"),
+            (0.0000001, "1e-7"),
+            (1.5e-7, "1.5e-7"),
+            (-0.0001234567, "-1.234567e-4"),
+            (0.001234567, "0.001234567"),
+            (123.456, "123.456"),
+            (1234.567891234, "1234.567891234"),
+            (12345.5, "12345.5"),
+            (12345.6789012345, "1.23456789012345e+4"),
+            (1234567.123456, "1234567.123456"),
+            (1234567.1234567, "1.2345671234567e+6"),
+            (1e15, "1000000000000000"),
+            (4611686018427387904.0, "4611686018427387904"),
+            (9.3e18, "9.3e+18"),
+            (1e21, "1e+21"),
+            (12345678901234567000.0, "12345678901234567000"),
+            (1.5e300, "1.5e+300"),
+            (-5e-324, "-5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
             (f64::INFINITY, "inf"),
-            (100_000_000_000_000_000_000.0, "1e+20"),
-            (0.00001, "1e-05".trim()),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
         ] {
-            let want = if n == 0.00001 { "0.00001" } else { text };
-            assert_eq!(double_text(n), want, "{n}");
+            assert_eq!(double_text(n), text, "{n:e}");
         }
     }
 }

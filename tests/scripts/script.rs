@@ -236,6 +236,7 @@ pub fn show(reply: &Reply) -> String {
         Reply::NullArray => "nil-array".into(),
         Reply::Double(n) => format!(",{n}"),
         Reply::Bool(b) => format!("#{}", if *b { 't' } else { 'f' }),
+        Reply::Decimal(text) => format!(",{}", String::from_utf8_lossy(text)),
         Reply::BigNumber(digits) => format!("({}", String::from_utf8_lossy(digits)),
         Reply::Verbatim(_, text) => format!("=\"{}\"", escape(text)),
         Reply::Array(items) => list("[", items),

@@ -48,14 +48,16 @@ fn every_row_is_complete() {
     }
 }
 
-/// The shortest argv that fits a row; a number of keys is 1, keywords are there.
+/// The shortest argv that fits a row; a number of keys is 1, keywords that must be there are.
 fn shortest(found: &Found) -> Argv {
     let name = found.full_name();
     let mut parts: Vec<&str> = name.split('|').collect();
     parts.resize(found.command.arity.unsigned_abs() as usize, "1");
     for spec in found.command.keys {
-        if let Begin::Keyword { word, start } = spec.begin {
-            parts[start as usize] = word;
+        if let Begin::Keyword { word, start } = spec.begin
+            && let Some(part) = parts.get_mut(start as usize)
+        {
+            *part = word;
         }
     }
     Argv::from_parts(&parts)

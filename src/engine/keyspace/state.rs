@@ -2,7 +2,7 @@
 
 use super::database::Database;
 use super::entry::{Entry, Key};
-use super::{Keyspace, Place, slot, stored};
+use super::{Garbage, Keyspace, Place, slot, stored};
 use crate::script::Bodies;
 use crate::{Settings, Value};
 
@@ -126,5 +126,22 @@ impl Keyspace {
     /// Restores the number of keys that were removed because they were due.
     pub(crate) fn set_expired(&mut self, count: u64) {
         self.expired = count;
+    }
+}
+
+/// What FLUSHALL left.
+impl Keyspace {
+    /// Frees some of what FLUSHALL left, at most about `count` keys.
+    pub fn collect_garbage(&mut self, count: usize) {
+        if let Some(database) = self.garbage.last_mut()
+            && database.wear_down(count)
+        {
+            self.garbage.pop();
+        }
+    }
+
+    /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
     }
 }

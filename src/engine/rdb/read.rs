@@ -8,6 +8,7 @@ use crate::types::hash::Hash;
 use crate::types::list::List;
 use crate::types::set::Set;
 use crate::types::stream::Stream;
+use crate::types::zset::SortedSet;
 use crate::{Settings, Value, payload};
 
 /// What a file holds, item by item.
@@ -42,7 +43,7 @@ pub(super) fn value(source: &mut Source<'_>, kind: u8, settings: &Settings) -> R
     if kind == TYPE_STRING {
         return Ok(Some(payload::from_bytes(source.string()?)));
     }
-    for read in [List::read, Set::read, Hash::read] {
+    for read in [List::read, Set::read, Hash::read, SortedSet::read] {
         if let Some(value) = read(source, kind, settings)? {
             return Ok(Some(value));
         }

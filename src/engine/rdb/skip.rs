@@ -23,32 +23,12 @@ pub(super) fn kind_name(kind: u8) -> Option<&'static str> {
 /// Passes over the value behind a type byte.
 pub(super) fn value(source: &mut Source<'_>, kind: u8) -> Result<(), RdbError> {
     match kind {
-        // One string holds all: plain strings and the packed encodings.
-        12 | 17 => source.pass_string(),
-        3 => many(source, |source| {
-            source.pass_string()?;
-            match source.byte()? {
-                253..=255 => Ok(()),
-                len => source.pass(u64::from(len)),
-            }
-        }),
-        5 => many(source, |source| {
-            source.pass_string()?;
-            source.pass(8)
-        }),
         7 => {
             source.length()?;
             module(source)
         }
         _ => Err(source.malformed(format!("value type {kind} cannot be passed over"))),
     }
-}
-
-fn many(source: &mut Source<'_>, mut one: impl FnMut(&mut Source<'_>) -> Result<(), RdbError>) -> Result<(), RdbError> {
-    for _ in 0..source.length()? {
-        one(source)?;
-    }
-    Ok(())
 }
 
 /// A module's data: marked items up to an end mark.

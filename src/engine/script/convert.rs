@@ -63,6 +63,10 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
         Reply::None | Reply::Null | Reply::NullArray => Ok(if resp3 { Value::Nil } else { Value::Boolean(false) }),
         Reply::Double(n) if resp3 => field(lua, "double", Value::Number(*n)),
         Reply::Double(n) => text(lua, double_text(*n)),
+        Reply::Decimal(digits) if resp3 => {
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+            field(lua, "double", Value::Number(number.unwrap_or(f64::NAN)))
+        }
         Reply::Bool(b) if resp3 => Ok(Value::Boolean(*b)),
         Reply::Bool(b) => Ok(Value::Number(f64::from(u8::from(*b)))),
         Reply::BigNumber(digits) if resp3 => field(lua, "big_number", text(lua, digits)?),
@@ -72,7 +76,7 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
             table.raw_set("string", text(lua, bytes)?)?;
             field(lua, "verbatim_string", Value::Table(table))
         }
-        Reply::BigNumber(bytes) | Reply::Verbatim(_, bytes) => text(lua, bytes),
+        Reply::Decimal(bytes) | Reply::BigNumber(bytes) | Reply::Verbatim(_, bytes) => text(lua, bytes),
         Reply::Map(pairs) | Reply::Keyed(pairs) if resp3 => {
             let table = lua.create_table_with_capacity(0, pairs.len())?;
             for (key, value) in pairs {

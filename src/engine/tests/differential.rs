@@ -6,26 +6,13 @@
 
 mod common;
 
-use common::InProcess;
-use common::script::remote::{Connection, RedisServer};
-use common::script::{self, Case, Target};
+use common::differential::{Generator, compare, one_of};
+use common::script;
 use quoris_engine::Rng;
 use quoris_resp::{Argv, Reply};
 
-/// A command as words, for a redis-server of version 7.0.
-type Generator = fn(&mut Rng) -> String;
-
 /// The families.
 const GENERATORS: &[(&str, Generator)] = &[("list", list), ("set", set), ("hash", hash)];
-
-/// Commands of each family.
-const COMMANDS: usize = 12_000;
-/// From time to time everything is forgotten.
-const COMMANDS_PER_DATASET: usize = 1500;
-
-fn one_of<'a>(rng: &mut Rng, words: &[&'a str]) -> &'a str {
-    words[rng.below(words.len() as u64) as usize]
-}
 
 /// Words that are numbers, or nearly.
 fn number(rng: &mut Rng) -> String {
@@ -155,24 +142,5 @@ fn settled(argv: &Argv, reply: Reply) -> Reply {
 
 #[test]
 fn random_commands_of_each_family_answer_as_a_redis_server_does() {
-    let Some(server) = RedisServer::start() else {
-        return eprintln!("there is no redis-server here: nothing is compared");
-    };
-    let seed = std::env::var("QUORIS_TEST_SEED").map_or(1, |seed| seed.parse().expect("a number"));
-    let mut theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
-    for (family, generate) in GENERATORS {
-        let mut ours = InProcess::new();
-        let mut rng = Rng::new(seed);
-        for at in 0..COMMANDS {
-            if at % COMMANDS_PER_DATASET == 0 {
-                theirs.reset(&Case::default());
-                ours.reset(&Case::default());
-            }
-            let words = generate(&mut rng);
-            let argv = Argv::from_parts(&words.split(' ').collect::<Vec<_>>());
-            let (theirs, ours) = (theirs.call(&argv), ours.call(&argv));
-            let (theirs, ours) = (script::show(&settled(&argv, theirs)), script::show(&settled(&argv, ours)));
-            assert_eq!(ours, theirs, "ours, Redis's; {family} command {at} of QUORIS_TEST_SEED={seed}: {words}");
-        }
-    }
+    compare(GENERATORS, settled);
 }

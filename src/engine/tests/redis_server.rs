@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use quoris_engine::entry::{CommandMeta, EntryBuilder};
-use quoris_engine::rdb::{ForeignOptions, RdbError, dump_value, read_foreign, restore_value};
+use quoris_engine::rdb::{ForeignOptions, dump_value, read_foreign, restore_value};
 use quoris_engine::{Engine, EngineSeed, Settings, StringValue, Value};
 use quoris_resp::Argv;
 
@@ -152,6 +152,15 @@ fn collections() -> Vec<Vec<Vec<u8>>> {
     all
 }
 
+/// Sorted sets, a small one and a large one, and how many members they have.
+const SORTED: &[(&[u8], u32)] = &[(b"small", 100), (b"large", 5000)];
+
+/// ZADD of the member of a number: some scores are fractions or infinite.
+fn sorted_member(key: &[u8], number: u32) -> [Vec<u8>; 4] {
+    let score = if number % 50 == 7 { "inf".into() } else { format!("{:e}", f64::from(number) / 7.0 - 3.0) };
+    [b"ZADD".to_vec(), key.to_vec(), score.into_bytes(), format!("member:{number}").into_bytes()]
+}
+
 fn own_snapshot() -> Vec<u8> {
     let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 16 });
     for (i, text) in texts().iter().enumerate() {
@@ -176,6 +185,9 @@ fn own_snapshot() -> Vec<u8> {
         write(&mut engine, 3, &read);
     }
     write(&mut engine, 3, &[b"XGROUP", b"CREATE", b"empty", b"g", b"$", b"MKSTREAM"]);
+    for (key, count) in SORTED {
+        (0..*count).for_each(|i| write(&mut engine, 4, &sorted_member(key, i).each_ref().map(Vec::as_slice)));
+    }
     engine.snapshot(vec![("quoris-group".into(), b"7".to_vec())]).expect("none is running")
 }
 
@@ -238,6 +250,33 @@ fn redis_server_loads_a_snapshot() {
     assert!(redis.ask(&[b"XADD", b"stream", b"1000-6", b"f", b"v"]).starts_with(b"-ERR The ID specified"));
     assert_eq!(redis.ask(&[b"XLEN", b"empty"]), b":0");
     assert_eq!(redis.ask(&[b"XGROUP", b"DESTROY", b"empty", b"g"]), b":1");
+}
+
+#[test]
+fn sorted_sets_are_exchanged_in_both_directions() {
+    if !installed("redis-server") {
+        return;
+    }
+    let folder = Folder::new("sorted");
+    std::fs::write(folder.0.join("dump.rdb"), own_snapshot()).expect("the folder is writable");
+    let mut redis = Redis::start(&folder.0);
+    assert_eq!(redis.ask(&[b"SELECT", b"4"]), b"OK");
+    for (key, count) in SORTED {
+        let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 1 });
+        for command in (0..*count).map(|i| sorted_member(key, i)) {
+            let parts = command.each_ref().map(Vec::as_slice);
+            assert_eq!(redis.ask(&parts), b":0", "it was in the snapshot, with this score");
+            write(&mut engine, 0, &parts);
+        }
+        assert_eq!(redis.ask(&[b"ZCARD", key]), format!(":{count}").as_bytes());
+        let value = engine.keyspace().value(0, key).expect("it was made");
+        assert_eq!(redis.ask(&[b"OBJECT", b"ENCODING", key]), value.encoding().as_bytes());
+        let (ours, theirs) = (dump_value(value), redis.ask(&[b"DUMP", key]));
+        assert_eq!(ours == theirs, *key == b"large", "large ones have one form, small ones are packed there");
+        assert!(&restore_value(&theirs, &Settings::default()).expect("a payload of Redis") == value);
+        assert_eq!(redis.ask(&[b"RESTORE", b"again", b"0", &ours, b"REPLACE"]), b"OK");
+        assert_eq!(redis.ask(&[b"DUMP", b"again"]), theirs);
+    }
 }
 
 /// Values of all other types, small and large, and one more string.
@@ -314,14 +353,10 @@ fn a_dump_of_redis_server_is_read() {
     fill_with_other_types(&mut redis);
     assert_eq!(redis.ask(&[b"SAVE"]), b"OK");
     let mixed = std::fs::read(folder.0.join("dump.rdb")).expect("SAVE wrote it");
-    let refused = read_foreign(&mut &mixed[..], ForeignOptions::default(), &mut |_, _| ControlFlow::Continue(()));
-    assert!(matches!(refused, Err(RdbError::Unsupported { .. })), "{refused:?}");
-    let passed =
-        read_foreign(&mut &mixed[..], ForeignOptions { skip_unsupported: true }, &mut |_, _| ControlFlow::Continue(()));
-    let passed = passed.expect("other types are passed over");
-    assert_eq!((passed.keys, passed.bytes), (report.keys + 9, mixed.len() as u64));
-    let skipped: Vec<_> = passed.skipped.into_iter().collect();
-    assert_eq!(skipped, [("sorted set", 2)]);
+    let all = read_foreign(&mut &mixed[..], ForeignOptions::default(), &mut |_, _| ControlFlow::Continue(()));
+    let all = all.expect("values of all types");
+    assert_eq!((all.keys, all.bytes), (report.keys + 11, mixed.len() as u64));
+    assert!(all.skipped.is_empty());
 }
 
 #[test]

@@ -116,3 +116,25 @@ fn sets_and_hashes_of_a_million() {
         Argv::from_parts(&["SADD", &format!("tiny:{}", n % 100), &format!("m{}", n % 37)])
     });
 }
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn a_sorted_set_of_a_million() {
+    const MILLION: usize = 1_000_000;
+    let mut keyspace = Keyspace::new([1, 2], 1);
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut each = |what: &str, words: &dyn Fn(usize) -> String| {
+        let argv = |n: usize| Argv::from_parts(&words(n * 7919 % MILLION).split(' ').collect::<Vec<_>>());
+        let argvs: Vec<Argv> = (0..MILLION).map(argv).collect();
+        let begin = Instant::now();
+        argvs.iter().for_each(|argv| apply(&mut keyspace, &mut context, argv));
+        eprintln!("{what}: {:?}", begin.elapsed() / MILLION as u32);
+    };
+    each("ZADD of a new member", &|n| format!("ZADD z {n} member:{n}"));
+    each("ZADD of a new score", &|n| format!("ZADD z {} member:{n}", n * 31 % MILLION));
+    each("ZSCORE", &|n| format!("ZSCORE z member:{n}"));
+    each("ZRANK", &|n| format!("ZRANK z member:{n}"));
+    each("ZRANGE of ten by rank", &|n| format!("ZRANGE z {n} {}", n + 9));
+    each("ZCOUNT", &|n| format!("ZCOUNT z {n} +inf"));
+    each("ZPOPMIN", &|_| "ZPOPMIN z".into());
+}

@@ -69,6 +69,15 @@ pub(crate) trait Typed: Collection + Default {
     fn into_value(self) -> Value;
 }
 
+/// The first element between two indexes, both included and negative ones counted from the end, and the number
+/// of elements; nothing when there is none.
+pub(crate) fn range(start: i64, stop: i64, len: u64) -> Option<(u64, u64)> {
+    let len = i64::try_from(len).unwrap_or(i64::MAX);
+    let from_end = |n: i64| if n < 0 { n.saturating_add(len) } else { n };
+    let (start, stop) = (from_end(start).max(0), from_end(stop).min(len - 1));
+    (start <= stop).then(|| (start.cast_unsigned(), (stop - start + 1).cast_unsigned()))
+}
+
 /// The collection at a key.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod differential;
 pub mod generate;
 #[path = "../../../../tests/scripts/script.rs"]
 pub mod script;

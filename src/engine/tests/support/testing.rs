@@ -95,7 +95,8 @@ fn random_command(rng: &mut Rng, clock_ms: u64, sequence: &mut u64) -> (CommandM
 }
 
 /// A random command of each type of collection on a key of its own kind, so that they grow and shrink.
-const FAMILIES: &[fn(&mut Rng, &str) -> String] = &[list_words, set_words, hash_words, stream_words];
+const FAMILIES: &[fn(&mut Rng, &str) -> String] =
+    &[list_words, set_words, hash_words, stream_words, zset_words, geo_words];
 
 fn list_words(rng: &mut Rng, key: &str) -> String {
     let element = match rng.below(12) {
@@ -199,6 +200,56 @@ fn hash_words(rng: &mut Rng, key: &str) -> String {
         21 => format!("HGETDEL h{key} {fields}"),
         22 => format!("HPEXPIRE h{key} {ms} GT {fields}"),
         _ => format!("COPY h{key} h{{c}}{} REPLACE", rng.below(6)),
+    }
+}
+
+fn zset_words(rng: &mut Rng, key: &str) -> String {
+    let member = match rng.below(30) {
+        0 => "M".repeat(rng.below(100) as usize + 1),
+        _ => format!("m{}", rng.below(400)),
+    };
+    // Few scores, so that some are equal; some with fractions.
+    let score = (rng.below(40) as f64 - 10.0) / [1.0, 7.0][rng.below(2) as usize];
+    let key = format!("z{key}");
+    let (other, third) = (format!("z{{c}}{}", rng.below(6)), format!("z{{c}}{}", rng.below(6)));
+    match rng.below(32) {
+        0..8 => format!("ZADD {key} {score} {member} {} {member}x {} {member}y", rng.below(9), -score),
+        8..11 => {
+            let many = (0..rng.below(200)).map(|n| format!(" {} n{n}", rng.below(50)));
+            format!("ZADD {key} {score} {member}{}", many.collect::<String>())
+        }
+        11..13 => format!("ZADD {key} GT CH {score} {member}"),
+        13..16 => format!("ZINCRBY {key} {score} {member}"),
+        16..18 => format!("ZREM {key} {member} m1 n5 n6"),
+        18 => format!("ZPOPMIN {key} {}", rng.below(9)),
+        19 => format!("ZPOPMAX {key}"),
+        20 => format!("ZMPOP 2 {key} {other} MAX COUNT {}", rng.below(5)),
+        21 => format!("ZREMRANGEBYRANK {key} {} {}", rng.below(20), rng.below(60)),
+        22 => format!("ZREMRANGEBYSCORE {key} ({} {score}", score - 3.0),
+        23 => format!("ZREMRANGEBYLEX {key} [m{} (n", rng.below(9)),
+        24 => format!("ZUNIONSTORE {key} 2 {other} {third} WEIGHTS 1 {score}"),
+        25 => format!("ZINTERSTORE {key} 2 {other} {third} AGGREGATE MAX"),
+        26 => format!("ZDIFFSTORE {key} 2 {other} {third}"),
+        27 => format!("ZRANGESTORE {key} {other} 0 {}", rng.below(200)),
+        28 => format!("COPY {key} {other}"),
+        29 => format!("ZRANGESTORE {key} {other} -inf ({score} BYSCORE"),
+        30 => format!("ZADD {key} inf {member}"),
+        _ => format!("SET {key} text"),
+    }
+}
+
+fn geo_words(rng: &mut Rng, key: &str) -> String {
+    let (key, other) = (format!("g{key}"), format!("g{{c}}{}", rng.below(6)));
+    let (longitude, latitude) = (rng.below(360) as f64 - 180.0, rng.below(170) as f64 - 85.0);
+    let place = format!("{longitude} {latitude}");
+    let reach = [1, 100, 1000, 9000][rng.below(4) as usize];
+    match rng.below(12) {
+        0..7 => format!("GEOADD {key} {place} p{} {longitude} 1 p{}", rng.below(300), rng.below(300)),
+        7 => format!("GEORADIUS {key} {place} {reach} km COUNT 9 STORE {other}"),
+        8 => format!("GEOSEARCHSTORE {other} {key} FROMLONLAT {place} BYBOX {reach} {reach} km STOREDIST"),
+        9 => format!("GEOSEARCHSTORE {other} {key} BYPOLYGON 3 {place} 0 0 {longitude} 0"),
+        10 => format!("GEORADIUSBYMEMBER {key} p{} {reach} mi STOREDIST {other}", rng.below(300)),
+        _ => format!("ZREM {key} p{}", rng.below(300)),
     }
 }
 

@@ -5,7 +5,7 @@ use quoris_resp::{Argv, Reply};
 use super::value::List;
 use crate::command::ReadContext;
 use crate::number;
-use crate::types::collection::{Collection, change, look};
+use crate::types::collection::{Collection, change, look, range};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
 fn integer(text: &[u8]) -> Result<i64, Error> {
@@ -16,14 +16,6 @@ fn integer(text: &[u8]) -> Result<i64, Error> {
 fn place(index: i64, len: u64) -> Option<u64> {
     let place = if index < 0 { len.checked_sub(index.unsigned_abs()) } else { Some(index.unsigned_abs()) };
     place.filter(|place| *place < len)
-}
-
-/// The first element between two indexes, both included, and their number; none when there is none.
-fn range(start: i64, stop: i64, len: u64) -> Option<(u64, u64)> {
-    let len = i64::try_from(len).unwrap_or(i64::MAX);
-    let from_end = |n: i64| if n < 0 { n.saturating_add(len) } else { n };
-    let (start, stop) = (from_end(start).max(0), from_end(stop).min(len - 1));
-    (start <= stop).then(|| (start.cast_unsigned(), (stop - start + 1).cast_unsigned()))
 }
 
 /// LINDEX

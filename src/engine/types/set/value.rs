@@ -35,7 +35,7 @@ const _: () = assert!(size_of::<Set>() == 16, "a set fits into a value");
 
 /// The members of a set, from some place on.
 #[derive(Debug)]
-pub(super) enum Members<'a> {
+pub(in crate::types) enum Members<'a> {
     Ints(std::slice::Iter<'a, i64>),
     /// Items, and how many of their bytes come before the member.
     Texts(Items<'a>, usize),
@@ -128,7 +128,7 @@ impl Set {
     }
 
     /// The members.
-    pub(super) fn members(&self) -> Members<'_> {
+    pub(in crate::types) fn members(&self) -> Members<'_> {
         self.members_from(0)
     }
 
@@ -162,7 +162,7 @@ impl Set {
     }
 
     /// Whether it has a member.
-    pub(super) fn contains(&self, member: &[u8]) -> bool {
+    pub(in crate::types) fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
             Body::Small(pack) => pack.iter().any(|other| other == member),
             Body::More(more) => match &**more {

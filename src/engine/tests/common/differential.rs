@@ -1,0 +1,51 @@
+//! Random commands on the engine and on a redis-server: the loop.
+
+use quoris_engine::Rng;
+use quoris_resp::{Argv, Reply};
+
+use super::InProcess;
+use super::script::remote::{Connection, RedisServer};
+use super::script::{Case, Target, show};
+
+/// A command as words, for a redis-server of version 7.0.
+pub type Generator = fn(&mut Rng) -> String;
+
+/// Commands of each family.
+const COMMANDS: usize = 12_000;
+/// From time to time everything is forgotten.
+const COMMANDS_PER_DATASET: usize = 1500;
+
+/// One of some words.
+pub fn one_of<'a>(rng: &mut Rng, words: &[&'a str]) -> &'a str {
+    words[rng.below(words.len() as u64) as usize]
+}
+
+/// Runs commands of each family and compares replies that `settled` has put into one form.
+///
+/// # Panics
+/// When a reply is not Redis's, or when most commands fail on both sides.
+pub fn compare(families: &[(&str, Generator)], settled: impl Fn(&Argv, Reply) -> Reply) {
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
+    let seed = std::env::var("QUORIS_TEST_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    let mut theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    for (family, generate) in families {
+        let mut ours = InProcess::new();
+        let mut rng = Rng::new(seed);
+        let mut errors = 0;
+        for at in 0..COMMANDS {
+            if at % COMMANDS_PER_DATASET == 0 {
+                theirs.reset(&Case::default());
+                ours.reset(&Case::default());
+            }
+            let words = generate(&mut rng);
+            let argv = Argv::from_parts(&words.split(' ').collect::<Vec<_>>());
+            let (theirs, ours) = (settled(&argv, theirs.call(&argv)), settled(&argv, ours.call(&argv)));
+            errors += usize::from(ours.is_error());
+            let (theirs, ours) = (show(&theirs), show(&ours));
+            assert_eq!(ours, theirs, "ours, Redis's; {family} command {at} of QUORIS_TEST_SEED={seed}: {words}");
+        }
+        assert!(errors < COMMANDS / 2, "{errors} commands of {family} failed: this compares little");
+    }
+}

@@ -1,0 +1,138 @@
+//! The commands that remove elements: by member, by range, from an end.
+
+use quoris_resp::{Argv, Reply};
+
+use super::range::{LexRange, ScoreRange, Span};
+use super::value::{Scored, SortedSet};
+use crate::types::collection::{Collection, change, look, positive, range};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, number};
+
+/// ZREM
+pub(super) fn zrem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let (database, key) = (context.database, &argv[1]);
+    let Some(set) = look::<SortedSet>(keyspace, database, key)? else { return Ok(Reply::Int(0)) };
+    let members = || argv.iter().skip(2);
+    if members().all(|member| set.score(member).is_none()) {
+        return Ok(Reply::Int(0));
+    }
+    let removed = change(keyspace, database, key, |set: &mut SortedSet, _| {
+        members().filter(|member| set.remove(member)).count()
+    })?;
+    Ok(Reply::Int(removed.unwrap_or(0) as i64))
+}
+
+/// Removes the elements of the ranks that `find` gives.
+fn remove(
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    key: &[u8],
+    find: impl FnOnce(&SortedSet) -> Span,
+) -> CommandResult {
+    let span = look::<SortedSet>(keyspace, context.database, key)?.map_or(0..0, find);
+    if span.is_empty() {
+        return Ok(Reply::Int(0));
+    }
+    change(keyspace, context.database, key, |set: &mut SortedSet, _| set.remove_span(&span))?;
+    Ok(Reply::Int((span.end - span.start) as i64))
+}
+
+/// ZREMRANGEBYRANK
+pub(super) fn zremrangebyrank(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let integer = |at: usize| number::integer(&argv[at]).ok_or(Error::NotAnInteger);
+    let (start, stop) = (integer(2)?, integer(3)?);
+    remove(keyspace, context, &argv[1], |set| {
+        range(start, stop, set.len()).map_or(0..0, |(first, count)| first..first + count)
+    })
+}
+
+/// ZREMRANGEBYSCORE
+pub(super) fn zremrangebyscore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let range = ScoreRange::parse(&argv[2], &argv[3])?;
+    remove(keyspace, context, &argv[1], |set| range.span(set))
+}
+
+/// ZREMRANGEBYLEX
+pub(super) fn zremrangebylex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let range = LexRange::parse(&argv[2], &argv[3])?;
+    remove(keyspace, context, &argv[1], |set| range.span(set, false))
+}
+
+/// One end of a sorted set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Min,
+    Max,
+}
+
+impl SortedSet {
+    /// Takes at most `count` elements from an end, the outermost first, as replies.
+    fn pop(&mut self, end: End, count: u64) -> Vec<(Reply, Reply)> {
+        let len = self.len();
+        let count = count.min(len);
+        let pair = |Scored { score, member }: Scored<'_>| (Reply::bulk(member), Reply::Double(score));
+        let take = count as usize;
+        let (popped, span) = match end {
+            End::Min => (self.iter_from(0).take(take).map(pair).collect(), 0..count),
+            End::Max => (self.iter_back_from(len).take(take).map(pair).collect(), len - count..len),
+        };
+        self.remove_span(&span);
+        popped
+    }
+}
+
+fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
+    if argv.len() > 3 {
+        return Err(Error::Syntax);
+    }
+    let count = argv.get(2).map(positive).transpose()?;
+    let (database, key) = (context.database, &argv[1]);
+    if look::<SortedSet>(keyspace, database, key)?.is_none() || count == Some(0) {
+        return Ok(Reply::Array(Vec::new()));
+    }
+    let popped = change(keyspace, database, key, |set: &mut SortedSet, _| set.pop(end, count.unwrap_or(1)))?;
+    let popped = popped.unwrap_or_default();
+    Ok(match count {
+        Some(_) => Reply::Pairs(popped),
+        // A single element is a flat list in RESP3 too.
+        None => Reply::Array(popped.into_iter().flat_map(|(member, score)| [member, score]).collect()),
+    })
+}
+
+/// ZPOPMIN
+pub(super) fn zpopmin(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    pop(keyspace, context, argv, End::Min)
+}
+
+/// ZPOPMAX
+pub(super) fn zpopmax(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    pop(keyspace, context, argv, End::Max)
+}
+
+/// ZMPOP
+pub(super) fn zmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let too_few = || Error::text("ERR numkeys should be greater than 0");
+    let keys =
+        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(too_few)?;
+    let last = keys.checked_add(2).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
+    let end = match &argv[last].to_ascii_lowercase()[..] {
+        b"min" => End::Min,
+        b"max" => End::Max,
+        _ => return Err(Error::Syntax),
+    };
+    let count = match argv.len() - last {
+        1 => 1,
+        3 if argv[last + 1].eq_ignore_ascii_case(b"count") => {
+            let count = number::integer(&argv[last + 2]).filter(|n| *n > 0);
+            count.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned()
+        }
+        _ => return Err(Error::Syntax),
+    };
+    for key in (2..last).map(|at| &argv[at]) {
+        let popped = change(keyspace, context.database, key, |set: &mut SortedSet, _| set.pop(end, count))?;
+        if let Some(popped) = popped {
+            let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
+            return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)]));
+        }
+    }
+    Ok(Reply::NullArray)
+}
