@@ -257,3 +257,24 @@ fn readers_of_streams_wait_beside_each_other_and_consumers_in_a_line() {
     assert!(matches!(lost.reply(), Reply::Error(text) if text.starts_with(b"NOGROUP ")));
     until_blocked(&mut c, 0);
 }
+
+#[test]
+fn elements_of_sorted_sets_come_by_score() {
+    let node = Node::start(&[]);
+    let mut c = node.connect();
+    let mut min = waiting(&node, &["BZPOPMIN", "nosuch", "z", "0"], 1);
+    let mut max = waiting(&node, &["BZPOPMAX", "z", "0"], 2);
+    let mut many = waiting(&node, &["BZMPOP", "0", "1", "z", "MIN", "COUNT", "10"], 3);
+    // A list is not what they wait for, and who waits for a list does not stand in their way.
+    let mut list = waiting(&node, &["BLPOP", "z", "0"], 4);
+    assert_eq!(c.call(&["RPUSH", "z", "a"]), int(1));
+    assert_eq!(list.reply(), bulks(&["z", "a"]));
+    assert_eq!(c.call(&["ZADD", "z", "1", "a", "2", "b", "3", "c", "4", "d"]), int(4));
+    assert_eq!([min.reply(), max.reply()], [bulks(&["z", "a", "1"]), bulks(&["z", "d", "4"])]);
+    let rest = Reply::Array(vec![bulks(&["b", "2"]), bulks(&["c", "3"])]);
+    assert_eq!(many.reply(), Reply::Array(vec![bulk("z"), rest]));
+    let mut stored = waiting(&node, &["BZPOPMIN", "z", "0"], 1);
+    c.call(&["ZADD", "k", "5", "m"]);
+    assert_eq!(c.call(&["ZUNIONSTORE", "z", "1", "k"]), int(1));
+    assert_eq!(stored.reply(), bulks(&["z", "m", "5"]));
+}

@@ -6,7 +6,7 @@ mod support;
 
 use script::remote::Connection;
 
-const FAMILIES: &[&str] = &["command", "generic", "string", "bitmap", "hyperloglog", "list"];
+const FAMILIES: &[&str] = &["command", "generic", "string", "bitmap", "hyperloglog", "list", "zset"];
 
 fn run(settings: &[&str]) {
     let node = support::Node::start(settings);

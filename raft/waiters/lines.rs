@@ -155,9 +155,12 @@ impl Inner {
             if !inserts && !key.flags.has(key_flag::UPDATE) && !key.flags.has(key_flag::OW) {
                 continue;
             }
+            let rest = argv.len() - key.position - 1;
             let most = match command.group {
                 Group::Stream => 1,
-                _ if inserts => (argv.len() - key.position - 1).max(1),
+                // Scores and members.
+                Group::SortedSet if !key.flags.has(key_flag::OW) => (rest / 2).max(1),
+                _ if inserts => rest.max(1),
                 _ => UNSEEN_MAX,
             };
             let Some(lines) = argv.slice(key.position).and_then(|key| self.keys.get(&(database, key))) else {

@@ -39,7 +39,7 @@ fn call(port: u16, parts: &[&str]) -> Reply {
 }
 
 fn blocked(port: u16) -> u64 {
-    let Reply::Verbatim(_, text) | Reply::Bulk(text) = call(port, &["INFO", "clients"]) else { panic!("no text") };
+    let (Reply::Verbatim(_, text) | Reply::Bulk(text)) = call(port, &["INFO", "clients"]) else { panic!("no text") };
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:")).expect("a count");
     line.parse().expect("a number")

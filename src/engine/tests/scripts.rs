@@ -78,6 +78,8 @@ const CHANGED_SINCE_7_0: &[(&str, &str)] = &[
     ("brpop", "flags"),
     ("blmove", "flags"),
     ("brpoplpush", "flags"),
+    ("bzpopmin", "flags"),
+    ("bzpopmax", "flags"),
     ("acl|deluser", "tips"),
     ("acl|setuser", "tips"),
     ("cluster|info", "flags"),

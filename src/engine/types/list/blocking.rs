@@ -4,28 +4,25 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::ends::{Many, end, to_take};
+use super::ends::{Many, end};
 use super::moving::transfer;
 use super::value::{End, List};
 use crate::command::Waits;
 use crate::command::waits::{self, first_seconds, last_seconds};
-use crate::types::collection::{Collection, change, look};
+use crate::types::collection::{change, len, to_take};
 use crate::{ApplyContext, CommandResult, Keyspace};
 
 /// The timeout stands last.
-pub(super) const LAST: Waits = Waits { patience: last_seconds, line: |_| b"list", serves: len, again: |_, _, _| None };
+pub(super) const LAST: Waits =
+    Waits { patience: last_seconds, line: |_| b"list", serves: len::<List>, again: |_, _, _| None };
 /// The timeout stands first.
 pub(super) const FIRST: Waits = Waits { patience: first_seconds, ..LAST };
-
-fn len(keyspace: &Keyspace, database: u32, key: &[u8], _: &Argv) -> u64 {
-    look::<List>(keyspace, database, key).ok().flatten().map_or(0, Collection::len)
-}
 
 fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from: End) -> CommandResult {
     let last = argv.len() - 1;
     waits::seconds(&argv[last], context.now_ms)?;
     for key in (1..last).map(|at| &argv[at]) {
-        if to_take(keyspace, context, key)?.is_none() {
+        if to_take::<List>(keyspace, context, key)?.is_none() {
             continue;
         }
         let popped = change(keyspace, context.database, key, |list: &mut List, settings| list.pop(from, 1, settings))?;

@@ -130,7 +130,7 @@ impl Many {
     /// When a key in front of it holds another type.
     pub(super) fn take(self, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
         for key in self.keys.map(|at| &argv[at]) {
-            if to_take(keyspace, context, key)?.is_none() {
+            if to_take::<List>(keyspace, context, key)?.is_none() {
                 continue;
             }
             let popped = change(keyspace, context.database, key, |list: &mut List, settings| {
@@ -142,15 +142,6 @@ impl Many {
         }
         Ok(Reply::NullArray)
     }
-}
-
-/// The list at a key, from which a command wants to take; one that waits already passes over other types.
-pub(super) fn to_take<'a>(
-    keyspace: &'a Keyspace,
-    context: &ApplyContext,
-    key: &[u8],
-) -> Result<Option<&'a List>, Error> {
-    look::<List>(keyspace, context.database, key).or_else(|error| if context.waits { Ok(None) } else { Err(error) })
 }
 
 /// LMPOP

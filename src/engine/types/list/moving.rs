@@ -2,7 +2,7 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::ends::{end, to_take};
+use super::ends::end;
 use super::value::{End, List};
 use crate::types::collection::{change, change_or_make, look};
 use crate::{ApplyContext, CommandResult, Keyspace};
@@ -16,7 +16,7 @@ pub(super) fn transfer(
     to: End,
 ) -> CommandResult {
     let (database, source, destination) = (context.database, &argv[1], &argv[2]);
-    if to_take(keyspace, context, source)?.is_none() {
+    if to_take::<List>(keyspace, context, source)?.is_none() {
         return Ok(Reply::Null);
     }
     look::<List>(keyspace, database, destination)?;
