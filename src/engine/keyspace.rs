@@ -19,7 +19,6 @@ mod database;
 mod due;
 mod entry;
 mod fields;
-mod garbage;
 mod journal;
 mod leaf;
 mod order;
@@ -31,8 +30,8 @@ mod versions;
 mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
-pub use garbage::Garbage;
 pub use scrub::{Flaw, Scrub};
+pub use state::Garbage;
 
 use siphasher::sip::SipHasher13;
 

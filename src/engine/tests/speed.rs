@@ -58,7 +58,7 @@ fn apply(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) {
 #[ignore = "a measurement, not a check"]
 fn bitmaps_and_hyperloglogs() {
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
     let mut time = |what: &str, rounds: usize, parts: &dyn Fn(usize) -> Vec<String>| {
         let begin = Instant::now();
         for round in 0..rounds {
@@ -87,7 +87,7 @@ fn bitmaps_and_hyperloglogs() {
 fn sets_and_hashes_of_a_million() {
     const MILLION: usize = 1_000_000;
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
     let mut each = |what: &str, count: usize, argv: &dyn Fn(usize) -> Argv| {
         let argvs: Vec<Argv> = (0..count).map(|n| argv(n.wrapping_mul(7_919) % MILLION)).collect();
         let begin = Instant::now();
@@ -122,7 +122,7 @@ fn sets_and_hashes_of_a_million() {
 fn a_sorted_set_of_a_million() {
     const MILLION: usize = 1_000_000;
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1) };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
     let mut each = |what: &str, words: &dyn Fn(usize) -> String| {
         let argv = |n: usize| Argv::from_parts(&words(n * 7919 % MILLION).split(' ').collect::<Vec<_>>());
         let argvs: Vec<Argv> = (0..MILLION).map(argv).collect();

@@ -5,7 +5,7 @@ use quoris_resp::{Argv, Reply};
 use super::value::{End, List};
 use crate::command::ReadContext;
 use crate::number;
-use crate::types::collection::{Collection, change, change_or_make, look, positive};
+use crate::types::collection::{Collection, change, change_or_make, look, positive, to_take};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 fn push_all(list: &mut List, end: End, argv: &Argv, settings: &Settings) -> Reply {

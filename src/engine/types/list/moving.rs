@@ -4,7 +4,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::ends::end;
 use super::value::{End, List};
-use crate::types::collection::{change, change_or_make, look};
+use crate::types::collection::{change, change_or_make, look, to_take};
 use crate::{ApplyContext, CommandResult, Keyspace};
 
 /// Takes from one end of the list at the first argument and puts it to an end of that at the second.
