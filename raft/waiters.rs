@@ -171,6 +171,7 @@ impl Waiters {
     }
 
     fn register(self: &Arc<Waiters>, operation: Operation, state: State) -> Result<Waiting, Reply> {
+        // Unbounded in name only: that it waits, and how it ended, is all that is ever said.
         let (told, receiver) = mpsc::unbounded_channel();
         let keys = keys_to_wait_for(&operation);
         let line =

@@ -3,7 +3,7 @@
 //! The Raft layer waits; here is until when: the timeout, CLIENT UNBLOCK, the end of the connection, which drops
 //! all of it. Commands behind it in the pipeline run when it has its reply.
 
-use std::{future::pending, pin::pin, slice, time::Duration};
+use std::{future::pending, pin::pin, slice, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use quoris_engine::command::{DENYOOM, Found};
 use quoris_raft::Operation;
@@ -34,6 +34,8 @@ impl Client {
                 None => pending().await,
             }
         };
+        // What an earlier hold left does not count.
+        self.info.unblock_how.store(0, Relaxed);
         let (mut held, mut with_error) = (None, false);
         let end = async {
             tokio::select! {
