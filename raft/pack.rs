@@ -26,12 +26,18 @@ pub struct Packing<'a> {
 
 impl<'a> Packing<'a> {
     /// Begins with the commands that wait and are due.
-    pub fn new(waiters: &'a Waiters, now_ms: u64) -> Packing<'a> {
+    pub fn begin(waiters: &'a Waiters, now_ms: u64) -> Packing<'a> {
         let mut packing =
             Packing { waiters, now_ms, builder: EntryBuilder::default(), place: 0, attempts: VecDeque::new() };
-        let due = waiters.take_due(now_ms);
-        packing.push_attempts(due);
+        packing.push_due();
         packing
+    }
+
+    /// Adds the commands that wait and are due by now. Whoever took ticks from the queue has to do that behind
+    /// the last one: a tick may be all that says that somebody is due.
+    pub fn push_due(&mut self) {
+        let due = self.waiters.take_due(self.now_ms);
+        self.push_attempts(due);
     }
 
     /// Adds the writes of a submission.

@@ -312,7 +312,7 @@ impl Task {
     ) -> (bytes::Bytes, u64, Vec<Submission>, VecDeque<(usize, u64)>) {
         let clock_ms = self.clock.now_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
         self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
-        let mut packing = Packing::new(&self.pending.waiters, clock_ms);
+        let mut packing = Packing::begin(&self.pending.waiters, clock_ms);
         let mut submissions = Vec::new();
         let mut next = Some(first);
         while let Some(submission) = next {
@@ -320,6 +320,7 @@ impl Task {
             submissions.push(submission);
             next = if packing.builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
         }
+        packing.push_due();
         let seed = random_u64();
         (packing.builder.finish(clock_ms, seed), seed, submissions, packing.attempts)
     }

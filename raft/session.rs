@@ -96,12 +96,7 @@ impl Session {
     /// [`Error::NotLeader`] only when `forward` is off. Every other error is given only after the
     /// node's request timeout has passed, except that a command too large for an entry is refused.
     pub async fn execute(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
-        let limit = self.node.config().entry_bytes_max;
-        if let Some(large) = operations.iter().map(|o| o.argv.frame().len()).find(|n| *n > limit) {
-            return Err(Error::Refused(format!(
-                "ERR command of {large} bytes is larger than entry-bytes-max ({limit})"
-            )));
-        }
+        operations.iter().try_for_each(|operation| self.check_size(operation))?;
         let total: usize = operations.iter().map(|o| o.argv.frame().len()).sum();
         if total <= BATCH_BYTES {
             return self.run(group, operations, forward).await;
@@ -132,6 +127,14 @@ impl Session {
             }
         }
         Ok(executed)
+    }
+
+    pub(crate) fn check_size(&self, operation: &Operation) -> Result<(), Error> {
+        let (bytes, limit) = (operation.argv.frame().len(), self.node.config().entry_bytes_max);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("ERR command of {bytes} bytes is larger than entry-bytes-max ({limit})")))
     }
 
     pub(crate) async fn run(

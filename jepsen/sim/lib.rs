@@ -16,6 +16,7 @@ pub mod history;
 pub mod host;
 pub mod ledger;
 pub mod net;
+pub mod queue;
 pub mod run;
 
 pub use run::{Failure, Summary, run};
