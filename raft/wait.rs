@@ -98,6 +98,7 @@ impl Session {
         end: Pin<&mut E>,
         waits: W,
     ) -> Result<Option<Executed>, Error> {
+        self.check_size(&operation)?;
         let mut wait =
             Wait { session: self, group, operation, held: None, end, waits, waited: false, over: None, lost: false };
         wait.run(forward).await
