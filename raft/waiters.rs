@@ -322,3 +322,6 @@ impl Waiters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
