@@ -238,7 +238,8 @@ fn readers_of_streams_wait_beside_each_other_and_consumers_in_a_line() {
     assert_eq!(c.call(&["XREAD", "BLOCK", "20", "STREAMS", "s", "$"]), Reply::NullArray);
     let mut readers: Vec<Connection> =
         (1..=3).map(|n| waiting(&node, &["XREAD", "BLOCK", "0", "STREAMS", "nosuch", "s", "$", "$"], n)).collect();
-    c.call(&["SET", "nosuch", "x"]);
+    c.ok(&["SET", "nosuch", "x"]);
+    assert_eq!(c.call(&["DEL", "nosuch"]), int(1));
     c.call(&["XADD", "s", "2-1", "f", "v"]);
     readers.iter_mut().for_each(|reader| assert_eq!(reader.reply(), of(vec![entry("2-1")])));
     c.ok(&["XGROUP", "CREATE", "s", "g", "$"]);

@@ -176,14 +176,16 @@ impl Inner {
     pub(super) fn look_at(&mut self, engine: &Engine, now_ms: u64, key: &Key) {
         let Some(lines) = self.keys.get(key) else { return };
         let mut read = Vec::new();
+        let is_stream = || engine.keyspace().value(key.0, &key.1).is_some_and(|value| value.type_name() == "stream");
         for ids in lines.values() {
             let mut left = None;
             for id in ids {
                 let Some(waiter) = self.waiters.get_mut(id).filter(|w| w.state == State::Idle) else { continue };
                 if !waiter.operation.write {
                     let reply = run_read(engine, &waiter.operation, now_ms);
-                    // What is no stream now may be one again.
-                    read.extend((!reply.is_null() && !reply.is_error()).then_some((*id, reply)));
+                    // A key that became no stream says nothing yet; with an entry in another comes the error.
+                    let says = if reply.is_error() { is_stream() } else { !reply.is_null() };
+                    read.extend(says.then_some((*id, reply)));
                     continue;
                 }
                 let serves = || (waiter.row().serves)(engine.keyspace(), key.0, &key.1, &waiter.operation.argv);

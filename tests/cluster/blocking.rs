@@ -295,7 +295,8 @@ fn cluster_takes_every_element_once_whatever_leader_dies() {
         }
         let leader = cluster.leader_of(1);
         cluster.kill(&[leader]);
-        println!("{:?}: leader {} dies", began.elapsed(), leader + 1);
+        let next = cluster.leader_of(1);
+        println!("{:?}: leader {} is dead, {} leads", began.elapsed(), leader + 1, next + 1);
         cluster.restart(leader);
         cluster.wait_until_ready();
     }
