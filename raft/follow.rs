@@ -6,10 +6,11 @@ use bytes::Bytes;
 use quoris_engine::{codec, command};
 use quoris_resp::{Argv, Reply};
 
+use crate::deliver::run_read;
 use crate::founding::{self, Identity};
 use crate::group::Group;
 use crate::node::Node;
-use crate::propose::{Operation, run_read};
+use crate::propose::Operation;
 use crate::settings;
 use crate::topology::{self, Topology};
 use crate::types::META;

@@ -147,9 +147,13 @@ pub fn operations_of(body: &Bytes) -> io::Result<usize> {
 }
 
 /// Operations, their stamp, and whether they were sent before.
-type Batch = (Vec<Operation>, Option<Stamp>, bool);
+pub type Batch = (Vec<Operation>, Option<Stamp>, bool);
 
-fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
+/// The batches of a request.
+///
+/// # Errors
+/// When the bytes are no request.
+pub fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
     let (head, mut at): (Head, usize) = codec::read(body, "forwarded batches").map_err(io::Error::other)?;
     let count: usize = head.batches.iter().map(|batch| batch.operations.len()).sum();
     if count > OPERATIONS_MAX || head.batches.len() > BATCHES_MAX {
@@ -198,6 +202,11 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
         let writes: SmallVec<[bool; 1]> = operations.iter().map(|o| o.write).collect();
         (writes, run_local(group, operations, stamp, again).await)
     });
+    Ok(answer(group, join_all(running).await))
+}
+
+/// The answer to batches, of which it is known which commands were writes.
+pub fn answer(group: &Group, batches: Vec<(SmallVec<[bool; 1]>, Local)>) -> Vec<Bytes> {
     let mut encoded = BytesMut::new();
     let clock_ms = group.replica.clock.told().stands_at().unwrap_or(0);
     let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
@@ -208,8 +217,8 @@ pub async fn serve(group: &Group, body: &Bytes) -> io::Result<Vec<Bytes>> {
         Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
     };
-    let answers: Vec<Answer> = join_all(running).await.into_iter().map(answer).collect();
-    Ok(vec![wire::part(&answers), encoded.freeze()])
+    let answers: Vec<Answer> = batches.into_iter().map(answer).collect();
+    vec![wire::part(&answers), encoded.freeze()]
 }
 
 /// Replies one behind the other. One that would make the answer longer than a frame may be is replaced by

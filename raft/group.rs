@@ -16,11 +16,12 @@ use quoris_engine::Engine;
 use tokio::sync::watch;
 
 use crate::clock::GroupClock;
+use crate::deliver::run_read;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
 use crate::network::Factory;
-use crate::propose::{Operation, Outcome, Proposer, Stamp, run_read};
+use crate::propose::{Operation, Outcome, Proposer, Stamp};
 use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
@@ -32,6 +33,7 @@ use crate::store::LogStore;
 use crate::timekeeper::Timekeeper;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 use crate::verify::{Verifier, scrub};
+use crate::waiters::{Refused, Waiting};
 
 /// Timing and limits of Raft.
 #[derive(Clone, Debug)]
@@ -207,10 +209,34 @@ impl Group {
 
     /// The node that leads, as far as this replica knows.
     pub fn leader(&self) -> Option<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
+        leader_in(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Registers a command that waits and has it tried; a read is tried at once.
+    ///
+    /// # Errors
+    /// When this replica does not lead, too many wait, the disk has no room, or a read need not wait. `again`
+    /// when it was sent before and may have taken something: then it is not refused.
+    pub async fn arm(&self, operation: Operation, again: bool) -> Result<Waiting, Refused> {
+        if !self.leads() {
+            return Err(Refused::NotLeader);
+        }
+        let waiters = &self.replica.pending.waiters;
+        if operation.write {
+            if let Some(refusal) = self.room.refusal().filter(|_| !again) {
+                return Err(Refused::Answered(quoris_resp::Reply::error(refusal)));
+            }
+            return waiters.arm(operation).map_err(Refused::Answered);
+        }
+        self.confirm(std::slice::from_ref(&operation)).await.map_err(|NotLeading| Refused::NotLeader)?;
+        let now_ms = self.replica.clock.now_ms();
+        let mut engine = self.replica.engine.write();
+        let reply = run_read(&engine, &operation, now_ms);
+        if reply.is_null() {
+            waiters.arm_read(operation, &mut engine).map_err(Refused::Answered)
+        } else {
+            Err(Refused::Answered(reply))
+        }
     }
 
     /// Proposes operations, the first of which is a write.
@@ -243,6 +269,17 @@ impl Group {
     /// # Errors
     /// When this replica does not lead.
     pub async fn read(&self, operations: &[Operation]) -> Result<Vec<quoris_resp::Reply>, NotLeading> {
+        self.confirm(operations).await?;
+        let now_ms = self.replica.clock.now_ms();
+        let engine = self.replica.engine.read();
+        if self.replica.is_quarantined() {
+            return Err(NotLeading);
+        }
+        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+    }
+
+    /// Returns once the applied state is that of this moment or later, for these reads.
+    async fn confirm(&self, operations: &[Operation]) -> Result<(), NotLeading> {
         match self.reads_from() {
             Some(index) => self.replica.wait_applied(index).await,
             None => self.reads.confirm().await?,
@@ -258,12 +295,7 @@ impl Group {
                 Outcome::NotExecuted(_) | Outcome::Unknown(_) => return Err(NotLeading),
             }
         }
-        let now_ms = self.replica.clock.now_ms();
-        let engine = self.replica.engine.read();
-        if self.replica.is_quarantined() {
-            return Err(NotLeading);
-        }
-        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+        Ok(())
     }
 
     /// A deadline has passed that the applied clock does not show yet.
@@ -329,8 +361,14 @@ impl Group {
     /// Stops the replica; nothing more is applied or answered.
     pub async fn stop(&self) {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        self.replica.pending.waiters.step_down();
         let _ = self.raft.shutdown().await;
     }
+}
+
+fn leader_in(metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
+    let leader = metrics.current_leader?;
+    metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
 }
 
 /// Watches Raft's core: keeps the fast read path honest and reports death.
@@ -349,6 +387,11 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
             term = now.current_term;
             health.elections.fetch_add(1, Ordering::Relaxed);
         }
+        if now.state != ServerState::Leader {
+            replica.pending.waiters.step_down();
+        }
+        let leader = leader_in(&now);
+        replica.leader.send_if_modified(|known| *known != leader && std::mem::replace(known, leader) != leader);
         let alone = now.membership_config.voter_ids().eq([replica.id]);
         let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
         replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);

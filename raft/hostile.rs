@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::founding::{Identity, Probe};
 use crate::types::GroupId;
+use crate::waiting;
 use crate::wire::{self, Frame, Kind, read_frame};
 use crate::{forward, wire::Hello};
 
@@ -49,6 +50,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         }
         Kind::SnapshotPiece => vec![shown(codec::read::<wire::SnapshotPiece>(body, "piece"))],
         Kind::Forward => vec![shown(forward::group_of(body)), shown(forward::operations_of(body))],
+        Kind::Wait => vec![shown(forward::operations_of(body)), shown(wire::message::<waiting::Ask>(body))],
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::Digest => vec![shown(wire::message::<(wire::Target, u64)>(body))],
         Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
@@ -60,6 +62,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             shown(wire::message::<Probe>(body)),
             shown(wire::message::<crate::timekeeper::Times>(body)),
             shown(forward::read_answer(body).map(|answers| answers.len())),
+            shown(waiting::read_note(body)),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream => vec![Some(String::from_utf8_lossy(body).into_owned())],
     };

@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod clock;
+mod deliver;
 mod follow;
 mod forward;
 mod forwarder;
@@ -30,6 +31,7 @@ mod maintain;
 mod network;
 mod node;
 pub mod offline;
+mod pack;
 mod pipe;
 mod propose;
 mod read;
@@ -53,6 +55,9 @@ mod timekeeper;
 mod topology;
 pub mod types;
 mod verify;
+mod wait;
+mod waiters;
+mod waiting;
 mod wire;
 mod write;
 

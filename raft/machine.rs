@@ -68,11 +68,12 @@ impl Machine {
         let mut delivery = delivery.filter(|_| !replica.is_quarantined());
         let now_ms = header.clock_ms;
         let mut engine = replica.engine.write();
-        let result = engine.apply_entry(log_id.index, &body.0, &mut |_, reply, engine| {
+        let result = engine.apply_entry(log_id.index, &body.0, &mut |place, reply, engine| {
             if let Some(delivery) = &mut delivery {
-                delivery.reply(reply, engine, now_ms);
+                delivery.reply(place, reply, engine, now_ms);
             }
         });
+        replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         if let Some(difference) = engine.difference() {
             replica.quarantine(Fault::Astray(difference));

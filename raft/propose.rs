@@ -11,7 +11,7 @@
 //!   cannot come back behind an entry of a later one. Cut off alone is not enough: Raft, figure 8.)
 //! * covered by an installed snapshot, or lost with the Raft core: unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -20,21 +20,24 @@ use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use parking_lot::Mutex;
-use quoris_engine::command::{Command, ReadContext};
-use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp};
-use quoris_engine::{Engine, Rng, Verify};
+use quoris_engine::Verify;
+use quoris_engine::command::Command;
+use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::deliver::Delivery;
+use crate::pack::Packing;
 use crate::runtime::random_u64;
 use crate::timekeeper::Timekeeper;
 use crate::types::{Body, LogId, Raft, TypeConfig};
+use crate::waiters::Waiters;
 
 /// Entries in flight per group. What comes while one is on its way goes into the next, which is cheaper than
 /// more and smaller entries: with 3 there were 8 % fewer SETs per second on one node and 15 % on three.
 const IN_FLIGHT_MAX: usize = 1;
 /// An entry is closed when it has passed this many bytes; one larger command still fits.
-const ENTRY_BYTES: usize = 1 << 20;
+pub const ENTRY_BYTES: usize = 1 << 20;
 /// How often a proposer with a full pipe looks whether it still leads.
 const LEADER_CHECK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Submissions that wait; a connection has one at a time, so this bounds busy connections per group.
@@ -95,12 +98,21 @@ pub struct Submission {
     pub done: oneshot::Sender<Outcome>,
 }
 
+impl Submission {
+    /// Asks for an entry; nobody waits for it.
+    pub fn tick() -> Submission {
+        Submission { operations: Vec::new(), stamp: None, verify: None, done: oneshot::channel().0 }
+    }
+}
+
 /// Term and replica id of a leader; they never decrease along a log.
 pub type Leader = (u64, u64);
 
 /// An entry whose outcome is not known yet.
 struct InFlight {
     submissions: Vec<Submission>,
+    /// Places of attempts of waiting commands, and whose they are.
+    attempts: VecDeque<(usize, u64)>,
     /// Who wrote it.
     leader: Leader,
     /// The leader that cut the entry off, once one did.
@@ -114,6 +126,8 @@ pub struct Pending {
     entries: Mutex<BTreeMap<u64, InFlight>>,
     count: AtomicUsize,
     cut_off: AtomicUsize,
+    /// The commands that wait here.
+    pub waiters: Arc<Waiters>,
 }
 
 impl Pending {
@@ -137,11 +151,15 @@ impl Pending {
     /// The replies of the entry with this seed go to whoever waits here.
     pub fn delivery(&self, seed: u64, log_id: LogId) -> Option<Delivery> {
         let entry = self.take(seed)?;
-        Some(Delivery { submissions: entry.submissions.into_iter(), current: None, replies: Vec::new(), at: 0, log_id })
+        Some(Delivery::new(entry.submissions, entry.attempts, self.waiters.clone(), log_id))
     }
 
     fn finish(&self, seed: u64, outcome: fn(Vec<Operation>) -> Outcome) {
         if let Some(entry) = self.take(seed) {
+            let executed = !matches!(outcome(Vec::new()), Outcome::NotExecuted(_));
+            for (_, waiter) in entry.attempts {
+                if executed { self.waiters.lost(waiter) } else { self.waiters.not_executed(waiter) }
+            }
             for submission in entry.submissions {
                 let _ = submission.done.send(outcome(submission.operations));
             }
@@ -181,70 +199,8 @@ impl Pending {
         for seed in seeds {
             self.finish(seed, |_| Outcome::Unknown("a snapshot replaced the log of this replica"));
         }
+        self.waiters.step_down();
     }
-}
-
-/// Hands the replies of one entry to the submissions in it, and runs their reads in between.
-pub struct Delivery {
-    submissions: std::vec::IntoIter<Submission>,
-    current: Option<Submission>,
-    replies: Vec<Reply>,
-    at: usize,
-    log_id: LogId,
-}
-
-impl Delivery {
-    /// The next write of the entry was applied, with this reply.
-    pub fn reply(&mut self, reply: Reply, engine: &Engine, now_ms: u64) {
-        if self.current.is_none() {
-            self.advance();
-        }
-        let Some(submission) = &self.current else { return };
-        self.replies.push(reply);
-        self.at += 1;
-        while let Some(operation) = submission.operations.get(self.at).filter(|o| !o.write) {
-            self.replies.push(run_read(engine, operation, now_ms));
-            self.at += 1;
-        }
-        if self.at == submission.operations.len() {
-            self.complete();
-        }
-    }
-
-    /// The entry is applied; ticks, which have no command, end here.
-    pub fn end(mut self) {
-        while self.current.is_some() || self.submissions.len() > 0 {
-            self.advance();
-            self.complete();
-        }
-    }
-
-    fn advance(&mut self) {
-        while self.current.is_none() {
-            let Some(next) = self.submissions.next() else { return };
-            if next.operations.is_empty() {
-                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id));
-                continue;
-            }
-            self.replies = Vec::with_capacity(next.operations.len());
-            self.at = 0;
-            self.current = Some(next);
-        }
-    }
-
-    fn complete(&mut self) {
-        if let Some(submission) = self.current.take() {
-            let replies = std::mem::take(&mut self.replies);
-            let _ = submission.done.send(Outcome::Applied(replies, self.log_id));
-        }
-    }
-}
-
-/// Runs one read on the applied state.
-pub fn run_read(engine: &Engine, operation: &Operation, now_ms: u64) -> Reply {
-    let rng = std::cell::RefCell::new(Rng::new(random_u64()));
-    let context = ReadContext { database: operation.database, now_ms, rng };
-    engine.read(operation.command, &context, &operation.argv)
 }
 
 /// Tells the proposer what openraft did with an entry; a dropped notice means that its core is gone.
@@ -283,6 +239,7 @@ impl Proposer {
         vote: impl Fn() -> Leader + Send + Sync + 'static,
     ) -> Proposer {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
+        pending.waiters.connect(&waiting);
         let task = Task { raft, pending, timekeeper, vote: Arc::new(vote), last_clock_ms: AtomicU64::new(0) };
         tokio::spawn(task.run(queue));
         Proposer { waiting }
@@ -321,12 +278,14 @@ impl Task {
         let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         while let Some(first) = queue.recv().await {
             let Some((permit, leader)) = self.turn(&slots).await else {
+                self.pending.waiters.step_down();
                 let _ = first.done.send(Outcome::NotExecuted(first.operations));
                 continue;
             };
             let by = (leader.term, leader.node_id);
-            let (body, seed, submissions) = self.pack(first, &mut queue);
-            self.pending.insert(seed, InFlight { submissions, leader: by, cut_off_by: None, _permit: permit });
+            let (body, seed, submissions, attempts) = self.pack(first, &mut queue);
+            let entry = InFlight { submissions, attempts, leader: by, cut_off_by: None, _permit: permit };
+            self.pending.insert(seed, entry);
             let write = self.raft.write(Body(body)).with_leader(leader).responder(self.notice(seed));
             if write.await.is_err() {
                 self.pending.finish(seed, |_| Outcome::Unknown("the group's Raft core stopped"));
@@ -346,19 +305,24 @@ impl Task {
         None
     }
 
-    fn pack(&self, first: Submission, queue: &mut mpsc::Receiver<Submission>) -> (bytes::Bytes, u64, Vec<Submission>) {
-        let mut builder = EntryBuilder::default();
+    fn pack(
+        &self,
+        first: Submission,
+        queue: &mut mpsc::Receiver<Submission>,
+    ) -> (bytes::Bytes, u64, Vec<Submission>, VecDeque<(usize, u64)>) {
+        let clock_ms = self.timekeeper.clock_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
+        self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
+        let mut packing = Packing::begin(&self.pending.waiters, clock_ms);
         let mut submissions = Vec::new();
         let mut next = Some(first);
         while let Some(submission) = next {
-            push(&mut builder, &submission);
+            packing.push(&submission);
             submissions.push(submission);
-            next = if builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
+            next = if packing.builder.bytes() < ENTRY_BYTES { queue.try_recv().ok() } else { None };
         }
+        packing.push_due();
         let seed = random_u64();
-        let clock_ms = self.timekeeper.clock_ms().max(self.last_clock_ms.load(Ordering::Relaxed));
-        self.last_clock_ms.store(clock_ms, Ordering::Relaxed);
-        (builder.finish(clock_ms, seed), seed, submissions)
+        (packing.builder.finish(clock_ms, seed), seed, submissions, packing.attempts)
     }
 
     fn notice(&self, seed: u64) -> Notice<ClientWriteResult<TypeConfig>> {
@@ -371,28 +335,5 @@ impl Task {
             None => pending.finish(seed, |_| Outcome::Unknown("the group's Raft core stopped")),
         };
         Notice { on_end: Some(Box::new(on_end)) }
-    }
-}
-
-fn push(builder: &mut EntryBuilder, submission: &Submission) {
-    if let Some((meta, argv)) = submission.verify.map(Verify::to_command) {
-        builder.push(&meta, &argv);
-    }
-    for (i, operation) in submission.operations.iter().enumerate().filter(|(_, o)| o.write) {
-        let of_connection = submission.stamp.map(|s| SessionStamp {
-            session: s.session,
-            sequence: s.first_sequence + i as u64,
-            acknowledged_below: s.acknowledged_below,
-            first_sent_ms: s.first_sent_ms,
-        });
-        let session = operation.own.or(of_connection);
-        let meta = CommandMeta {
-            database: operation.database,
-            user: operation.user,
-            transaction: operation.transaction,
-            verify: false,
-            session,
-        };
-        builder.push(&meta, &operation.argv);
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::GroupClock;
 use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
 use crate::seam::Seams;
-use crate::types::{GroupId, LogId, SnapshotMeta, StoredMembership};
+use crate::types::{GroupId, LogId, NodeId, SnapshotMeta, StoredMembership};
 
 /// One replica's shared state.
 pub struct Replica {
@@ -45,6 +45,8 @@ pub struct Replica {
     pub snapshot: Mutex<Option<SnapshotFile>>,
     /// This node leads and is the group's only voter: it can read without asking anybody.
     pub sole_leader: AtomicBool,
+    /// The node that leads, as far as this replica knows.
+    pub leader: watch::Sender<Option<NodeId>>,
     /// Counts installed snapshots; one that is being built belongs to the state before.
     pub installs: AtomicU64,
     /// When the last snapshot was finished.
@@ -99,6 +101,7 @@ impl Replica {
             seams,
             snapshot: Mutex::default(),
             sole_leader: AtomicBool::new(false),
+            leader: watch::channel(None).0,
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
             read_rounds: AtomicU64::new(0),

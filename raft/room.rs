@@ -115,7 +115,7 @@ mod tests {
     fn entry(parts: &[&str]) -> Entry {
         let mut builder = EntryBuilder::default();
         if !parts.is_empty() {
-            let meta = CommandMeta { database: 0, user: 0, transaction: false, verify: false, session: None };
+            let meta = CommandMeta::default();
             builder.push(&meta, &Argv::from_parts(parts));
         }
         let log_id = LogIdRecord { term: 1, leader: 1, index: 1 }.into();

@@ -1,7 +1,7 @@
 //! The other end of [`crate::link`]: accepts peers and answers their requests.
 //!
-//! Every request runs in a task of its own, except entries: those of one stream go to the group in
-//! their order, and their replies return in it.
+//! Every request runs in a task of its own, except those on streams, entries and commands that wait: what is said
+//! on one stream is taken in its order, and the replies return in theirs.
 //!
 //! Invariants: a peer can only slow down itself, its queues and its open requests are bounded; who does
 //! not introduce himself in time is let go, and one without a node id may only ask, never append.
@@ -20,6 +20,8 @@ use crate::types::NodeId;
 use crate::wire::{Frame, Hello, Kind, read_frame};
 use crate::write::write_frames;
 
+/// Streams of one connection: all commands that may wait in a group, and as many again.
+const STREAMS_MAX: usize = 131_072;
 /// Appends of one stream that wait for the group.
 const STREAM_FRAMES_MAX: usize = 256;
 /// Replies that wait for the writer.
@@ -38,6 +40,8 @@ pub trait Service: Greeter {
     /// Takes the appends of one stream in order and sends a reply for each, in order. Ends when `input`
     /// ends or the group cannot go on.
     fn append_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
+    /// Has a command wait, and says what becomes of it. Ends with it, or when `input` ends.
+    fn wait_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
 }
 
 /// Accepts peers until the process ends.
@@ -70,14 +74,20 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     let write = tokio::spawn(write_frames(queue, writer));
     let mut streams: BTreeMap<u64, mpsc::Sender<Bytes>> = BTreeMap::new();
     let mut leads = false;
+    let mut streams_max = 0;
     let open = Arc::new(Semaphore::new(REQUESTS_MAX));
     let result = async {
         while let Some(mut frame) = read_frame(&mut reader, &mut buffer).await? {
             let body = frame.body.pop().unwrap_or_default();
             leads |= matches!(frame.kind, Kind::Append | Kind::Heartbeat);
             match frame.kind {
-                Kind::Append if peer.node == NodeId(0) => return Err(io::Error::other("entries from a stranger")),
-                Kind::Append => append(&mut streams, frame.id, body, &service, &replies).await,
+                Kind::Append | Kind::Wait if peer.node == NodeId(0) => {
+                    return Err(io::Error::other("a stream from a stranger"));
+                }
+                Kind::Append | Kind::Wait => {
+                    forget_ended(&mut streams, &mut streams_max)?;
+                    on_stream(&mut streams, frame.kind, frame.id, body, &service, &replies).await;
+                }
                 Kind::CloseStream => drop(streams.remove(&frame.id)),
                 kind => {
                     let permit = open.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -99,18 +109,31 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
     result
 }
 
-async fn append(
+/// Forgets streams that have ended, whenever there are twice as many as were left the last time.
+fn forget_ended(streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>, most: &mut usize) -> io::Result<()> {
+    if streams.len() < *most {
+        return Ok(());
+    }
+    streams.retain(|_, s| !s.is_closed());
+    *most = (2 * streams.len()).max(16);
+    if streams.len() < STREAMS_MAX { Ok(()) } else { Err(io::Error::other("too many streams")) }
+}
+
+async fn on_stream(
     streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>,
+    kind: Kind,
     id: u64,
     body: Bytes,
     service: &Arc<dyn Service>,
     replies: &mpsc::Sender<Frame>,
 ) {
-    streams.retain(|_, s| !s.is_closed());
     let stream = streams.entry(id).or_insert_with(|| {
         let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);
         let (output, mut results) = mpsc::channel::<Vec<Bytes>>(STREAM_FRAMES_MAX);
-        tokio::spawn(service.clone().append_stream(input, output));
+        let service = service.clone();
+        let run =
+            if kind == Kind::Wait { service.wait_stream(input, output) } else { service.append_stream(input, output) };
+        tokio::spawn(run);
         let replies = replies.clone();
         tokio::spawn(async move {
             while let Some(body) = results.recv().await {

@@ -14,6 +14,7 @@ use crate::node::{Node, covering};
 use crate::seam::BoxFuture;
 use crate::serve::Service;
 use crate::types::{GroupId, NodeId};
+use crate::waiting;
 use crate::wire::{self, Hello, Kind, SnapshotPiece, Target};
 
 impl Node {
@@ -79,7 +80,7 @@ impl Node {
             }
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
-            Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::CloseStream => {
+            Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::Wait | Kind::CloseStream => {
                 Err(io::Error::other(format!("{kind:?} is no request")))
             }
         }
@@ -118,5 +119,9 @@ impl Service for Node {
                 }
             }
         })
+    }
+
+    fn wait_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()> {
+        Box::pin(async move { waiting::serve(&self, input, output).await })
     }
 }

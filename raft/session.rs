@@ -71,11 +71,11 @@ pub enum Error {
 
 /// The exactly-once identity of one client connection, for writes without marks of their own.
 pub struct Session {
-    node: Node,
+    pub(crate) node: Node,
     id: SessionId,
     next_sequence: AtomicU64,
     /// First sequence numbers of the stamped batches that are in flight.
-    in_flight: Mutex<BTreeSet<u64>>,
+    pub(crate) in_flight: Mutex<BTreeSet<u64>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -96,12 +96,7 @@ impl Session {
     /// [`Error::NotLeader`] only when `forward` is off. Every other error is given only after the
     /// node's request timeout has passed, except that a command too large for an entry is refused.
     pub async fn execute(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
-        let limit = self.node.config().entry_bytes_max;
-        if let Some(large) = operations.iter().map(|o| o.argv.frame().len()).find(|n| *n > limit) {
-            return Err(Error::Refused(format!(
-                "ERR command of {large} bytes is larger than entry-bytes-max ({limit})"
-            )));
-        }
+        operations.iter().try_for_each(|operation| self.check_size(operation))?;
         let total: usize = operations.iter().map(|o| o.argv.frame().len()).sum();
         if total <= BATCH_BYTES {
             return self.run(group, operations, forward).await;
@@ -134,7 +129,20 @@ impl Session {
         Ok(executed)
     }
 
-    async fn run(&self, group: GroupId, operations: Vec<Operation>, forward: bool) -> Result<Executed, Error> {
+    pub(crate) fn check_size(&self, operation: &Operation) -> Result<(), Error> {
+        let (bytes, limit) = (operation.argv.frame().len(), self.node.config().entry_bytes_max);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("ERR command of {bytes} bytes is larger than entry-bytes-max ({limit})")))
+    }
+
+    pub(crate) async fn run(
+        &self,
+        group: GroupId,
+        operations: Vec<Operation>,
+        forward: bool,
+    ) -> Result<Executed, Error> {
         let mut stamp = None;
         let result = self.attempts(group, operations, forward, &mut stamp).await;
         if let Some(stamp) = stamp {
@@ -143,7 +151,7 @@ impl Session {
         result
     }
 
-    fn stamp(&self, first_sent_ms: u64, operations: usize) -> Stamp {
+    pub(crate) fn stamp(&self, first_sent_ms: u64, operations: usize) -> Stamp {
         let mut in_flight = self.in_flight.lock();
         let first_sequence = self.next_sequence.fetch_add(operations as u64, Ordering::Relaxed);
         in_flight.insert(first_sequence);
@@ -237,7 +245,7 @@ impl Session {
 }
 
 /// What is said when the time is up; `maybe` when the commands may have been executed.
-fn gave_up(group: GroupId, maybe: bool) -> Error {
+pub(crate) fn gave_up(group: GroupId, maybe: bool) -> Error {
     let text = format!("{group} has no leader that a majority follows");
     if maybe { Error::Unknown(text) } else { Error::Unavailable(text) }
 }

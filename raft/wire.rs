@@ -73,6 +73,8 @@ pub enum Kind {
     SnapshotWanted = 18,
     /// What time is it, and what is the group's clock, if the replica knows it?
     Clock = 19,
+    /// A command that waits, for the leader of a group, on a stream; what is said about it later, too.
+    Wait = 24,
 }
 
 impl Kind {
@@ -81,7 +83,7 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 19] = [
+        const ALL: [Kind; 20] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -101,6 +103,7 @@ impl Kind {
             Kind::Digest,
             Kind::SnapshotWanted,
             Kind::Clock,
+            Kind::Wait,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)

@@ -1,10 +1,11 @@
 //! Clients of one node, each with its own session, one command at a time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quoris_engine::command::{self, Handler};
-use quoris_raft::{Error, Executed, Node, Operation, Session};
+use quoris_raft::{Error, Executed, GroupId, Node, Operation, Session};
 use quoris_resp::{Argv, Reply};
 
 use crate::dice::Dice;
@@ -14,8 +15,8 @@ use crate::host::{Phase, World};
 /// Keys that all clients share.
 const SHARED_KEYS: u64 = 4;
 
-/// Runs one command where its key belongs.
-pub async fn execute(node: &Node, session: &Session, parts: &[String]) -> Result<Executed, Error> {
+/// A command and the group of its key.
+fn operation(node: &Node, parts: &[String]) -> Result<(GroupId, Operation), Error> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let argv = Argv::from_parts(&parts);
     let found = command::lookup(&argv).map_err(|_| Error::Refused(format!("{parts:?} is not known")))?;
@@ -24,7 +25,25 @@ pub async fn execute(node: &Node, session: &Session, parts: &[String]) -> Result
     let group = node.group_of(slot).ok_or_else(|| Error::Refused(format!("slot {slot} has no owner")))?;
     let operation =
         Operation { command: found.command, argv, database: 0, user: 0, transaction: false, own: None, write };
+    Ok((group, operation))
+}
+
+/// Runs one command where its key belongs.
+pub async fn execute(node: &Node, session: &Session, parts: &[String]) -> Result<Executed, Error> {
+    let (group, operation) = operation(node, parts)?;
     session.execute(group, vec![operation], true).await
+}
+
+/// Runs what a client does; a command that waits does so for its time.
+async fn act(node: &Node, session: &Session, action: &Action) -> Result<Reply, Error> {
+    let Action::Take(_, ms) = action else {
+        let executed = execute(node, session, &action.argv()).await?;
+        return Ok(executed.replies.into_iter().next().unwrap_or(Reply::None));
+    };
+    let (group, operation) = operation(node, &action.argv())?;
+    let end = pin!(tokio::time::sleep(Duration::from_millis(*ms)));
+    let executed = session.wait(group, operation, true, end, || {}).await?;
+    Ok(executed.map_or(Reply::NullArray, |executed| executed.replies.into_iter().next().unwrap_or(Reply::None)))
 }
 
 /// One client until the load ends.
@@ -35,8 +54,8 @@ pub async fn client(node: Node, world: Arc<World>, name: String, mut dice: Dice)
         number += 1;
         let action = choose(&mut dice, &name, number);
         let known = world.history.begin(&action);
-        let end = match execute(&node, &session, &action.argv()).await {
-            Ok(executed) => End::Acknowledged(executed.replies.into_iter().next().unwrap_or(Reply::None)),
+        let end = match act(&node, &session, &action).await {
+            Ok(reply) => End::Acknowledged(reply),
             Err(Error::Unknown(_)) => End::Unknown,
             Err(_) => End::Failed,
         };
@@ -51,9 +70,11 @@ pub async fn client(node: Node, world: Arc<World>, name: String, mut dice: Dice)
 fn choose(dice: &mut Dice, name: &str, number: u64) -> Action {
     let shared = dice.below(SHARED_KEYS);
     match dice.below(100) {
-        0..40 => Action::Incr(format!("counter:{shared}")),
-        40..55 => Action::Read(format!("counter:{shared}")),
-        55..80 => Action::Append(format!("list:{shared}"), format!("{name}.{number};")),
+        0..30 => Action::Incr(format!("counter:{shared}")),
+        30..40 => Action::Read(format!("counter:{shared}")),
+        40..50 => Action::Push(format!("queue:{}", shared / 2), format!("{name}.{number}")),
+        50..60 => Action::Take(format!("queue:{}", shared / 2), dice.between(1, 400)),
+        60..80 => Action::Append(format!("list:{shared}"), format!("{name}.{number};")),
         _ => Action::Set(format!("own:{name}"), format!("{number}")),
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use quoris_resp::Reply;
 
 use crate::net::now;
+use crate::queue::Queue;
 
 /// What a client does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Action {
     Append(String, String),
     /// `SET key value`; a key has one writer.
     Set(String, String),
+    /// `RPUSH key element`.
+    Push(String, String),
+    /// `BLPOP key`, for some milliseconds.
+    Take(String, u64),
 }
 
 impl Action {
@@ -32,6 +37,8 @@ impl Action {
             Action::Read(key) => &["GET", key],
             Action::Append(key, token) => &["APPEND", key, token],
             Action::Set(key, value) => &["SET", key, value],
+            Action::Push(key, element) => &["RPUSH", key, element],
+            Action::Take(key, _) => &["BLPOP", key, "0"],
         };
         parts.iter().map(ToString::to_string).collect()
     }
@@ -81,6 +88,7 @@ struct Inner {
     counters: BTreeMap<String, Counter>,
     appends: BTreeMap<String, BTreeMap<String, Fate>>,
     sets: BTreeMap<String, Vec<(String, Fate)>>,
+    queues: BTreeMap<String, Queue>,
     counts: Counts,
     trace: Vec<String>,
 }
@@ -124,6 +132,8 @@ impl History {
                 inner.appends.entry(key.clone()).or_default().insert(token.clone(), Fate::Open);
             }
             Action::Set(key, value) => inner.sets.entry(key.clone()).or_default().push((value.clone(), Fate::Open)),
+            Action::Push(key, element) => inner.queues.entry(key.clone()).or_default().push(element),
+            Action::Take(key, _) => inner.queues.entry(key.clone()).or_default().wait(),
         }
         0
     }
@@ -169,16 +179,25 @@ impl History {
                 counter.known = counter.known.max(value);
             }
             (Action::Append(..), Reply::Int(length)) => inner.set_fate(action, Fate::Acknowledged(*length)),
+            (Action::Push(..), Reply::Int(1..)) => inner.set_fate(action, Fate::Acknowledged(0)),
+            (Action::Take(key, _), reply) => {
+                let queue = inner.queues.entry(key.clone()).or_default();
+                return queue.waited(Some(reply)).or_else(|why| wrong(&why));
+            }
             (Action::Set(..), Reply::Ok) => inner.set_fate(action, Fate::Acknowledged(0)),
             _ => return wrong("that is no answer to it"),
         }
         Ok(())
     }
 
-    /// All keys that were written.
-    pub fn keys(&self) -> Vec<String> {
+    /// All keys that were written, and the commands that show what they hold.
+    pub fn keys(&self) -> Vec<(String, Vec<String>)> {
         let inner = self.0.lock();
-        inner.counters.keys().chain(inner.appends.keys()).chain(inner.sets.keys()).cloned().collect()
+        let texts = inner.counters.keys().chain(inner.appends.keys()).chain(inner.sets.keys());
+        let texts = texts.map(|key| (key.clone(), vec!["GET".into(), key.clone()]));
+        let lists = inner.queues.keys();
+        let lists = lists.map(|key| (key.clone(), vec!["LRANGE".into(), key.clone(), "0".into(), "-1".into()]));
+        texts.chain(lists).collect()
     }
 
     /// Compares what a key holds at the end with what clients were told.
@@ -200,6 +219,9 @@ impl History {
                     counter.known
                 ));
             }
+        }
+        if let Some(queue) = inner.queues.get(key) {
+            return queue.compare(reply).map_err(|why| format!("{key}: {why}"));
         }
         if let Some(tokens) = inner.appends.get(key) {
             compare_tokens(key, &text, tokens)?;
@@ -228,7 +250,14 @@ impl Inner {
                     *last = fate;
                 }
             }
-            Action::Incr(_) | Action::Read(_) => {}
+            Action::Push(key, element) => {
+                self.queues.entry(key.clone()).or_default().pushed(element, fate != Fate::Failed);
+            }
+            Action::Take(key, _) if fate == Fate::Failed => {
+                let told = self.queues.entry(key.clone()).or_default().waited(None);
+                told.expect("no reply is no mistake");
+            }
+            Action::Incr(_) | Action::Read(_) | Action::Take(..) => {}
         }
     }
 }

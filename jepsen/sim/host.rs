@@ -258,8 +258,7 @@ async fn finish(node_index: usize, node: Node, world: Arc<World>) {
         while execute(&node, &session, &set).await.is_err() {}
     }
     let mut found = Vec::new();
-    for key in world.history.keys() {
-        let get = ["GET".to_string(), key.clone()];
+    for (key, get) in world.history.keys() {
         let reply = loop {
             if let Ok(executed) = execute(&node, &session, &get).await {
                 break executed.replies.into_iter().next().unwrap_or(Reply::None);

@@ -17,6 +17,7 @@ pub mod host;
 pub mod ledger;
 pub mod mortals;
 pub mod net;
+pub mod queue;
 pub mod run;
 
 pub use run::{Failure, Summary, run};

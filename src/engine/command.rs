@@ -17,13 +17,13 @@ mod rows;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod waits;
 
 pub use flags::*;
-#[cfg(test)]
-use keys::range;
 pub use keys::*;
 pub(crate) use lookup::quoted;
 pub use lookup::{Found, by_name, count, logged, lookup, walk};
+pub use waits::Waits;
 
 use quoris_resp::Argv;
 
@@ -42,6 +42,8 @@ pub struct ApplyContext {
     pub now_ms: u64,
     /// Seeded by the entry and the command's place in it.
     pub rng: Rng,
+    /// The command waits already: a key that holds another type than it wants is as good as absent.
+    pub waits: bool,
 }
 
 /// What a read may see beside the keyspace.
@@ -178,6 +180,8 @@ pub struct Command {
     pub tips: &'static [&'static str],
     /// When it was superseded and by what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// For a command that can wait. Its handler never waits: it answers with a null that there is nothing.
+    pub waits: Option<&'static Waits>,
     /// What runs.
     pub handler: Handler,
     /// Its subcommands.
@@ -199,6 +203,7 @@ pub const ROW: Command = Command {
     syntax: "",
     tips: &[],
     deprecated: None,
+    waits: None,
     handler: Handler::Server,
     subcommands: &[],
 };
@@ -207,6 +212,11 @@ impl Command {
     /// Whether it goes through the log.
     pub fn is_write(&self) -> bool {
         matches!(self.handler, Handler::Write(_)) || self.flags.has(WRITE)
+    }
+
+    /// How long a call may wait, in milliseconds, 0 for ever; nothing when it does not.
+    pub fn patience(&self, argv: &Argv) -> Option<u64> {
+        self.waits.and_then(|waits| (waits.patience)(argv))
     }
 
     /// Whether it only holds subcommands.

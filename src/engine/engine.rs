@@ -12,11 +12,13 @@
 //! * Two engines that were given the same entries have equal digests and byte-equal snapshots, also when
 //!   one of them was restored from a snapshot in between.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 
 use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
-use crate::entry::{EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
+use crate::entry::{Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
@@ -142,9 +144,10 @@ impl Engine {
                 self.keyspace.warm(meta.database, commands[place..].iter().filter_map(|(_, work)| work.first_key()));
             }
             let rng = Rng::new(Rng::new(header.seed.wrapping_add(place as u64)).next_u64());
-            let mut context = ApplyContext { database: meta.database, index, now_ms, rng };
+            let waits = meta.attempt == Some(Attempt::Again);
+            let mut context = ApplyContext { database: meta.database, index, now_ms, rng, waits };
             let reply = match &meta.session {
-                Some(stamp) => self.run_once(&mut context, stamp, work),
+                Some(stamp) => self.run_once(&mut context, meta, stamp, work),
                 None => self.run(&mut context, work),
             };
             on_reply(place, reply, self);
@@ -165,7 +168,7 @@ impl Engine {
     }
 
     /// Runs a command unless it was executed before.
-    fn run_once(&mut self, context: &mut ApplyContext, stamp: &SessionStamp, work: &Work) -> Reply {
+    fn run_once(&mut self, context: &mut ApplyContext, meta: &CommandMeta, stamp: &SessionStamp, work: &Work) -> Reply {
         match self.sessions.look(stamp, context.now_ms) {
             Known::Answer(reply) => {
                 self.sessions.touch(stamp, context.now_ms);
@@ -173,7 +176,10 @@ impl Engine {
             }
             Known::New => {
                 let reply = self.run(context, work);
-                self.sessions.record(homes(work), stamp, context.now_ms, &reply);
+                // What waits on has not been answered.
+                if meta.attempt.is_none() || !reply.is_null() {
+                    self.sessions.record(homes(work), stamp, context.now_ms, &reply);
+                }
                 reply
             }
         }
@@ -262,6 +268,22 @@ impl Engine {
     /// What entries did since the last time, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         self.keyspace.take_effects()
+    }
+
+    /// Somebody waits for a key: from now on [`Engine::take_changed`] names it when it may have changed. Which keys
+    /// are waited for is no part of the state.
+    pub fn await_key(&mut self, database: u32, key: &[u8]) {
+        self.keyspace.await_key(database, key);
+    }
+
+    /// Nobody waits for a key any more.
+    pub fn forget_key(&mut self, database: u32, key: &[u8]) {
+        self.keyspace.forget_key(database, key);
+    }
+
+    /// The keys that are waited for and may have changed since the last time.
+    pub fn take_changed(&mut self) -> BTreeSet<(u32, Vec<u8>)> {
+        self.keyspace.take_changed()
     }
 
     /// The keys.

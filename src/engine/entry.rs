@@ -48,6 +48,12 @@ pub mod flags {
     pub const TRANSACTION: u8 = 2;
     /// The argv is the group's own, see [`crate::Verify`].
     pub const VERIFY: u8 = 8;
+    /// An attempt of a command that waits: that it found nothing is not recorded in its session.
+    pub const ATTEMPT: u8 = 16;
+    /// Not the first attempt.
+    pub const AGAIN: u8 = 32;
+    /// All of them.
+    pub const ALL: u8 = SESSION | NEXT | TRANSACTION | VERIFY | ATTEMPT | AGAIN;
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -111,8 +117,20 @@ pub struct CommandMeta {
     pub transaction: bool,
     /// Whether argv is a [`crate::Verify`], which gets no reply.
     pub verify: bool,
+    /// Set for one of several attempts of a command that waits until it finds something.
+    pub attempt: Option<Attempt>,
     /// The session, when the reply must be kept.
     pub session: Option<SessionStamp>,
+}
+
+/// An attempt of a command that waits. One that finds nothing has no effect and is not recorded in the session,
+/// so another may follow under the same mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The command is refused when a key holds another type than it wants.
+    First,
+    /// The command waits already, and waits on for a key of the right type.
+    Again,
 }
 
 /// One command of an entry.
@@ -178,6 +196,11 @@ impl EntryBuilder {
         if meta.verify {
             bits |= flags::VERIFY;
         }
+        bits |= match meta.attempt {
+            None => 0,
+            Some(Attempt::First) => flags::ATTEMPT,
+            Some(Attempt::Again) => flags::ATTEMPT | flags::AGAIN,
+        };
         let argv_bytes = u32::try_from(argv.frame().len()).expect("entry-bytes-max is far below 4 GiB");
         codec::put(
             &CommandHeader { flags: bits, database: meta.database, user: meta.user, argv_bytes },
@@ -254,7 +277,7 @@ impl EntryReader {
         self.left -= 1;
         let (header, taken): (CommandHeader, usize) = codec::read(&self.rest, "command header")?;
         self.rest = self.rest.slice(taken..);
-        if header.flags & !(flags::SESSION | flags::NEXT | flags::TRANSACTION | flags::VERIFY) != 0 {
+        if header.flags & !flags::ALL != 0 {
             return Err(EntryError::Malformed(format!("command flags {:#04x}", header.flags)));
         }
         self.session = match header.flags & (flags::SESSION | flags::NEXT) {
@@ -276,7 +299,12 @@ impl EntryReader {
         }
         let argv = Argv::parse(self.rest.split_to(len)).map_err(|e| EntryError::Malformed(e.to_string()))?;
         let [transaction, verify] = [flags::TRANSACTION, flags::VERIFY].map(|bit| header.flags & bit != 0);
-        let meta = CommandMeta { database: header.database, user: header.user, transaction, verify, session };
+        let attempt = match header.flags & (flags::ATTEMPT | flags::AGAIN) {
+            0 => None,
+            flags::ATTEMPT => Some(Attempt::First),
+            _ => Some(Attempt::Again),
+        };
+        let meta = CommandMeta { database: header.database, user: header.user, transaction, verify, attempt, session };
         Ok(Some(LoggedCommand { meta, argv }))
     }
 }
@@ -326,65 +354,4 @@ impl Transaction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_reads_back_as_it_was_built() {
-        let stamp = SessionStamp {
-            session: SessionId { origin: 7, connection: 9 },
-            sequence: 3,
-            acknowledged_below: 2,
-            first_sent_ms: 5,
-        };
-        let transaction = Transaction {
-            watches: vec![Watch { database: 1, key: b"w".to_vec(), version: 4 }],
-            commands: vec![Argv::from_parts(&["SET", "a", "b"]), Argv::from_parts(&["GET", "a"])],
-        };
-        let commands = [
-            LoggedCommand {
-                meta: CommandMeta { database: 3, session: Some(stamp), ..CommandMeta::default() },
-                argv: Argv::from_parts(&["INCR", "n"]),
-            },
-            LoggedCommand {
-                meta: CommandMeta { session: Some(stamp.next()), ..CommandMeta::default() },
-                argv: Argv::from_parts(&["INCR", "n"]),
-            },
-            LoggedCommand {
-                meta: CommandMeta { session: Some(stamp), ..CommandMeta::default() },
-                argv: Argv::from_parts(&["INCR", "n"]),
-            },
-            LoggedCommand {
-                meta: CommandMeta { transaction: true, ..CommandMeta::default() },
-                argv: transaction.to_argv(),
-            },
-        ];
-        let mut builder = EntryBuilder::default();
-        commands.iter().for_each(|c| builder.push(&c.meta, &c.argv));
-        let body = builder.finish(1000, 42);
-        let mut reader = EntryReader::new(&body).expect("own format");
-        assert_eq!((reader.header().clock_ms, reader.header().seed), (1000, 42));
-        for command in &commands {
-            assert_eq!(reader.next_command().expect("valid").as_ref(), Some(command));
-        }
-        assert_eq!(reader.next_command().expect("valid"), None);
-        assert_eq!(Transaction::from_argv(&commands[3].argv).expect("valid"), transaction);
-    }
-
-    #[test]
-    fn damaged_bodies_are_errors_not_panics() {
-        let mut builder = EntryBuilder::default();
-        builder.push(&CommandMeta::default(), &Argv::from_parts(&["SET", "k", "v"]));
-        let body = builder.finish(1, 2);
-        for cut in 0..body.len() {
-            let result = EntryReader::new(&body.slice(..cut)).and_then(|mut r| r.next_command());
-            assert!(result.is_err(), "cut at {cut}");
-        }
-        let mut newer = body.to_vec();
-        newer[0] = 9;
-        assert!(matches!(EntryReader::new(&newer.into()), Err(EntryError::Unknown { format: 9, .. })));
-        let mut flagged = body.to_vec();
-        flagged[HEADER_BYTES] |= 0x80;
-        assert!(EntryReader::new(&flagged.into()).and_then(|mut r| r.next_command()).is_err());
-    }
-}
+mod tests;

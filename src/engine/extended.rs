@@ -3,7 +3,7 @@
 //! In software, so that every replica gets the same digits on every machine.
 
 use rustc_apfloat::ieee::X87DoubleExtended;
-use rustc_apfloat::{Float, Round};
+use rustc_apfloat::{Float, Round, Status};
 
 /// An 80-bit number.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +48,21 @@ impl Extended {
         Extended((self.0 + other.0).value)
     }
 
+    /// Below zero, or the zero below.
+    pub fn is_negative(self) -> bool {
+        self.0.is_negative()
+    }
+
     /// Neither infinite nor NaN.
     pub fn is_finite(self) -> bool {
         self.0.is_finite()
+    }
+
+    /// The number times 1000, rounded up to an integer: seconds as milliseconds. Nothing when there is no room.
+    pub fn thousandfold(self) -> Option<i64> {
+        let thousand = X87DoubleExtended::from_u128(1000).value;
+        let millis = (self.0 * thousand).value.to_i128_r(64, Round::TowardPositive, &mut false);
+        if millis.status.contains(Status::INVALID_OP) { None } else { i64::try_from(millis.value).ok() }
     }
 
     /// Up to 17 decimals and never an exponent, trailing zeros cut off, `-0` as `0`: Redis's text for

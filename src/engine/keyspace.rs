@@ -13,6 +13,7 @@
 //! * Reads change nothing.
 
 mod account;
+mod awaited;
 mod cut;
 mod database;
 mod due;
@@ -30,12 +31,14 @@ mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
+pub use state::Garbage;
 
 use siphasher::sip::SipHasher13;
 
 use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
+use awaited::Awaited;
 use cut::{Cut, Wanted};
 use database::Database;
 use entry::{Entry, Key, NEVER};
@@ -125,12 +128,6 @@ impl std::ops::DerefMut for Edit<'_> {
     }
 }
 
-/// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
-#[derive(Debug, Default)]
-pub struct Garbage {
-    _databases: Vec<Database>,
-}
-
 /// All keys of a group, over all numbered databases.
 #[derive(Debug)]
 pub struct Keyspace {
@@ -144,6 +141,7 @@ pub struct Keyspace {
     settings: Settings,
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
+    awaited: Option<Box<Awaited>>,
     undo: Option<Box<Undo>>,
     scripts: Bodies,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
@@ -168,6 +166,7 @@ impl Keyspace {
             settings: Settings::default(),
             cut: None,
             journal: None,
+            awaited: None,
             undo: None,
             scripts: Bodies::default(),
             slots: None,

@@ -49,6 +49,5 @@ pub use session::REPLY_BYTES_MAX;
 pub use settings::Settings;
 pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
-pub use types::stream::armed as armed_xread;
 pub use types::string::StringValue;
 pub use verify::{Difference, Verify};

@@ -11,7 +11,7 @@ use std::{
     io,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -171,6 +171,16 @@ impl Connection {
         if too_long { Err(End::QueryLimit) } else { Ok(()) }
     }
 
+    /// Counts what was read while the handler waited.
+    fn account_ahead(&mut self, buffered: usize) {
+        let bytes = (self.input.len() - buffered) as u64;
+        if bytes > 0 {
+            self.link.touch();
+            self.link.bytes_in.fetch_add(bytes, Relaxed);
+            self.traffic.bytes_in.fetch_add(bytes, Relaxed);
+        }
+    }
+
     async fn signalled(&mut self) -> Result<(), End> {
         if self.link.is_closing() {
             return Err(End::Closed);
@@ -209,19 +219,26 @@ impl Connection {
 
     /// Runs the batch to its end, writing whenever the handler asks for it.
     async fn handle<H: Handler>(&mut self, handler: &mut H) -> Result<(), End> {
+        let query_bytes_max = self.settings.query_bytes_max.load(Relaxed);
         loop {
+            let ahead = self.input.len();
             let next = {
                 let (batch, output, link) = (&mut self.batch, &mut self.output, &self.link);
+                let (stream, input) = (&mut self.stream, &mut self.input);
                 let mut work = pin!(handler.run(batch, output));
                 poll_fn(|cx| {
                     if let Poll::Ready(next) = work.as_mut().poll(cx) {
                         return Poll::Ready(Ok(next));
                     }
                     link.register(cx);
-                    if link.is_closing() { Poll::Ready(Err(End::Closed)) } else { Poll::Pending }
+                    if link.is_closing() {
+                        return Poll::Ready(Err(End::Closed));
+                    }
+                    if link.watches_end() { read_ahead(stream, input, query_bytes_max, cx) } else { Poll::Pending }
                 })
                 .await?
             };
+            self.account_ahead(ahead);
             self.link.take_messages(&mut self.output);
             if self.link.passes(self.output.len(), &self.settings) {
                 return Err(End::OutputLimit);
@@ -292,6 +309,28 @@ impl Connection {
             let mut small = BytesMut::with_capacity(READ_BYTES.max(self.input.len()));
             small.extend_from_slice(&self.input);
             self.input = small;
+        }
+    }
+}
+
+/// Reads what comes while the handler waits; ready only when the connection has to end. Who leaves while he waits
+/// is gone, as in Redis, even if he only said that he sends no more.
+fn read_ahead(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+    bytes_max: u64,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Next, End>> {
+    loop {
+        if input.len() as u64 > bytes_max {
+            return Poll::Ready(Err(End::QueryLimit));
+        }
+        input.reserve(READ_BYTES);
+        match pin!(stream.read_buf(input)).poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Client)),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into())),
         }
     }
 }

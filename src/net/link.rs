@@ -63,6 +63,8 @@ pub struct Link {
     waker: AtomicWaker,
     class: AtomicU8,
     keep_idle: AtomicBool,
+    /// Whether the handler waits for others, see [`Link::watch_end`].
+    watches_end: AtomicBool,
     messages: Mutex<Vec<Bytes>>,
     message_bytes: AtomicUsize,
     /// Milliseconds since `opened` at the last read.
@@ -93,6 +95,7 @@ impl Link {
             waker: AtomicWaker::new(),
             class: AtomicU8::new(OutputClass::Normal as u8),
             keep_idle: AtomicBool::new(false),
+            watches_end: AtomicBool::new(false),
             messages: Mutex::new(Vec::new()),
             message_bytes: AtomicUsize::new(0),
             last_ms: AtomicU64::new(0),
@@ -153,6 +156,16 @@ impl Link {
     /// Exempts a connection from `timeout`: subscribers, monitors, clients that wait for an element.
     pub fn keep_idle(&self, keep: bool) {
         self.keep_idle.store(keep, Ordering::Relaxed);
+    }
+
+    /// Whether the handler waits for what others do, perhaps for ever: meanwhile the connection is read, so that its
+    /// end is noticed and drops the handler. Only the handler itself may say so.
+    pub fn watch_end(&self, watch: bool) {
+        self.watches_end.store(watch, Ordering::Relaxed);
+    }
+
+    pub(crate) fn watches_end(&self) -> bool {
+        self.watches_end.load(Ordering::Relaxed)
     }
 
     /// Time since the last read, in milliseconds.

@@ -69,6 +69,11 @@ impl Reply {
         matches!(self, Reply::Error(_))
     }
 
+    /// Whether this is one of the two nulls.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Reply::Null | Reply::NullArray)
+    }
+
     /// A rough size in memory in bytes, for windows and output limits.
     pub fn size(&self) -> usize {
         let own = std::mem::size_of::<Reply>();

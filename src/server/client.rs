@@ -3,10 +3,13 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use bytes::BytesMut;
-use quoris_engine::entry::{SessionStamp, Watch};
+use quoris_engine::{
+    command::Found,
+    entry::{SessionStamp, Watch},
+};
 use quoris_net::{Batch, Handler, Link, Next};
 use quoris_raft::{Position, Session};
-use quoris_resp::{Limits, Protocol, Reply};
+use quoris_resp::{Argv, Limits, Protocol, Reply};
 
 use crate::{
     clients::{ClientInfo, flag},
@@ -43,6 +46,8 @@ pub struct Client {
     pub(crate) replies: Replies,
     /// Whether the command that runs now is answered with nothing.
     pub(crate) silent: bool,
+    /// A command that waits, and was about to run before what stands in front of it was written.
+    pub(crate) stalled: Option<(Found, Argv)>,
     /// The connection ends behind the reply of the command that runs now.
     pub(crate) closing: bool,
     /// Where its last write of each group stands; for WAIT.
@@ -76,6 +81,7 @@ impl Client {
             watches: Vec::new(),
             replies: Replies::On,
             silent: false,
+            stalled: None,
             closing: false,
             positions: Vec::new(),
             gather: Gather::default(),
@@ -194,7 +200,7 @@ impl Client {
         self.gather.recycle(answers);
     }
 
-    fn remember(&mut self, position: Position) {
+    pub(crate) fn remember(&mut self, position: Position) {
         match self.positions.iter_mut().find(|known| known.group == position.group) {
             Some(known) => *known = position,
             None => self.positions.push(position),

@@ -27,6 +27,10 @@ pub(crate) mod flag {
     pub const UNBLOCKABLE: u32 = 1 << 6;
 }
 
+/// Values of [`ClientInfo::unblock_how`].
+pub(crate) const UNBLOCK_AS_TIMEOUT: u32 = 1;
+pub(crate) const UNBLOCK_WITH_ERROR: u32 = 2;
+
 /// What others may know of a connection.
 #[derive(Debug)]
 pub(crate) struct ClientInfo {
@@ -44,7 +48,7 @@ pub(crate) struct ClientInfo {
     pub commands: AtomicU64,
     /// The hold that CLIENT UNBLOCK ends.
     pub unblock: tokio::sync::Notify,
-    /// How it is to end: 1 as after a timeout, 2 with an error.
+    /// How it is to end: [`UNBLOCK_AS_TIMEOUT`] or [`UNBLOCK_WITH_ERROR`], 0 when it is not.
     pub unblock_how: AtomicU32,
 }
 
@@ -72,6 +76,18 @@ impl ClientInfo {
             commands: AtomicU64::new(0),
             unblock: tokio::sync::Notify::new(),
             unblock_how: AtomicU32::new(0),
+        }
+    }
+
+    /// Waits for CLIENT UNBLOCK; whether it asks for an error.
+    pub async fn unblocked(&self) -> bool {
+        loop {
+            self.unblock.notified().await;
+            // A permit without a reason is left over from an earlier hold.
+            match self.unblock_how.load(Relaxed) {
+                0 => {}
+                how => return how == UNBLOCK_WITH_ERROR,
+            }
         }
     }
 
@@ -184,6 +200,14 @@ impl Clients {
         Blocked { clients: self, info }
     }
 
+    /// The same for what CLIENT UNBLOCK may end and what ends with the connection.
+    pub fn hold(self: &Clients, info: Arc<ClientInfo>) -> Blocked<'_> {
+        info.unblock_how.store(0, Relaxed);
+        info.set(flag::UNBLOCKABLE, true);
+        info.link.watch_end(true);
+        self.block(info)
+    }
+
     /// Closes what is overdue and takes buffers back from what is idle; once a second.
     pub fn keep_house(&self, settings: &Settings, traffic: &Traffic) {
         for client in self.all() {
@@ -213,6 +237,8 @@ impl Drop for Blocked<'_> {
     fn drop(&mut self) {
         self.clients.blocked.fetch_sub(1, Relaxed);
         self.info.set(flag::BLOCKED, false);
+        self.info.set(flag::UNBLOCKABLE, false);
+        self.info.link.watch_end(false);
         self.info.link.keep_idle(false);
     }
 }

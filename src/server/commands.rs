@@ -90,6 +90,9 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
     if let Some(reply) = light(client, &found, argv) {
         return Served::Reply(reply);
     }
+    if let Some(patience_ms) = found.command.patience(argv) {
+        return Box::pin(client.wait_for_element(&found, argv, patience_ms)).await;
+    }
     let name = found.command.name;
     if let Some(container) = found.container {
         if name == "help" {

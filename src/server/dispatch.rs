@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use quoris_engine::{
     ReadContext, WARM_MAX,
-    command::{self, DENYOOM, Found, Handler},
+    command::{self, BLOCKING, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
 use quoris_raft::Operation;
@@ -79,7 +79,11 @@ impl Client {
     pub(crate) async fn dispatch(&mut self, batch: &mut Batch, output: &mut BytesMut) -> Next {
         let server = self.server.clone();
         loop {
-            match self.advance(&server, batch, output) {
+            let step = match self.stalled.take() {
+                Some((found, argv)) => Step::Serve(found, argv),
+                None => self.advance(&server, batch, output),
+            };
+            match step {
                 Step::Send => {
                     self.send_gathered(output).await;
                     if batch.is_empty() {
@@ -89,6 +93,11 @@ impl Client {
                 Step::Flush => return Next::Flush,
                 Step::Serve(found, argv) => {
                     self.send_gathered(output).await;
+                    if found.command.flags.has(BLOCKING) && !output.is_empty() {
+                        // What stands in front of it must not wait as well.
+                        self.stalled = Some((found, argv));
+                        return Next::Flush;
+                    }
                     Box::pin(self.serve(&server, found, argv, output)).await;
                     if self.closing {
                         return Next::Close;
@@ -123,6 +132,9 @@ impl Client {
                     Taken::Paused(until) => break Step::Paused(until),
                 },
             };
+            if found.command.patience(&argv).is_some() {
+                break Step::Serve(found, argv);
+            }
             match found.command.handler {
                 Handler::Read(_) if found.command.name == "watch" => break Step::Serve(found, argv),
                 Handler::Read(_) => {
@@ -228,7 +240,9 @@ impl Client {
                 Taken::Answered | Taken::Nothing | Taken::Paused(_) => return Ok(None),
             };
             let (found, argv) = &pending;
-            let stays = matches!(found.command.handler, Handler::Read(_)) && found.command.name != "watch";
+            let stays = matches!(found.command.handler, Handler::Read(_))
+                && found.command.name != "watch"
+                && found.command.waits.is_none();
             if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
                 return Ok(Some(pending));
             }
@@ -283,9 +297,7 @@ impl Client {
                 let silent = std::mem::take(&mut self.silent);
                 self.gather.push_split(plan.join, plan.parts, found.id, silent);
             }
-            Route::NoOwner(slot) => {
-                self.emit(Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}")), found.id, output)
-            }
+            Route::NoOwner(slot) => self.emit(outcome::no_owner(slot), found.id, output),
             Route::Cross => self.emit(outcome::cross_slot(), found.id, output),
         }
     }
@@ -313,9 +325,13 @@ impl Client {
 
     /// Runs a command of the server; everything before it has been answered.
     async fn serve(&mut self, server: &Arc<Server>, found: Found, argv: Argv, output: &mut BytesMut) {
-        let started = Instant::now();
+        let mut started = Instant::now();
         let replies_before = self.replies;
         let served = commands::serve(self, found, &argv, output).await;
+        if found.command.flags.has(BLOCKING) {
+            // To wait is not to be slow.
+            started = Instant::now();
+        }
         let failed = matches!(&served, Served::Reply(reply) if reply.is_error());
         self.timed(&found, &argv, started, failed);
         // CLIENT REPLY itself is answered by the mode that it sets.

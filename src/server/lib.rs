@@ -6,6 +6,7 @@
 //! * Every error says whether the write may still take effect, see `outcome.rs`.
 //! * No lock and no read guard lives across an await.
 
+mod blocking;
 mod chance;
 mod checks;
 mod client;

@@ -176,13 +176,13 @@ impl Client {
         for (found, argv) in commands {
             match server.route(found, argv, self.database) {
                 Route::One(group, slot) => join(group, slot)?,
-                Route::NoOwner(slot) => return Err(no_owner(slot)),
+                Route::NoOwner(slot) => return Err(outcome::no_owner(slot)),
                 Route::Split(_) | Route::Cross => return Err(outcome::cross_slot()),
             }
         }
         for watch in watches {
             let slot = slot(&watch.key);
-            join(server.node.group_of(slot).ok_or_else(|| no_owner(slot))?, slot)?;
+            join(server.node.group_of(slot).ok_or_else(|| outcome::no_owner(slot))?, slot)?;
         }
         place.ok_or_else(|| Reply::error("CLUSTERDOWN there is no group"))
     }
@@ -275,7 +275,7 @@ impl Client {
                 continue;
             }
             let slot = slot(key);
-            let Some(group) = self.server.node.group_of(slot) else { return Served::Reply(no_owner(slot)) };
+            let Some(group) = self.server.node.group_of(slot) else { return Served::Reply(outcome::no_owner(slot)) };
             let here = self.server.node.try_read(group).map(|engine| engine.keyspace().version(self.database, key));
             let version = match here {
                 Some(version) => version,
@@ -314,10 +314,6 @@ impl Client {
             _ => Err(Reply::error("ERR no version for the key")),
         }
     }
-}
-
-fn no_owner(slot: u16) -> Reply {
-    Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}"))
 }
 
 fn exec_id() -> u16 {

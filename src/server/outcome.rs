@@ -28,6 +28,14 @@ pub(crate) fn reply(error: &Error, slot: u16, status: impl FnOnce() -> NodeStatu
 /// Memory is above `maxmemory`, and the command would take more.
 pub(crate) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
+/// CLIENT UNBLOCK with ERROR.
+pub(crate) const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
+/// No node has the slot.
+pub(crate) fn no_owner(slot: u16) -> Reply {
+    Reply::error(format!("CLUSTERDOWN Hash slot not served: {slot}"))
+}
+
 /// Keys of one command that belong to different groups.
 pub(crate) fn cross_slot() -> Reply {
     Reply::error("CROSSSLOT Keys in request don't hash to the same slot")

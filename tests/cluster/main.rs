@@ -2,12 +2,15 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod blocking;
 mod cables;
 mod catch_up;
 mod check;
 mod client;
 mod disk;
 mod due;
+#[path = "../support/peer.rs"]
+mod greeting;
 mod identity;
 mod kill;
 mod lease;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::client::REPLY_TIME_MAX;
+use super::greeting::prove;
 use super::process::Cluster;
 
 /// Length, checksum, kind, id.
@@ -18,10 +19,11 @@ const TERM: u64 = 1000;
 pub struct Peer(TcpStream);
 
 impl Peer {
-    /// Connects; nothing when nobody listens.
+    /// Connects and greets; nothing when nobody listens.
     pub fn connect(cluster: &Cluster, node: usize) -> Option<Peer> {
-        let stream = TcpStream::connect(("127.0.0.1", cluster.nodes[node].peer_port)).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", cluster.nodes[node].peer_port)).ok()?;
         stream.set_read_timeout(Some(REPLY_TIME_MAX)).ok()?;
+        prove(&mut stream).ok()?;
         Some(Peer(stream))
     }
 

@@ -155,6 +155,16 @@ impl Cluster {
         kill_process(Pid::from_child(child), signal).expect("an own child gets signals");
     }
 
+    /// Stops a node with SIGTERM, so that it hands over what it leads.
+    pub fn terminate(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.kills.fetch_add(1, Ordering::SeqCst);
+        let mut child = node.child.take().expect("a node that is stopped was alive");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("an own child");
+        assert!(child.wait().expect("an own child ends").success(), "it stops in good order");
+        node.kills.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Starts a node on its old folder and ports.
     pub fn restart(&mut self, at: usize) {
         let peers: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.peer_port)).collect();

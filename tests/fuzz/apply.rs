@@ -2,7 +2,7 @@
 //! in the middle and the other writes snapshots in small steps meanwhile; and no command panics.
 
 use bytes::Bytes;
-use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionId, SessionStamp, Transaction, Watch};
+use quoris_engine::entry::{Attempt, CommandMeta, EntryBuilder, SessionId, SessionStamp, Transaction, Watch};
 use quoris_engine::{Engine, EngineSeed};
 use quoris_resp::{Argv, Reply};
 
@@ -64,8 +64,9 @@ impl Twins {
             let session = feed.chance(4).then(|| self.stamp(feed));
             let database = if feed.chance(32) { u32::MAX } else { feed.pick(&[0, 0, 0, 1, 2]) };
             let transaction = feed.chance(8);
+            let attempt = feed.chance(8).then(|| feed.pick(&[Attempt::First, Attempt::Again]));
             let argv = if transaction { self.transaction(feed).to_argv() } else { argv(feed) };
-            builder.push(&CommandMeta { database, user: 0, transaction, verify: false, session }, &argv);
+            builder.push(&CommandMeta { database, transaction, attempt, session, ..CommandMeta::default() }, &argv);
         }
         self.advance(u64::from(feed.byte() % 8));
         self.apply(builder, feed);

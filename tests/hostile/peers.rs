@@ -6,13 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmac::{Hmac, KeyInit, Mac};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
-use sha2::Sha256;
 
 use crate::{
-    support::{cluster::Cluster, until},
+    support::{cluster::Cluster, peer::prove, until},
     watch::{Bystander, grew_at_most, resident},
 };
 
@@ -20,8 +18,6 @@ use crate::{
 const HEAD_BYTES: usize = 17;
 /// Where the cluster's id stands in a first frame.
 const CLUSTER: std::ops::Range<usize> = 0..16;
-/// First bytes of a connection; a random number of 32 bytes and the proof follow.
-const MAGIC: &[u8; 8] = b"QUORIS\x00\x02";
 const HELLO: u8 = 1;
 /// A peer that says nothing has to go within this time.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
@@ -48,16 +44,7 @@ impl Peer {
     /// Somebody who shows that the cluster has no secret.
     fn proven(cluster: &Cluster, node: u16) -> Peer {
         let mut peer = Peer::connect(cluster, node);
-        let (mut theirs, mut shown, own) = ([0; 40], [0; 32], [7; 32]);
-        peer.send(&[&MAGIC[..], &own].concat());
-        peer.0.read_exact(&mut theirs).expect("the node begins as well");
-        let mut proof = Hmac::<Sha256>::new_from_slice(b"").expect("a key may have any length");
-        for bytes in [&MAGIC[..], &[1], &own, &theirs[8..]] {
-            proof.update(bytes);
-        }
-        peer.send(&proof.finalize().into_bytes()[..]);
-        peer.0.read_exact(&mut shown).expect("the node proves itself");
-        assert_ne!(shown, [0; 32], "the proof was right");
+        prove(&mut peer.0).expect("the node proves itself");
         peer
     }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test that takes this in uses a part of it")]
 
 pub mod cluster;
+pub mod peer;
 
 use std::{
     io::{Read, Write},

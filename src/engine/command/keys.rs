@@ -82,7 +82,8 @@ pub type KeyPositions = SmallVec<[usize; 4]>;
 /// For commands whose arguments decide where the keys are or what happens to them.
 pub type KeyFinder = fn(&Argv) -> Result<KeyUses, Error>;
 
-pub(super) const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
+/// Keys from argument `at` to `last`, which counts from there or from the end, `step` apart.
+pub const fn range(flags: KeyFlags, at: usize, last: i32, step: usize) -> KeySpec {
     KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 } }
 }
 

@@ -50,6 +50,9 @@ impl Keyspace {
 
     /// A key is about to change or has changed.
     pub(super) fn touch(&mut self, database: u32, key: &[u8]) {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.touch(database, key);
+        }
         if self.undo.is_some() {
             self.note_before(database, key);
         }
@@ -71,6 +74,9 @@ impl Keyspace {
     }
 
     fn touch_databases(&mut self, databases: &[u32], effect: Effect) {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.touch_databases(databases);
+        }
         if self.journal.is_none() || databases.iter().all(|database| self.is_empty(*database)) {
             return;
         }

@@ -2,9 +2,15 @@
 
 use super::database::Database;
 use super::entry::{Entry, Key};
-use super::{Garbage, Keyspace, Place, slot, stored};
+use super::{Keyspace, Place, slot, stored};
 use crate::script::Bodies;
 use crate::{Settings, Value};
+
+/// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
+#[derive(Debug, Default)]
+pub struct Garbage {
+    _databases: Vec<Database>,
+}
 
 impl Keyspace {
     /// A hash of all that apply can see here: keys, values, deadlines, versions, clock, settings. Equal on

@@ -45,7 +45,10 @@ fn comparable(found: &Found) -> bool {
         "hscan",
         "zrandmember",
     ];
-    own && found.command.group != Group::Stream
+    // A redis-server would wait.
+    let waits = found.command.waits.is_some();
+    own && !waits
+        && found.command.group != Group::Stream
         && since[..2] <= [7, 0][..]
         && !unlike.contains(&found.full_name().as_str())
 }

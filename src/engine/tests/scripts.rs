@@ -73,6 +73,13 @@ const CHANGED_SINCE_7_0: &[(&str, &str)] = &[
     ("config|rewrite", "tips"),
     ("wait", "flags"),
     ("wait", "categories"),
+    // They may stand in scripts, where they never wait.
+    ("blpop", "flags"),
+    ("brpop", "flags"),
+    ("blmove", "flags"),
+    ("brpoplpush", "flags"),
+    ("bzpopmin", "flags"),
+    ("bzpopmax", "flags"),
     ("acl|deluser", "tips"),
     ("acl|setuser", "tips"),
     ("cluster|info", "flags"),

@@ -24,7 +24,9 @@ fn run(keyspace: &mut Keyspace, index: u64, argv: &Argv) -> Option<Reply> {
     let (database, rng) = ((index % 2) as u32, Rng::new(index));
     let result = match command.handler {
         Handler::Read(read) => read(keyspace, &ReadContext { database, now_ms, rng: RefCell::new(rng) }, argv),
-        Handler::Write(write) => write(keyspace, &mut ApplyContext { database, index, now_ms, rng }, argv),
+        Handler::Write(write) => {
+            write(keyspace, &mut ApplyContext { database, index, now_ms, rng, waits: false }, argv)
+        }
         Handler::Server if argv[0].eq_ignore_ascii_case(b"command") => introspect::command(argv),
         Handler::Server | Handler::Container => return None,
     };

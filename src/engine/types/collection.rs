@@ -3,7 +3,9 @@
 //! [`Collection`] is what digest, memory count, snapshots and generic commands need of a type; [`Typed`] and
 //! [`change`] are how its own commands reach a value.
 
-use crate::{Error, Keyspace, Settings, Value, number};
+use quoris_resp::Argv;
+
+use crate::{ApplyContext, Error, Keyspace, Settings, Value, number};
 
 /// A value of many elements.
 pub(crate) trait Collection {
@@ -87,6 +89,23 @@ pub(crate) fn look<'a, C: Typed>(keyspace: &'a Keyspace, database: u32, key: &[u
         Some(value) => C::of(value).map(Some).ok_or(Error::WrongType),
         None => Ok(None),
     }
+}
+
+/// The collection at a key, from which a command wants to take; one that waits already passes over other types.
+///
+/// # Errors
+/// When the key holds another type.
+pub(crate) fn to_take<'a, C: Typed>(
+    keyspace: &'a Keyspace,
+    context: &ApplyContext,
+    key: &[u8],
+) -> Result<Option<&'a C>, Error> {
+    look::<C>(keyspace, context.database, key).or_else(|error| if context.waits { Ok(None) } else { Err(error) })
+}
+
+/// How many commands that each wait for one element the collection at a key may serve.
+pub(crate) fn len<C: Typed>(keyspace: &Keyspace, database: u32, key: &[u8], _: &Argv) -> u64 {
+    look::<C>(keyspace, database, key).ok().flatten().map_or(0, Collection::len)
 }
 
 /// Changes the collection at a key, and removes the key when nothing is left in it. The key gets a new version,

@@ -3,6 +3,7 @@
 //! [`List`] says how elements are kept. The commands are in one file per kind: at the ends, from one list to
 //! another, by index, by value.
 
+mod blocking;
 mod ends;
 mod index;
 mod moving;
@@ -18,6 +19,18 @@ const GROW: Flags = WRITE.with(DENYOOM);
 const GROW_FAST: Flags = GROW.with(FAST);
 const PUSH: Command = Command { arity: -3, flags: GROW_FAST, keys: KEY_INSERT, complexity: EACH, ..LIST };
 const EACH: &str = "O(1) for each element";
+const WAIT: Flags = WRITE.with(BLOCKING);
+const WAIT_GROW: Flags = GROW.with(BLOCKING);
+const WAIT_POP: Command = Command {
+    arity: -3,
+    flags: WAIT,
+    keys: &[range(RW_ACCESS_DELETE, 1, -2, 1)],
+    since: "2.0.0",
+    complexity: "O(N) for N keys",
+    syntax: "key ... timeout",
+    waits: Some(&blocking::LAST),
+    ..LIST
+};
 const POP: Command = Command { arity: -2, flags: WRITE.with(FAST), keys: KEY_TAKE, syntax: "key [count]", ..LIST };
 
 /// The rows of the list commands.
@@ -48,6 +61,25 @@ pub const COMMANDS: &[Command] = &[
         since: "1.2.0", summary: "Takes the last element of a list and puts it at the head of another.",
         deprecated: Some(("6.2.0", "`LMOVE` with the `RIGHT` and `LEFT` arguments")), syntax: "source destination",
         handler: Handler::Write(moving::rpoplpush), ..LIST },
+    Command { name: "blpop", summary: "Takes the first element of a list; waits until there is one.",
+        handler: Handler::Write(blocking::blpop), ..WAIT_POP },
+    Command { name: "brpop", summary: "Takes the last element of a list; waits until there is one.",
+        handler: Handler::Write(blocking::brpop), ..WAIT_POP },
+    Command { name: "blmpop", arity: -5, flags: WAIT, keys: &[counted(RW_ACCESS_DELETE, 2, 1)], since: "7.0.0",
+        complexity: "O(N+M) for N keys and M elements given back",
+        summary: "Takes elements from the first of several lists that is there; waits until one is.",
+        syntax: "timeout numkeys key ... {LEFT | RIGHT} [COUNT count]", waits: Some(&blocking::FIRST),
+        handler: Handler::Write(blocking::blmpop), ..LIST },
+    Command { name: "blmove", arity: 6, flags: WAIT_GROW, keys: &[one(RW_ACCESS_DELETE, 1), one(RW_INSERT, 2)],
+        since: "6.2.0", summary: "Takes an element from one list and puts it into another; waits until there is one.",
+        syntax: "source destination {LEFT | RIGHT} {LEFT | RIGHT} timeout", waits: Some(&blocking::LAST),
+        handler: Handler::Write(blocking::blmove), ..LIST },
+    Command { name: "brpoplpush", arity: 4, flags: WAIT_GROW, keys: &[one(RW_ACCESS_DELETE, 1), one(RW_INSERT, 2)],
+        since: "2.2.0",
+        summary: "Takes the last element of a list and puts it at the head of another; waits until there is one.",
+        deprecated: Some(("6.2.0", "`BLMOVE` with the `RIGHT` and `LEFT` arguments")),
+        syntax: "source destination timeout", waits: Some(&blocking::LAST),
+        handler: Handler::Write(blocking::brpoplpush), ..LIST },
     Command { name: "lindex", arity: 3, flags: READONLY, keys: KEY_READ, complexity: "O(log N) for N elements",
         summary: "Gives the element at an index.", syntax: "key index", handler: Handler::Read(index::lindex), ..LIST },
     Command { name: "lset", arity: 4, flags: GROW, keys: KEY_UPDATE, complexity: "O(log N) for N elements",

@@ -2,7 +2,7 @@
 //!
 //! [`Stream`] says how entries and groups are kept. The commands are in one file per kind: what changes entries,
 //! what reads them, what groups do, what is pending, and what XINFO tells. Time is the group's clock. BLOCK never
-//! waits here; [`armed`] is what whoever waits has to ask again.
+//! waits here.
 
 mod add;
 mod claim;
@@ -17,7 +17,6 @@ mod read;
 mod tests;
 mod value;
 
-pub use read::armed;
 pub use value::Stream;
 
 use crate::command::*;
@@ -82,14 +81,14 @@ pub const COMMANDS: &[Command] = &[
         syntax: "key end start [COUNT count]", handler: Handler::Read(read::xrevrange), ..RANGE },
     Command { name: "xread", flags: READONLY.with(BLOCKING), keys: &[streams(1)],
         summary: "Gives the entries of streams behind ids, and waits for some when there are none.",
-        syntax: "[COUNT count] [BLOCK milliseconds] STREAMS key ... id ...", handler: Handler::Read(read::xread),
-        ..RANGE },
+        syntax: "[COUNT count] [BLOCK milliseconds] STREAMS key ... id ...", waits: Some(&read::WAITS),
+        handler: Handler::Read(read::xread), ..RANGE },
     Command { name: "xreadgroup", arity: -7, flags: WRITE.with(BLOCKING), keys: &[streams(4)],
         complexity: "O(M log N) for M entries given back of N",
         summary: "Gives entries to a consumer of a group: new ones, and waits for some, or those it had before.",
         syntax: "GROUP group consumer [COUNT count] [BLOCK milliseconds] [CLAIM min-idle-time] [NOACK] \
             STREAMS key ... id ...",
-        handler: Handler::Write(groups::xreadgroup), ..STREAM },
+        waits: Some(&groups::WAITS), handler: Handler::Write(groups::xreadgroup), ..STREAM },
     Command { name: "xack", arity: -4, flags: WRITE_FAST, keys: KEY_UPDATE, complexity: "O(log N) for each id",
         summary: "Acknowledges entries that were delivered by a group.", syntax: "key group id ...",
         handler: Handler::Write(groups::xack), ..STREAM },

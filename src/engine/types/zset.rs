@@ -4,6 +4,7 @@
 //! are in one file per kind: adding, looking, ranges, removing, combining.
 
 mod add;
+mod blocking;
 mod combine;
 mod load;
 mod query;
@@ -72,6 +73,16 @@ const POP: Command = Command {
     syntax: "key [count]",
     ..SORTED
 };
+const WAIT: Command = Command {
+    arity: -3,
+    flags: WRITE.with(FAST).with(BLOCKING),
+    keys: &[range(RW_ACCESS_DELETE, 1, -2, 1)],
+    since: "5.0.0",
+    complexity: LOG,
+    syntax: "key ... timeout",
+    waits: Some(&blocking::LAST),
+    ..SORTED
+};
 const COMBINE: Command =
     Command { arity: -3, flags: READONLY, keys: &[counted(RO_ACCESS, 1, 1)], since: "6.2.0", ..SORTED };
 const STORE: Command =
@@ -115,6 +126,15 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(K + M log N) for K keys and M elements given back of N",
         summary: "Takes elements from the first of several sorted sets that is there.",
         syntax: "numkeys key ... {MIN | MAX} [COUNT count]", handler: Handler::Write(remove::zmpop), ..SORTED },
+    Command { name: "bzpopmin", summary: "Takes the element with the lowest score; waits until there is one.",
+        handler: Handler::Write(blocking::bzpopmin), ..WAIT },
+    Command { name: "bzpopmax", summary: "Takes the element with the highest score; waits until there is one.",
+        handler: Handler::Write(blocking::bzpopmax), ..WAIT },
+    Command { name: "bzmpop", arity: -5, flags: WRITE.with(BLOCKING), keys: &[counted(RW_ACCESS_DELETE, 2, 1)],
+        since: "7.0.0", complexity: "O(K + M log N) for K keys and M elements given back of N",
+        summary: "Takes elements from the first of several sorted sets that is there; waits until one is.",
+        syntax: "timeout numkeys key ... {MIN | MAX} [COUNT count]", waits: Some(&blocking::FIRST),
+        handler: Handler::Write(blocking::bzmpop), ..SORTED },
     Command { name: "zcard", arity: 2, flags: READONLY.with(FAST), keys: KEY_LOOK, since: "1.2.0",
         summary: "Counts the elements of a sorted set.", syntax: "key", handler: Handler::Read(read::zcard), ..SORTED },
     Command { name: "zcount", arity: 4, since: "2.0.0", summary: "Counts the elements between two scores.",

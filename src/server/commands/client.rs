@@ -11,7 +11,7 @@ use quoris_resp::{Argv, Reply};
 use super::{Served, integer, word};
 use crate::{
     client::{Client, Replies},
-    clients::{ClientInfo, flag},
+    clients::{ClientInfo, UNBLOCK_AS_TIMEOUT, UNBLOCK_WITH_ERROR, flag},
     gate::Pause,
 };
 
@@ -124,8 +124,8 @@ fn pause(client: &Client, argv: &Argv) -> Served {
 
 fn unblock(client: &Client, argv: &Argv) -> Served {
     let how = match (argv.len(), word(argv, 3).as_str()) {
-        (3, _) | (4, "timeout") => 1,
-        (4, "error") => 2,
+        (3, _) | (4, "timeout") => UNBLOCK_AS_TIMEOUT,
+        (4, "error") => UNBLOCK_WITH_ERROR,
         _ => return Served::error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
     };
     let id = match integer(argv, 2) {

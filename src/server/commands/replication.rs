@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use quoris_resp::{Argv, Reply};
 
 use super::{Served, integer};
-use crate::{client::Client, clients::flag};
+use crate::{client::Client, outcome};
 
 /// How often the positions of the replicas are looked at while a client waits.
 const WAIT_STEP: Duration = Duration::from_millis(5);
@@ -35,7 +35,7 @@ pub(super) fn refused(name: &str) -> Served {
 enum Waited {
     Enough(usize),
     TimedOut(usize),
-    Unblocked(u32, usize),
+    Unblocked { with_error: bool, count: usize },
 }
 
 /// The smallest number of other replicas, over all groups that the connection wrote to, whose durable log
@@ -59,31 +59,21 @@ async fn wait_for(client: &Client, wanted: usize, timeout: Duration) -> Waited {
         return Waited::Enough(count);
     }
     let deadline = if timeout.is_zero() { None } else { Instant::now().checked_add(timeout) };
-    let _blocked = client.server.clients.block(client.info.clone());
-    client.info.set(flag::UNBLOCKABLE, true);
-    let _unblockable = Unblockable(client);
+    let _blocked = client.server.clients.hold(client.info.clone());
     loop {
         let step =
             deadline.map_or(WAIT_STEP, |deadline| WAIT_STEP.min(deadline.saturating_duration_since(Instant::now())));
-        let unblocked = tokio::time::timeout(step, client.info.unblock.notified()).await.is_ok();
+        let unblocked = tokio::time::timeout(step, client.info.unblocked()).await.ok();
         let count = covering(client).await;
         if count >= wanted {
             return Waited::Enough(count);
         }
-        if unblocked {
-            return Waited::Unblocked(client.info.unblock_how.load(std::sync::atomic::Ordering::Relaxed), count);
+        if let Some(with_error) = unblocked {
+            return Waited::Unblocked { with_error, count };
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Waited::TimedOut(count);
         }
-    }
-}
-
-struct Unblockable<'a>(&'a Client);
-
-impl Drop for Unblockable<'_> {
-    fn drop(&mut self) {
-        self.0.info.set(flag::UNBLOCKABLE, false);
     }
 }
 
@@ -105,8 +95,8 @@ pub(super) async fn wait(client: &Client, argv: &Argv) -> Served {
         (Err(reply), _) | (_, Err(reply)) => return reply.into(),
     };
     match wait_for(client, wanted, timeout).await {
-        Waited::Unblocked(2, _) => Served::error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
-        Waited::Enough(n) | Waited::TimedOut(n) | Waited::Unblocked(_, n) => Reply::Int(n as i64).into(),
+        Waited::Unblocked { with_error: true, .. } => Served::error(outcome::UNBLOCKED),
+        Waited::Enough(n) | Waited::TimedOut(n) | Waited::Unblocked { count: n, .. } => Reply::Int(n as i64).into(),
     }
 }
 
@@ -122,8 +112,8 @@ pub(super) async fn wait_aof(client: &Client, argv: &Argv) -> Served {
     }
     let durable = i64::from(client.server.config.text("appendfsync") == "always");
     match wait_for(client, wanted, timeout).await {
-        Waited::Unblocked(2, _) => Served::error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
-        Waited::Enough(n) | Waited::TimedOut(n) | Waited::Unblocked(_, n) => {
+        Waited::Unblocked { with_error: true, .. } => Served::error(outcome::UNBLOCKED),
+        Waited::Enough(n) | Waited::TimedOut(n) | Waited::Unblocked { count: n, .. } => {
             Reply::Array(vec![Reply::Int(durable), Reply::Int(n as i64)]).into()
         }
     }

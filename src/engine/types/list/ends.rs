@@ -5,7 +5,7 @@ use quoris_resp::{Argv, Reply};
 use super::value::{End, List};
 use crate::command::ReadContext;
 use crate::number;
-use crate::types::collection::{Collection, change, change_or_make, look, positive};
+use crate::types::collection::{Collection, change, change_or_make, look, positive, to_take};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 fn push_all(list: &mut List, end: End, argv: &Argv, settings: &Settings) -> Reply {
@@ -96,28 +96,55 @@ pub(super) fn end(word: &[u8]) -> Result<End, Error> {
     }
 }
 
+/// What LMPOP and BLMPOP ask for.
+pub(super) struct Many {
+    keys: std::ops::Range<usize>,
+    end: End,
+    count: u64,
+}
+
+impl Many {
+    /// Reads it from the number of keys on, the argument at `first`.
+    ///
+    /// # Errors
+    /// As Redis words them.
+    pub(super) fn parse(argv: &Argv, first: usize) -> Result<Many, Error> {
+        let keys = number::integer(&argv[first]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let keys = keys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
+        let last = keys.checked_add(first + 1).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
+        let end = end(&argv[last])?;
+        let mut count = None;
+        let mut at = last + 1;
+        while let Some(word) = argv.get(at) {
+            let value = argv.get(at + 1).filter(|_| count.is_none() && word.eq_ignore_ascii_case(b"count"));
+            let number = number::integer(value.ok_or(Error::Syntax)?).filter(|n| *n > 0);
+            count = Some(number.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned());
+            at += 2;
+        }
+        Ok(Many { keys: first + 1..last, end, count: count.unwrap_or(1) })
+    }
+
+    /// Takes elements from the first list that is there.
+    ///
+    /// # Errors
+    /// When a key in front of it holds another type.
+    pub(super) fn take(self, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
+        for key in self.keys.map(|at| &argv[at]) {
+            if to_take::<List>(keyspace, context, key)?.is_none() {
+                continue;
+            }
+            let popped = change(keyspace, context.database, key, |list: &mut List, settings| {
+                list.pop(self.end, self.count, settings)
+            })?;
+            if let Some(elements) = popped {
+                return Ok(Reply::Array(vec![Reply::bulk(key), bulks(elements)]));
+            }
+        }
+        Ok(Reply::NullArray)
+    }
+}
+
 /// LMPOP
 pub(super) fn lmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let too_few = || Error::text("ERR numkeys should be greater than 0");
-    let keys =
-        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(too_few)?;
-    let last = keys.checked_add(2).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
-    let end = end(&argv[last])?;
-    let mut count = None;
-    let mut at = last + 1;
-    while let Some(word) = argv.get(at) {
-        let value = argv.get(at + 1).filter(|_| count.is_none() && word.eq_ignore_ascii_case(b"count"));
-        let number = number::integer(value.ok_or(Error::Syntax)?).filter(|n| *n > 0);
-        count = Some(number.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned());
-        at += 2;
-    }
-    for key in (2..last).map(|at| &argv[at]) {
-        let popped = change(keyspace, context.database, key, |list: &mut List, settings| {
-            list.pop(end, count.unwrap_or(1), settings)
-        })?;
-        if let Some(elements) = popped {
-            return Ok(Reply::Array(vec![Reply::bulk(key), bulks(elements)]));
-        }
-    }
-    Ok(Reply::NullArray)
+    Many::parse(argv, 1)?.take(keyspace, context, argv)
 }

@@ -4,12 +4,19 @@ use quoris_resp::{Argv, Reply};
 
 use super::ends::end;
 use super::value::{End, List};
-use crate::types::collection::{change, change_or_make, look};
+use crate::types::collection::{change, change_or_make, look, to_take};
 use crate::{ApplyContext, CommandResult, Keyspace};
 
-fn transfer(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from: End, to: End) -> CommandResult {
+/// Takes from one end of the list at the first argument and puts it to an end of that at the second.
+pub(super) fn transfer(
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+    from: End,
+    to: End,
+) -> CommandResult {
     let (database, source, destination) = (context.database, &argv[1], &argv[2]);
-    if look::<List>(keyspace, database, source)?.is_none() {
+    if to_take::<List>(keyspace, context, source)?.is_none() {
         return Ok(Reply::Null);
     }
     look::<List>(keyspace, database, destination)?;

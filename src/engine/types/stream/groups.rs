@@ -6,9 +6,9 @@ use super::group::{Group, Pending, UNKNOWN};
 use super::id::{self, Id, Interval};
 use super::read::{Reading, most, per_stream};
 use super::value::{Stream, entry_reply, fields_reply};
-use crate::command::{ReadContext, by_name, introspect};
+use crate::command::{ReadContext, Waits, by_name, introspect};
 use crate::number;
-use crate::types::collection::{change, change_or_make, look};
+use crate::types::collection::{Collection, change, change_or_make, look};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
 /// Neither key nor group, or one of them.
@@ -225,6 +225,28 @@ pub(super) fn xreadgroup(keyspace: &mut Keyspace, context: &mut ApplyContext, ar
         }
     }
     Ok(per_stream(replies))
+}
+
+/// Consumers of a group wait for the same entries.
+pub(super) const WAITS: Waits = Waits { patience, line: group_name, serves, again: |_, _, _| None };
+
+fn patience(argv: &Argv) -> Option<u64> {
+    Reading::parse(argv, true).ok()?.block
+}
+
+fn group_name(argv: &Argv) -> &[u8] {
+    let group = Reading::parse(argv, true).ok().and_then(|reading| reading.group);
+    group.and_then(|(name, _)| argv.get(name)).unwrap_or_default()
+}
+
+/// The number of entries that the group has not delivered.
+fn serves(keyspace: &Keyspace, database: u32, key: &[u8], argv: &Argv) -> u64 {
+    let stream = look::<Stream>(keyspace, database, key).ok().flatten();
+    match stream.and_then(|stream| Some((stream, stream.group(group_name(argv))?))) {
+        Some((stream, group)) => stream.len() - stream.count_below(group.last.next().unwrap_or(Id::MAX)),
+        // Everybody has to be told that there is no group any more.
+        None => u64::MAX,
+    }
 }
 
 /// What is pending at a consumer behind an id. What was removed from the stream has no fields.

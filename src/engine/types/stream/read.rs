@@ -4,7 +4,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::id::{Id, Interval};
 use super::value::{Stream, entry_reply};
-use crate::command::ReadContext;
+use crate::command::{ReadContext, Waits};
 use crate::number;
 use crate::types::collection::look;
 use crate::{CommandResult, Error, Keyspace};
@@ -64,6 +64,8 @@ pub(super) struct Reading {
     pub(super) count: u64,
     /// What is read is not pending.
     pub(super) noack: bool,
+    /// Wait for so many milliseconds, 0 for ever.
+    pub(super) block: Option<u64>,
     /// Take over what has waited for so many milliseconds.
     pub(super) claim: Option<u64>,
     /// The arguments with group and consumer.
@@ -75,7 +77,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Reads the options. BLOCK is only checked: whoever waits does it outside.
+    /// Reads the options.
     ///
     /// # Errors
     /// As Redis words them.
@@ -89,7 +91,7 @@ impl Reading {
         while let Some(word) = argv.get(at) {
             let more = argv.len() - 1 - at;
             match &word.to_ascii_lowercase()[..] {
-                b"block" if more > 0 => check_timeout(&argv[at + 1])?,
+                b"block" if more > 0 => reading.block = Some(timeout(&argv[at + 1])?),
                 b"count" if more > 0 => reading.count = count_of(&argv[at + 1])?,
                 b"claim" if more > 0 && for_group => reading.claim = Some(claim_of(&argv[at + 1])?),
                 b"streams" if more > 0 => {
@@ -130,12 +132,9 @@ impl Reading {
     }
 }
 
-fn check_timeout(text: &[u8]) -> Result<(), Error> {
-    match number::integer(text) {
-        None => Err(Error::text("ERR timeout is not an integer or out of range")),
-        Some(..0) => Err(Error::text("ERR timeout is negative")),
-        Some(_) => Ok(()),
-    }
+fn timeout(text: &[u8]) -> Result<u64, Error> {
+    let millis = number::integer(text).ok_or_else(|| Error::text("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(millis).map_err(|_| Error::text("ERR timeout is negative"))
 }
 
 fn claim_of(text: &[u8]) -> Result<u64, Error> {
@@ -187,9 +186,15 @@ pub(super) fn per_stream(replies: Vec<(Reply, Reply)>) -> Reply {
     if replies.is_empty() { Reply::NullArray } else { Reply::Keyed(replies) }
 }
 
-/// XREAD with BLOCK, as it has to be asked again when something arrives: `$` is the last id that a stream has now.
-/// Nothing when it is not a correct XREAD.
-pub fn armed(keyspace: &Keyspace, database: u32, argv: &Argv) -> Option<Argv> {
+/// XREAD waits beside others, not with them for the same entry: it is asked again whenever something changes.
+pub(super) const WAITS: Waits = Waits { patience, line: |_| b"", serves: |_, _, _, _| 0, again };
+
+fn patience(argv: &Argv) -> Option<u64> {
+    Reading::parse(argv, false).ok()?.block
+}
+
+/// `$` is the last id that a stream has now.
+pub(super) fn again(keyspace: &Keyspace, database: u32, argv: &Argv) -> Option<Argv> {
     let reading = Reading::parse(argv, false).ok()?;
     let mut parts: Vec<Vec<u8>> = argv.iter().map(<[u8]>::to_vec).collect();
     for (key, id) in reading.pairs().filter(|(_, id)| &argv[*id] == b"$") {

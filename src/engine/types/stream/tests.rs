@@ -2,7 +2,8 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::{Stream, armed};
+use super::Stream;
+use super::read::again;
 use crate::rdb::{dump_value, restore_value};
 use crate::testing::{SEED, apply, command, for_seeds, run};
 use crate::types::collection::{Collection, Typed};
@@ -182,7 +183,7 @@ fn whoever_waits_asks_again_for_what_came_since() {
     let mut engine = Engine::new(SEED);
     run(&mut engine, 1000, "XADD s 5-1 f v");
     let arm = |words: &str| {
-        let argv = armed(engine.keyspace(), 0, &command(words).1)?;
+        let argv = again(engine.keyspace(), 0, &command(words).1)?;
         Some(argv.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
     };
     assert_eq!(
@@ -190,5 +191,5 @@ fn whoever_waits_asks_again_for_what_came_since() {
         Some("XREAD BLOCK 0 STREAMS s nosuch s 5-1 0-0 1-1")
     );
     assert_eq!(arm("XREAD BLOCK 0 STREAMS s $ $"), None);
-    assert_eq!(armed(engine.keyspace(), 0, &Argv::from_parts(&["XREAD"])), None);
+    assert_eq!(again(engine.keyspace(), 0, &Argv::from_parts(&["XREAD"])), None);
 }

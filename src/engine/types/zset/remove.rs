@@ -4,8 +4,8 @@ use quoris_resp::{Argv, Reply};
 
 use super::range::{LexRange, ScoreRange, Span};
 use super::value::{Scored, SortedSet};
-use crate::types::collection::{Collection, change, look, positive, range};
-use crate::{ApplyContext, CommandResult, Error, Keyspace, number};
+use crate::types::collection::{Collection, change, look, positive, range, to_take};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings, number};
 
 /// ZREM
 pub(super) fn zrem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
@@ -59,14 +59,14 @@ pub(super) fn zremrangebylex(keyspace: &mut Keyspace, context: &mut ApplyContext
 
 /// One end of a sorted set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub(super) enum End {
     Min,
     Max,
 }
 
 impl SortedSet {
     /// Takes at most `count` elements from an end, the outermost first, as replies.
-    fn pop(&mut self, end: End, count: u64) -> Vec<(Reply, Reply)> {
+    pub(super) fn pop(&mut self, end: End, count: u64) -> Vec<(Reply, Reply)> {
         let len = self.len();
         let count = count.min(len);
         let pair = |Scored { score, member }: Scored<'_>| (Reply::bulk(member), Reply::Double(score));
@@ -108,31 +108,58 @@ pub(super) fn zpopmax(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     pop(keyspace, context, argv, End::Max)
 }
 
+/// What ZMPOP and BZMPOP ask for.
+pub(super) struct Many {
+    keys: std::ops::Range<usize>,
+    end: End,
+    count: u64,
+}
+
+impl Many {
+    /// Reads it from the number of keys on, the argument at `first`.
+    ///
+    /// # Errors
+    /// As Redis words them.
+    pub(super) fn parse(argv: &Argv, first: usize) -> Result<Many, Error> {
+        let keys = number::integer(&argv[first]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let keys = keys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
+        let last = keys.checked_add(first + 1).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
+        let end = match &argv[last].to_ascii_lowercase()[..] {
+            b"min" => End::Min,
+            b"max" => End::Max,
+            _ => return Err(Error::Syntax),
+        };
+        let count = match argv.len() - last {
+            1 => 1,
+            3 if argv[last + 1].eq_ignore_ascii_case(b"count") => {
+                let count = number::integer(&argv[last + 2]).filter(|n| *n > 0);
+                count.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned()
+            }
+            _ => return Err(Error::Syntax),
+        };
+        Ok(Many { keys: first + 1..last, end, count })
+    }
+
+    /// Takes elements from the first sorted set that is there.
+    ///
+    /// # Errors
+    /// When a key in front of it holds another type.
+    pub(super) fn take(self, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
+        for key in self.keys.map(|at| &argv[at]) {
+            if to_take::<SortedSet>(keyspace, context, key)?.is_none() {
+                continue;
+            }
+            let pop = |set: &mut SortedSet, _: &Settings| set.pop(self.end, self.count);
+            if let Some(popped) = change(keyspace, context.database, key, pop)? {
+                let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
+                return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)]));
+            }
+        }
+        Ok(Reply::NullArray)
+    }
+}
+
 /// ZMPOP
 pub(super) fn zmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let too_few = || Error::text("ERR numkeys should be greater than 0");
-    let keys =
-        number::integer(&argv[1]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(too_few)?;
-    let last = keys.checked_add(2).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
-    let end = match &argv[last].to_ascii_lowercase()[..] {
-        b"min" => End::Min,
-        b"max" => End::Max,
-        _ => return Err(Error::Syntax),
-    };
-    let count = match argv.len() - last {
-        1 => 1,
-        3 if argv[last + 1].eq_ignore_ascii_case(b"count") => {
-            let count = number::integer(&argv[last + 2]).filter(|n| *n > 0);
-            count.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned()
-        }
-        _ => return Err(Error::Syntax),
-    };
-    for key in (2..last).map(|at| &argv[at]) {
-        let popped = change(keyspace, context.database, key, |set: &mut SortedSet, _| set.pop(end, count))?;
-        if let Some(popped) = popped {
-            let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
-            return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)]));
-        }
-    }
-    Ok(Reply::NullArray)
+    Many::parse(argv, 1)?.take(keyspace, context, argv)
 }
