@@ -33,7 +33,6 @@ use crate::store::LogStore;
 use crate::timekeeper::Timekeeper;
 use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
 use crate::verify::{Verifier, scrub};
-use crate::waiters::{Refused, Waiting};
 
 /// Timing and limits of Raft.
 #[derive(Clone, Debug)]
@@ -212,33 +211,6 @@ impl Group {
         leader_in(&self.raft.metrics().borrow_watched())
     }
 
-    /// Registers a command that waits and has it tried; a read is tried at once.
-    ///
-    /// # Errors
-    /// When this replica does not lead, too many wait, the disk has no room, or a read need not wait. `again`
-    /// when it was sent before and may have taken something: then it is not refused.
-    pub async fn arm(&self, operation: Operation, again: bool) -> Result<Waiting, Refused> {
-        if !self.leads() {
-            return Err(Refused::NotLeader);
-        }
-        let waiters = &self.replica.pending.waiters;
-        if operation.write {
-            if let Some(refusal) = self.room.refusal().filter(|_| !again) {
-                return Err(Refused::Answered(quoris_resp::Reply::error(refusal)));
-            }
-            return waiters.arm(operation).map_err(Refused::Answered);
-        }
-        self.confirm(std::slice::from_ref(&operation)).await.map_err(|NotLeading| Refused::NotLeader)?;
-        let now_ms = self.replica.clock.now_ms();
-        let mut engine = self.replica.engine.write();
-        let reply = run_read(&engine, &operation, now_ms);
-        if reply.is_null() {
-            waiters.arm_read(operation, &mut engine).map_err(Refused::Answered)
-        } else {
-            Err(Refused::Answered(reply))
-        }
-    }
-
     /// Proposes operations, the first of which is a write.
     pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
         if self.replica.is_quarantined() {
@@ -279,7 +251,7 @@ impl Group {
     }
 
     /// Returns once the applied state is that of this moment or later, for these reads.
-    async fn confirm(&self, operations: &[Operation]) -> Result<(), NotLeading> {
+    pub(crate) async fn confirm(&self, operations: &[Operation]) -> Result<(), NotLeading> {
         match self.reads_from() {
             Some(index) => self.replica.wait_applied(index).await,
             None => self.reads.confirm().await?,

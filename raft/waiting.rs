@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quoris_engine::codec;
-use quoris_resp::Argv;
+use quoris_resp::{Argv, Reply};
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 use tokio::sync::mpsc;
 
+use crate::deliver::run_read;
 use crate::forward::{self, Forwarded, Local, Parcel};
 use crate::group::Group;
 use crate::link::{Connection, Lane};
@@ -22,6 +23,35 @@ use crate::propose::Operation;
 use crate::types::{GroupId, NodeId};
 use crate::waiters::{Ended, Refused, Told, Waiting};
 use crate::wire::{self, Frame, Kind};
+
+impl Group {
+    /// Registers a command that waits and has it tried; a read is tried at once.
+    ///
+    /// # Errors
+    /// When this replica does not lead, too many wait, the disk has no room, or a read need not wait. `again`
+    /// when it was sent before and may have taken something: then it is not refused.
+    pub async fn arm(&self, operation: Operation, again: bool) -> Result<Waiting, Refused> {
+        if !self.leads() {
+            return Err(Refused::NotLeader);
+        }
+        let waiters = &self.replica.pending.waiters;
+        if operation.write {
+            if let Some(refusal) = self.room.refusal().filter(|_| !again) {
+                return Err(Refused::Answered(Reply::error(refusal)));
+            }
+            return waiters.arm(operation).map_err(Refused::Answered);
+        }
+        self.confirm(std::slice::from_ref(&operation)).await.map_err(|_| Refused::NotLeader)?;
+        let now_ms = self.replica.clock.now_ms();
+        let mut engine = self.replica.engine.write();
+        let reply = run_read(&engine, &operation, now_ms);
+        if reply.is_null() {
+            waiters.arm_read(operation, &mut engine).map_err(Refused::Answered)
+        } else {
+            Err(Refused::Answered(reply))
+        }
+    }
+}
 
 /// What the node that waits asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ fn int(n: i64) -> Reply {
 }
 
 /// What somebody who feeds does, on two connections.
-type Feed = dyn Fn(&mut Connection, &mut Connection);
+type Feed<'a> = &'a dyn Fn(&mut Connection, &mut Connection);
 
 #[test]
 fn who_came_first_is_served_first() {
@@ -100,7 +100,7 @@ fn a_list_may_come_in_any_way() {
     other.ok(&["SELECT", "1"]);
     assert_eq!(c.call(&["RPUSH", "l", "a"]), int(1));
     let Reply::Bulk(dump) = c.call(&["DUMP", "l"]) else { panic!("no dump") };
-    let feed: [&Feed; 6] = [
+    let feed: [Feed; 6] = [
         &|c, _| c.ok(&["RENAME", "l", "q"]),
         &|c, _| c.ok(&[&b"RESTORE"[..], b"q", b"0", &dump]),
         &|c, _| {

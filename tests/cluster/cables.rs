@@ -1,7 +1,7 @@
 //! Cables between the nodes of a cluster that can be cut: resets on both ends, and nobody can connect again.
 //!
-//! Every node is reached by its peers through a relay of its own; who calls is read from the first bytes, in
-//! which a node says where its clients reach it.
+//! Every node is reached by its peers through a relay of its own; who calls is read from the greeting, in which a
+//! node says where its clients reach it once the two ends have proven themselves.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,6 +14,8 @@ use super::process::{Cluster, free_ports};
 
 /// Between two looks for a caller.
 const LOOK: Duration = Duration::from_millis(1);
+/// A caller says who it is within so many bytes.
+const GREETING_MAX: usize = 8192;
 
 struct Wire {
     from: usize,
@@ -121,15 +123,36 @@ fn relay(cables: &Cables, clients: &[String], caller: TcpStream, to: usize, behi
     caller.set_nodelay(true).ok()?;
     let mut callee = TcpStream::connect(("127.0.0.1", behind)).map_err(|_| reset(&caller)).ok()?;
     callee.set_nodelay(true).ok()?;
-    let mut first = vec![0; 4096];
-    let len = (&caller).read(&mut first).ok()?;
-    let says = |client: &String| first[..len].windows(client.len()).any(|bytes| bytes == client.as_bytes());
-    let from = clients.iter().position(says)?;
-    cables.add(Wire { from, to, ends: [caller.try_clone().ok()?, callee.try_clone().ok()?] })?;
-    callee.write_all(&first[..len]).ok()?;
     let back = (callee.try_clone().ok()?, caller.try_clone().ok()?);
     std::thread::spawn(move || copy(back.0, back.1));
+    if introduce(cables, clients, &caller, &mut callee, to).is_none() {
+        [&caller, &callee].into_iter().for_each(reset);
+        return None;
+    }
     copy(caller, callee);
+    Some(())
+}
+
+/// Passes on what the caller says until it has said who it is.
+fn introduce(
+    cables: &Cables,
+    clients: &[String],
+    mut caller: &TcpStream,
+    callee: &mut TcpStream,
+    to: usize,
+) -> Option<()> {
+    let (mut said, mut chunk) = (Vec::new(), [0; 4096]);
+    let mut known = false;
+    while !known {
+        let len = caller.read(&mut chunk).ok().filter(|len| *len > 0 && said.len() < GREETING_MAX)?;
+        said.extend_from_slice(&chunk[..len]);
+        let says = |client: &String| said.windows(client.len()).any(|bytes| bytes == client.as_bytes());
+        if let Some(from) = clients.iter().position(says) {
+            cables.add(Wire { from, to, ends: [caller.try_clone().ok()?, callee.try_clone().ok()?] })?;
+            known = true;
+        }
+        callee.write_all(&chunk[..len]).ok()?;
+    }
     Some(())
 }
 
