@@ -21,6 +21,7 @@ mod own_session;
 mod peer;
 mod power;
 mod process;
+mod quiet;
 mod redis;
 mod registers;
 mod settings;
