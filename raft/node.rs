@@ -233,6 +233,8 @@ impl Node {
         let addresses = topology.nodes.iter().map(|(id, n)| (*id, n.peer_addr.clone())).collect();
         self.0.addresses.store(Arc::new(addresses));
         let owners = topology.slot_owners();
+        let alone = topology.nodes.len() == 1 && topology.groups.keys().filter(|g| **g != META).count() == 1;
+        self.0.seams.disk.submit_may_block(alone);
         self.0.topology.store(Arc::new(Some(Arc::new(Routes { topology, owners }))));
     }
 

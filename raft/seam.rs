@@ -63,6 +63,9 @@ pub trait Disk: Send + Sync + 'static {
     /// error nothing is ever reported durable again.
     fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>);
 
+    /// While this is on, `submit` may write at once and block for it: for a node that has nothing else to do.
+    fn submit_may_block(&self, _yes: bool) {}
+
     /// Reads what a group has; called once, before its first `submit`.
     ///
     /// # Errors

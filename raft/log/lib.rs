@@ -150,6 +150,10 @@ impl Disk for RocksDisk {
         self.writer.submit(group, op, done);
     }
 
+    fn submit_may_block(&self, yes: bool) {
+        self.writer.write_at_once(yes);
+    }
+
     fn load(&self, group: GroupId) -> io::Result<GroupRecords> {
         let mut records = GroupRecords {
             vote: self.state(&keys::state(group, keys::VOTE))?,

@@ -3,10 +3,13 @@
 //! Invariants: a batch holds operations in the order of their arrival; a callback runs after the fsync
 //! that covers its operation; after an error every callback gets that error, and no flush and no mark
 //! of what is durable is ever tried again.
+//!
+//! A node that has no peers and one group has nothing else to do than to wait for its disk: there the thread that
+//! submits an operation writes it, which saves two switches between threads for every entry.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,12 +41,19 @@ pub enum Fsync {
 enum Job {
     Op(GroupId, DiskOp, Option<Done>),
     Remove(GroupId, Done),
+    /// Something is due soon.
+    Look,
     Stop,
 }
 
 /// The handle to the writer thread.
 pub struct Writer {
     queue: Mutex<Sender<Job>>,
+    /// Jobs that were queued and are not done.
+    queued: Arc<AtomicUsize>,
+    run: Arc<Mutex<Run>>,
+    /// Whether who submits writes.
+    at_once: AtomicBool,
     flushes: Arc<AtomicU64>,
     fail_next: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -69,9 +79,19 @@ impl Writer {
             error: None,
             unflushed: false,
             flushed_at: Instant::now(),
+            awaited: false,
         };
-        let thread = std::thread::Builder::new().name("quoris-log".into()).spawn(move || run.run(&jobs))?;
-        Ok(Writer { queue: Mutex::new(queue), flushes, fail_next, thread: Some(thread) })
+        let (run, queued) = (Arc::new(Mutex::new(run)), Arc::<AtomicUsize>::default());
+        let (of_thread, done) = (run.clone(), queued.clone());
+        let thread =
+            std::thread::Builder::new().name("quoris-log".into()).spawn(move || serve(&of_thread, &done, &jobs))?;
+        let at_once = AtomicBool::new(false);
+        Ok(Writer { queue: Mutex::new(queue), queued, run, at_once, flushes, fail_next, thread: Some(thread) })
+    }
+
+    /// Whether the thread that submits an operation writes it, when nothing is queued.
+    pub fn write_at_once(&self, yes: bool) {
+        self.at_once.store(yes, Ordering::Relaxed);
     }
 
     /// Queues an operation. The queue is bounded by what the groups have in flight.
@@ -95,6 +115,20 @@ impl Writer {
     }
 
     fn send(&self, job: Job) {
+        if self.at_once.load(Ordering::Relaxed) && !matches!(job, Job::Stop) {
+            let mut run = self.run.lock();
+            // What this thread queued before comes first.
+            if self.queued.load(Ordering::Acquire) == 0 {
+                let ended = run.batch(job, || None);
+                let news = run.is_news();
+                drop(run);
+                if news {
+                    let _ = self.queue.lock().send(Job::Look);
+                }
+                return ended.tell();
+            }
+        }
+        self.queued.fetch_add(1, Ordering::AcqRel);
         if let Err(e) = self.queue.lock().send(job)
             && let Job::Op(_, _, Some(done)) | Job::Remove(_, done) = e.0
         {
@@ -123,6 +157,8 @@ struct Run {
     error: Option<String>,
     unflushed: bool,
     flushed_at: Instant,
+    /// The thread knows that something will be due.
+    awaited: bool,
 }
 
 /// What a batch holds, beside its bytes.
@@ -133,54 +169,99 @@ struct Waiting {
     stop: bool,
 }
 
+/// A written batch.
+struct Ended {
+    waiting: Waiting,
+    jobs: usize,
+    result: Result<(), String>,
+}
+
+impl Ended {
+    fn tell(self) {
+        for done in self.waiting.done {
+            done(self.result.clone().map_err(io::Error::other));
+        }
+    }
+}
+
+/// The thread: writes what is queued, and does what is due.
+fn serve(run: &Mutex<Run>, queued: &AtomicUsize, jobs: &Receiver<Job>) {
+    loop {
+        let due_in = run.lock().wait_for();
+        let first = match due_in.map_or_else(|| jobs.recv().map_err(Into::into), |left| jobs.recv_timeout(left)) {
+            Ok(Job::Look) => continue,
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                run.lock().do_due();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut writing = run.lock();
+        let ended = writing.batch(first, || jobs.try_recv().ok());
+        queued.fetch_sub(ended.jobs, Ordering::AcqRel);
+        let stop = ended.waiting.stop;
+        if stop {
+            writing.finish();
+        }
+        drop(writing);
+        ended.tell();
+        if stop {
+            return;
+        }
+    }
+}
+
 impl Run {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        loop {
-            let first = match self.next_job(jobs) {
-                Some(job) => job,
-                None => return,
-            };
-            let mut batch = WriteBatch::default();
-            let mut waiting = Waiting::default();
-            self.add(first, &mut batch, &mut waiting);
-            while batch.size_in_bytes() < BATCH_BYTES && !waiting.stop {
-                match jobs.try_recv() {
-                    Ok(job) => self.add(job, &mut batch, &mut waiting),
-                    Err(_) => break,
-                }
-            }
-            let result = self.write(batch, waiting.needs_flush);
-            for done in waiting.done {
-                done(result.clone().map_err(io::Error::other));
-            }
-            if waiting.stop {
-                if self.error.is_none() && self.db.flush_wal(true).is_ok() {
-                    self.marks.flushed(self.db.latest_sequence_number());
-                    self.marks.write();
-                }
-                return;
-            }
+    /// Writes a job, and those that wait behind it.
+    fn batch(&mut self, first: Job, mut next: impl FnMut() -> Option<Job>) -> Ended {
+        let (mut batch, mut waiting, mut jobs) = (WriteBatch::default(), Waiting::default(), 0);
+        let mut job = Some(first);
+        while let Some(this) = job {
+            jobs += usize::from(!matches!(this, Job::Look));
+            self.add(this, &mut batch, &mut waiting);
+            job = if batch.size_in_bytes() < BATCH_BYTES && !waiting.stop { next() } else { None };
+        }
+        let result = self.write(batch, waiting.needs_flush);
+        Ended { waiting, jobs, result }
+    }
+
+    /// The last flush.
+    fn finish(&mut self) {
+        if self.error.is_none() && self.db.flush_wal(true).is_ok() {
+            self.marks.flushed(self.db.latest_sequence_number());
+            self.marks.write();
         }
     }
 
-    /// Waits for work and does meanwhile what is due. Nothing when the handle is gone.
-    fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        loop {
-            let flush = self.fsync == Fsync::EverySecond && self.unflushed;
-            let flush_in = flush.then(|| SECOND.saturating_sub(self.flushed_at.elapsed()));
-            let Some(left) = flush_in.into_iter().chain(self.marks.due_in()).min() else { return jobs.recv().ok() };
-            match jobs.recv_timeout(left) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.marks.write();
-                    if flush && self.flushed_at.elapsed() >= SECOND {
-                        let flushed = self.flush();
-                        // A failure is latched; every later callback gets it.
-                        let _ = self.note(flushed);
-                    }
-                }
-            }
+    fn flushes_each_second(&self) -> bool {
+        self.fsync == Fsync::EverySecond && self.unflushed
+    }
+
+    /// How long nothing is due; nothing when nothing will be.
+    fn due_in(&self) -> Option<Duration> {
+        let flush_in = self.flushes_each_second().then(|| SECOND.saturating_sub(self.flushed_at.elapsed()));
+        flush_in.into_iter().chain(self.marks.due_in()).min()
+    }
+
+    /// The same, for the thread: it will then know.
+    fn wait_for(&mut self) -> Option<Duration> {
+        let due_in = self.due_in();
+        self.awaited = due_in.is_some();
+        due_in
+    }
+
+    /// Something will be due, and the thread may not know it; true once until it is done.
+    fn is_news(&mut self) -> bool {
+        self.due_in().is_some() && !std::mem::replace(&mut self.awaited, true)
+    }
+
+    fn do_due(&mut self) {
+        self.marks.write();
+        if self.flushes_each_second() && self.flushed_at.elapsed() >= SECOND {
+            let flushed = self.flush();
+            // A failure is latched; every later callback gets it.
+            let _ = self.note(flushed);
         }
     }
 
@@ -198,6 +279,7 @@ impl Run {
 
     fn add(&mut self, job: Job, batch: &mut WriteBatch, waiting: &mut Waiting) {
         match job {
+            Job::Look => {}
             Job::Stop => waiting.stop = true,
             Job::Remove(group, done) => {
                 self.marks.forget(group);

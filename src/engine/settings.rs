@@ -83,6 +83,7 @@ pub struct Settings {
     pub busy_reply_threshold: i64,
     pub maxmemory_policy: i64,
     pub session_ttl: i64,
+    pub encoding_names: i64,
 }
 
 const fn row(name: &'static str, kind: Kind, default: &'static str, field: fn(&mut Settings) -> &mut i64) -> Setting {
@@ -123,6 +124,7 @@ pub static SETTINGS: &[Setting] = &[
     row("busy-reply-threshold", LONG, "5000", |s| &mut s.busy_reply_threshold),
     row("maxmemory-policy", POLICIES, "noeviction", |s| &mut s.maxmemory_policy),
     row("session-ttl", SECONDS, "600", |s| &mut s.session_ttl),
+    row("encoding-names", Kind::Choice(&["8", "7.0"]), "8", |s| &mut s.encoding_names),
 ];
 
 impl Default for Settings {
@@ -145,6 +147,7 @@ impl Default for Settings {
             busy_reply_threshold: 0,
             maxmemory_policy: 0,
             session_ttl: 0,
+            encoding_names: 0,
         };
         for setting in SETTINGS {
             settings.set(setting.name, setting.default).expect("defaults fit");
@@ -154,6 +157,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What the encoding of a value of this type is called: Redis 7.0 has no name of its own for small lists and
+    /// small sets of strings.
+    pub fn encoding_name(&self, type_name: &str, encoding: &'static str) -> &'static str {
+        match (type_name, encoding) {
+            ("list", "listpack") if self.encoding_names != 0 => "quicklist",
+            ("set", "listpack") if self.encoding_names != 0 => "hashtable",
+            _ => encoding,
+        }
+    }
+
     /// A setting's value, in its one spelling.
     pub fn text(&self, setting: &Setting) -> String {
         setting.kind.show(self.value(setting))

@@ -176,3 +176,28 @@ fn a_flip_in_a_table_is_an_error_that_names_the_file() {
         assert!(refusal.contains(part), "{part} is not in: {refusal}");
     }
 }
+
+/// Whether the log's thread writes or the one that submits changes nothing: not the order, not the mark.
+#[test]
+fn operations_are_written_in_order_by_whichever_thread() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let disk = open(dir.path()).expect("a new folder");
+    let (tx, rx) = mpsc::channel();
+    for index in 0..300_u64 {
+        disk.submit_may_block(index % 7 < 4);
+        let entries = vec![(index, vec![index as u8], Bytes::from(vec![7; ENTRY_BYTES]))];
+        let tx = tx.clone();
+        let done = move |result: std::io::Result<()>| tx.send((index, result.is_ok())).expect("we wait");
+        disk.submit(GROUP, DiskOp::Append(entries), Some(Box::new(done)));
+        if index % 100 == 99 {
+            disk.submit(GROUP, DiskOp::TruncateAfter(Some(index)), None);
+        }
+    }
+    let ended: Vec<(u64, bool)> = rx.iter().take(300).collect();
+    assert_eq!(ended, (0..300).map(|index| (index, true)).collect::<Vec<_>>());
+    disk.submit_may_block(true);
+    append(&disk, 300..301);
+    wait_for_mark(dir.path(), 300);
+    drop(disk);
+    assert_eq!(last(dir.path()).expect("whole"), Some(300));
+}

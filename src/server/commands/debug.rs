@@ -99,7 +99,8 @@ fn object(client: &Client, key: &[u8]) -> Served {
 }
 
 fn describe(keyspace: &Keyspace, database: u32, key: &[u8]) -> Option<String> {
-    let encoding = keyspace.entry(database, key)?.value.encoding();
+    let value = keyspace.entry(database, key)?.value;
+    let encoding = keyspace.settings().encoding_name(value.type_name(), value.encoding());
     let bytes = keyspace.memory_of(database, key).unwrap_or(0);
     Some(format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{bytes} lru:0 lru_seconds_idle:0"))
 }

@@ -158,6 +158,7 @@ pub const KEYS: &[Key] = &[
     replicated("maxmemory-policy", Kind::Choice(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]),
         "noeviction", "", "What gives way when memory is short."),
     replicated("session-ttl", Kind::Number { min: 1, max: i32::MAX as i64 }, "600", "seconds", "How long the replies of a session are kept after its last use, so that a command that is sent again gets the one it had."),
+    replicated("encoding-names", Kind::Choice(&["8", "7.0"]), "8", "", "What OBJECT ENCODING calls small lists and sets: listpack as Redis 8, or quicklist and hashtable as Redis 7.0."),
 ];
 
 /// All settings, those that do something first.

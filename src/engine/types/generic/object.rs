@@ -8,7 +8,8 @@ use crate::{CommandResult, Error, Keyspace, Value};
 
 /// OBJECT ENCODING
 pub(super) fn encoding(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
-    Ok(keyspace.value(context.database, &argv[2]).map_or(Reply::Null, |value| Reply::bulk(value.encoding())))
+    let name = |value: &Value| keyspace.settings().encoding_name(value.type_name(), value.encoding());
+    Ok(keyspace.value(context.database, &argv[2]).map_or(Reply::Null, |value| Reply::bulk(name(value))))
 }
 
 /// OBJECT REFCOUNT: values are never shared, but Redis shows its shared small integers by the largest count.

@@ -152,9 +152,14 @@ impl Options {
             0 => u64::MAX,
             limit => limit.cast_unsigned(),
         };
-        // As Redis removes whole nodes only, of which the last may be part full.
+        // As Redis removes whole nodes only, of which the last may be part full, and the first may have lost some.
         let (surplus, node) = (surplus.min(limit), stream.per_node_by(settings));
-        if surplus == stream.len() { surplus } else { surplus / node * node }
+        let lost = stream.added().saturating_sub(stream.len()) % node;
+        match surplus.checked_sub(node - lost) {
+            _ if surplus == stream.len() => surplus,
+            Some(behind) => node - lost + behind / node * node,
+            None => 0,
+        }
     }
 
     /// Whether trimming would look at any entry.

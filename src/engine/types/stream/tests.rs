@@ -43,6 +43,11 @@ fn approximate_trimming_removes_as_many_as_redis_would() {
     }
     assert_eq!(length(&mut engine, "PING"), 600);
     let mut engine = Engine::new(SEED);
+    fill(&mut engine, 1000);
+    assert_eq!(length(&mut engine, "XTRIM s MAXLEN 555"), 555);
+    assert_eq!(length(&mut engine, "XTRIM s MAXLEN ~ 444"), 500);
+    assert_eq!(length(&mut engine, "XTRIM s MAXLEN ~ 400"), 400);
+    let mut engine = Engine::new(SEED);
     set(&mut engine, "stream-node-max-entries", "10");
     fill(&mut engine, 100);
     assert_eq!(length(&mut engine, "XADD s MAXLEN ~ 55 LIMIT 30 * item v"), 71);
