@@ -11,9 +11,6 @@ use quoris_engine::command::{Found, by_name, walk};
 
 /// Commands without a row, by the beginning of their names, and why.
 const MISSING: &[(&str, &str)] = &[
-    ("acl|load", "users live in the cluster's state, there is no file of them yet"),
-    ("acl|log", "comes with users and their rules"),
-    ("acl|save", "users live in the cluster's state, there is no file of them yet"),
     ("ar", "the preview type `array`"),
     ("backup", "`quoris admin export` writes the same"),
     ("bf.", MODULE),
@@ -22,8 +19,6 @@ const MISSING: &[(&str, &str)] = &[
     ("bzmpop", WAITS),
     ("bzpop", WAITS),
     ("cf.", MODULE),
-    ("client|capa", "tells Valkey that the client follows redirections out of a failover, which nobody needs here"),
-    ("client|import-source", "for Valkey's import mode, which stops expiry on one node"),
     ("cluster|addslots", SLOTS_MOVE),
     ("cluster|bumpepoch", SLOTS_MOVE),
     ("cluster|cancelslotmigrations", SLOTS_MOVE),
@@ -51,13 +46,10 @@ const MISSING: &[(&str, &str)] = &[
     ("hotkeys", "not yet"),
     ("json.", MODULE),
     ("migrate", "slots move inside the cluster; DUMP and RESTORE carry keys to others"),
-    ("module|load", "there is no C interface for modules"),
-    ("module|unload", "there is no C interface for modules"),
     ("psubscribe", EVENTS),
     ("publish", EVENTS),
     ("pubsub", EVENTS),
     ("punsubscribe", EVENTS),
-    ("replconf", "there is no Redis replication to configure"),
     ("sentinel", "redis-server has it only in sentinel mode and else does not know it either"),
     ("sflush", "an internal step of Redis's own slot migration"),
     ("spublish", EVENTS),
