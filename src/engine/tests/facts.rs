@@ -14,10 +14,6 @@ const MISSING: &[(&str, &str)] = &[
     ("ar", "the preview type `array`"),
     ("backup", "`quoris admin export` writes the same"),
     ("bf.", MODULE),
-    ("bl", WAITS),
-    ("brpop", WAITS),
-    ("bzmpop", WAITS),
-    ("bzpop", WAITS),
     ("cf.", MODULE),
     ("cluster|addslots", SLOTS_MOVE),
     ("cluster|bumpepoch", SLOTS_MOVE),
@@ -71,7 +67,6 @@ const EVENTS: &str = "channels and their events come with the event log";
 const FUNCTIONS: &str = "functions come with their libraries";
 const MODULE: &str = "a type of one of Redis's modules";
 const SLOTS_MOVE: &str = "comes with slots that move between groups";
-const WAITS: &str = "comes with the commands that wait";
 
 /// Where a row says something else on purpose: command, field, reason.
 const DEVIATES: &[(&str, &str, &str)] = &[];

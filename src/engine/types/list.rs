@@ -86,6 +86,11 @@ pub const COMMANDS: &[Command] = &[
         summary: "Takes several elements from one list and puts them into another.",
         syntax: "source destination {LEFT | RIGHT} {LEFT | RIGHT} [{COUNT count | EXACTLY exactly} {OBO | BULK}]",
         handler: Handler::Write(many::lmovem), ..LIST },
+    Command { name: "blmovem", arity: -6, flags: WAIT_GROW, keys: &[one(RW_ACCESS_DELETE, 1), one(RW_INSERT, 2)],
+        since: "8.10.0", complexity: "O(N) for N elements moved",
+        summary: "Takes several elements from one list and puts them into another; waits until they are there.",
+        syntax: "source destination {LEFT | RIGHT} {LEFT | RIGHT} timeout [{COUNT count | EXACTLY exactly} \
+            {OBO | BULK}]", waits: Some(&many::WAITS), handler: Handler::Write(many::blmovem), ..LIST },
     Command { name: "lindex", arity: 3, flags: READONLY, keys: KEY_READ, complexity: "O(log N) for N elements",
         summary: "Gives the element at an index.", syntax: "key index", handler: Handler::Read(index::lindex), ..LIST },
     Command { name: "lset", arity: 4, flags: GROW, keys: KEY_UPDATE, complexity: "O(log N) for N elements",

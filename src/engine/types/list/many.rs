@@ -1,11 +1,16 @@
-//! LMOVEM: several elements at once from one list to another.
+//! LMOVEM and BLMOVEM: several elements at once from one list to another.
+//!
+//! Who waits for an exact number stands in a line of its own for each number: those who wait for less are not
+//! held up by it.
 
 use quoris_resp::{Argv, Reply};
 
 use super::ends::end;
 use super::value::{End, List};
+use crate::command::Waits;
+use crate::command::waits;
 use crate::number;
-use crate::types::collection::{Collection, change, change_or_make, look};
+use crate::types::collection::{Collection, change, change_or_make, len, look, to_take};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 /// What to move, and how.
@@ -20,12 +25,16 @@ struct Move {
 }
 
 impl Move {
-    fn parse(argv: &Argv) -> Result<Move, Error> {
+    /// Reads it; the number of elements stands from the argument `at` on, if anywhere.
+    fn parse(argv: &Argv, at: usize) -> Result<Move, Error> {
         let (from, to) = (end(&argv[3])?, end(&argv[4])?);
         let once = Move { from, to, count: 1, exactly: false, one_by_one: false };
-        let (Some(selector), Some(count), Some(order), 8) = (argv.get(5), argv.get(6), argv.get(7), argv.len()) else {
-            return if argv.len() == 5 { Ok(once) } else { Err(Error::Syntax) };
+        let (Some(selector), Some(count), Some(order)) = (argv.get(at), argv.get(at + 1), argv.get(at + 2)) else {
+            return if argv.len() == at { Ok(once) } else { Err(Error::Syntax) };
         };
+        if argv.len() > at + 3 {
+            return Err(Error::Syntax);
+        }
         let either = |word: &[u8], yes: &str, no: &str| match word {
             word if word.eq_ignore_ascii_case(yes.as_bytes()) => Ok(true),
             word if word.eq_ignore_ascii_case(no.as_bytes()) => Ok(false),
@@ -55,30 +64,70 @@ impl Move {
     }
 }
 
-/// LMOVEM
-pub(super) fn lmovem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let wanted = Move::parse(argv)?;
+/// Moves them; nothing when there is not enough.
+fn run(
+    wanted: &Move,
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+) -> Result<Option<Vec<Vec<u8>>>, Error> {
     let (database, source, destination) = (context.database, &argv[1], &argv[2]);
-    let there = look::<List>(keyspace, database, source)?.map_or(0, Collection::len);
+    let there = to_take::<List>(keyspace, context, source)?.map_or(0, Collection::len);
     if there == 0 || (wanted.exactly && there < wanted.count) {
-        return Ok(if wanted.exactly { Reply::Null } else { Reply::Array(Vec::new()) });
+        return Ok(None);
     }
     look::<List>(keyspace, database, destination)?;
-    let moved = if source == destination {
+    if source == destination {
         // In one step, so that a list is not removed in between with its deadline.
-        change(keyspace, database, source, |list: &mut List, settings| {
+        return change(keyspace, database, source, |list: &mut List, settings| {
             let taken = wanted.take(list, settings);
             wanted.lay(list, &taken, settings);
             taken
-        })?
-    } else {
-        let taken = change(keyspace, database, source, |list: &mut List, settings| wanted.take(list, settings))?;
-        if let Some(taken) = &taken {
-            change_or_make(keyspace, database, destination, |list: &mut List, settings| {
-                wanted.lay(list, taken, settings);
-            })?;
-        }
-        taken
-    };
-    Ok(Reply::Array(moved.unwrap_or_default().into_iter().map(|element| Reply::Bulk(element.into())).collect()))
+        });
+    }
+    let taken = change(keyspace, database, source, |list: &mut List, settings| wanted.take(list, settings))?;
+    if let Some(taken) = &taken {
+        change_or_make(keyspace, database, destination, |list: &mut List, settings| {
+            wanted.lay(list, taken, settings);
+        })?;
+    }
+    Ok(taken)
+}
+
+fn bulks(elements: Vec<Vec<u8>>) -> Reply {
+    Reply::Array(elements.into_iter().map(|element| Reply::Bulk(element.into())).collect())
+}
+
+/// LMOVEM
+pub(super) fn lmovem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let wanted = Move::parse(argv, 5)?;
+    let moved = run(&wanted, keyspace, context, argv)?;
+    Ok(moved.map_or(if wanted.exactly { Reply::Null } else { Reply::Array(Vec::new()) }, bulks))
+}
+
+/// BLMOVEM
+pub(super) fn blmovem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let wanted = Move::parse(argv, 6)?;
+    waits::seconds(&argv[5], context.now_ms)?;
+    Ok(run(&wanted, keyspace, context, argv)?.map_or(Reply::Null, bulks))
+}
+
+/// See the module.
+pub(super) const WAITS: Waits = Waits { patience, line, serves, again: |_, _, _| None };
+
+fn patience(argv: &Argv) -> Option<u64> {
+    Move::parse(argv, 6).ok()?;
+    waits::seconds(argv.get(5)?, 0).ok()
+}
+
+fn exact(argv: &Argv) -> Option<u64> {
+    Move::parse(argv, 6).ok().filter(|wanted| wanted.exactly).map(|wanted| wanted.count)
+}
+
+fn line(argv: &Argv) -> &[u8] {
+    exact(argv).and_then(|_| argv.get(7)).unwrap_or(b"list")
+}
+
+fn serves(keyspace: &Keyspace, database: u32, key: &[u8], argv: &Argv) -> u64 {
+    len::<List>(keyspace, database, key, argv) / exact(argv).unwrap_or(1)
 }
