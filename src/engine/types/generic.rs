@@ -19,8 +19,8 @@ const SPLIT_SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_
 const ALL_SUCCEED: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 const UNSTABLE: &[&str] = &["nondeterministic_output"];
 const RESTRICTED: Option<Categories> = Some(category::KEYSPACE.with(category::DANGEROUS));
-/// The keys of BY and GET, and STORE's, which no position tells.
-const ELSEWHERE: KeySpec = KeySpec { flags: key_flag::INCOMPLETE, begin: Begin::Unknown, find: Find::Unknown };
+/// The keys of BY and GET, which no position tells.
+const ELSEWHERE: KeySpec = KeySpec { flags: RO_ACCESS, begin: Begin::Unknown, find: Find::Unknown };
 const SORT: Command = Command {
     arity: -2,
     categories: Some(category::SET.with(category::SORTEDSET).with(category::LIST).with(category::DANGEROUS)),
@@ -112,12 +112,12 @@ pub const COMMANDS: &[Command] = &[
         syntax: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
         handler: Handler::Write(dump::restore), ..ROW },
     Command { name: "sort", flags: WRITE.with(DENYOOM),
-        keys: &[one(RO_ACCESS, 1), KeySpec { flags: OW_UPDATE.with(key_flag::INCOMPLETE), ..ELSEWHERE }],
+        keys: &[one(RO_ACCESS, 1), ELSEWHERE, KeySpec { flags: OW_UPDATE, ..ELSEWHERE }],
         key_finder: Some(sort::keys), summary: "Sorts the elements of a list, a set or a sorted set.",
         syntax: "key [BY by-pattern] [LIMIT offset count] [GET get-pattern ...] [ASC | DESC] [ALPHA] [STORE destination]",
         handler: Handler::Write(sort::sort), ..SORT },
     Command { name: "sort_ro", flags: READONLY, since: "7.0.0",
-        keys: &[one(RO_ACCESS, 1), KeySpec { flags: RO_ACCESS.with(key_flag::INCOMPLETE), ..ELSEWHERE }],
+        keys: &[one(RO_ACCESS, 1), ELSEWHERE],
         key_finder: Some(sort::key_ro), summary: "Sorts the elements of a list, a set or a sorted set, and stores none.",
         syntax: "key [BY by-pattern] [LIMIT offset count] [GET get-pattern ...] [ASC | DESC] [ALPHA]",
         handler: Handler::Read(sort::sort_ro), ..SORT },

@@ -33,7 +33,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command { name: "log", arity: -2, complexity: "O(N) for N entries", summary: "Shows what was denied: nothing yet.",
         syntax: "[count | RESET]", ..ACL_OPERATOR },
     Command { name: "save", complexity: "O(N) for N users", summary: "Refused: there is no file of users.",
-        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"], ..ACL_OPERATOR },
+        ..ACL_OPERATOR },
     Command { name: "setuser", arity: -3, complexity: "O(N) for N rules", summary: "Makes a user or changes its rules.",
         syntax: "username [rule ...]", tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         ..ACL_OPERATOR },

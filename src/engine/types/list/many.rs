@@ -109,7 +109,7 @@ pub(super) fn lmovem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
 pub(super) fn blmovem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let wanted = Move::parse(argv, 6)?;
     waits::seconds(&argv[5], context.now_ms)?;
-    Ok(run(&wanted, keyspace, context, argv)?.map_or(Reply::Null, bulks))
+    Ok(run(&wanted, keyspace, context, argv)?.map_or(Reply::NullArray, bulks))
 }
 
 /// See the module.
