@@ -205,7 +205,7 @@ fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
     Served::Reply(match kind {
         "string" => Reply::bulk("Hello World"),
         "integer" => Reply::Int(12345),
-        "double" => Reply::Double(3.141),
+        "double" => Reply::Decimal("3.141".into()),
         "null" => Reply::Null,
         "array" => Reply::Array(ints()),
         "set" => Reply::Set(ints()),
