@@ -282,3 +282,22 @@ fn elements_of_sorted_sets_come_by_score() {
     assert_eq!(c.call(&["ZUNIONSTORE", "z", "1", "k"]), int(1));
     assert_eq!(stored.reply(), bulks(&["z", "m", "5"]));
 }
+
+#[test]
+fn who_waits_for_many_does_not_hold_up_who_waits_for_one() {
+    let node = Node::start(&[]);
+    let mut c = node.connect();
+    let mut many = waiting(&node, &["BLMOVEM", "q", "to", "LEFT", "RIGHT", "0", "EXACTLY", "3", "BULK"], 1);
+    let mut one = waiting(&node, &["BLPOP", "q", "0"], 2);
+    assert_eq!(c.call(&["RPUSH", "q", "a", "b", "c"]), int(3));
+    assert_eq!(many.reply(), bulks(&["a", "b", "c"]));
+    assert_eq!(c.call(&["RPUSH", "q", "d"]), int(1));
+    assert_eq!(one.reply(), bulks(&["q", "d"]));
+    let mut many = waiting(&node, &["BLMOVEM", "q", "to", "LEFT", "LEFT", "0", "EXACTLY", "2", "OBO"], 1);
+    let mut one = waiting(&node, &["BLPOP", "q", "0"], 2);
+    assert_eq!(c.call(&["RPUSH", "q", "x"]), int(1));
+    assert_eq!(one.reply(), bulks(&["q", "x"]));
+    assert_eq!([c.call(&["RPUSH", "q", "y"]), c.call(&["RPUSH", "q", "z"])], [int(1), int(2)]);
+    assert_eq!(many.reply(), bulks(&["z", "y"]));
+    until_blocked(&mut c, 0);
+}

@@ -4,7 +4,7 @@
 mod script;
 mod support;
 
-use script::remote::Connection;
+use script::remote::{Connection, RedisServer};
 
 const FAMILIES: &[&str] = &[
     "command",
@@ -19,7 +19,12 @@ const FAMILIES: &[&str] = &[
     "bitmap",
     "hyperloglog",
     "scripting",
+    "connection",
+    "server",
+    "transactions",
 ];
+/// Those whose commands belong to the server; the engine's own test compares the others with redis-server.
+const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
 
 fn run(settings: &[&str]) {
     let node = support::Node::start(settings);
@@ -30,4 +35,13 @@ fn run(settings: &[&str]) {
 #[test]
 fn scripts_hold_over_tcp() {
     run(&["--enable-debug-command", "yes"]);
+}
+
+#[test]
+fn a_redis_server_answers_as_the_scripts_of_the_server_say() {
+    let Some(server) = RedisServer::start() else {
+        return eprintln!("there is no redis-server here: nothing is compared");
+    };
+    let mut target = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    script::run(&mut target, &script::cases(SERVER_FAMILIES));
 }

@@ -14,13 +14,22 @@ pub(crate) fn parse(text: &[u8]) -> Option<f64> {
 /// A number as the bounds of ranges of scores are read: up to the first zero byte, blanks in front, nothing at
 /// all is 0, what is too large is infinite.
 pub(crate) fn bound(text: &[u8]) -> Option<f64> {
+    loose(text).map(|(number, _)| number)
+}
+
+/// A number as SORT reads it: as a bound, but what a double cannot express is none.
+pub(crate) fn weight(text: &[u8]) -> Option<f64> {
+    loose(text).filter(|(_, fits)| *fits).map(|(number, _)| number)
+}
+
+fn loose(text: &[u8]) -> Option<(f64, bool)> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     if text.is_empty() {
-        return Some(0.0);
+        return Some((0.0, true));
     }
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let begin = text.iter().position(|byte| !blank(byte))?;
-    strtod(&text[begin..]).map(|(number, _)| number)
+    strtod(&text[begin..])
 }
 
 /// The number that is the whole text, and whether its digits fit into a double.

@@ -6,7 +6,7 @@ use rustc_apfloat::ieee::X87DoubleExtended;
 use rustc_apfloat::{Float, Round, Status};
 
 /// An 80-bit number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Extended(X87DoubleExtended);
 
 /// Longest text that is read as a number, in bytes; Redis's buffer is that long.
@@ -51,6 +51,16 @@ impl Extended {
     /// Below zero, or the zero below.
     pub fn is_negative(self) -> bool {
         self.0.is_negative()
+    }
+
+    /// The largest finite number.
+    pub fn largest() -> Extended {
+        Extended(X87DoubleExtended::largest())
+    }
+
+    /// The number with the other sign.
+    pub fn negated(self) -> Extended {
+        Extended(-self.0)
     }
 
     /// Neither infinite nor NaN.

@@ -70,6 +70,17 @@ impl Client {
         let server = self.server.clone();
         let found = command::by_name(&argv[0]);
         match found {
+            Some(found) if found.command.name == "exec" => {
+                self.end_transaction();
+                let why = match &reply {
+                    Reply::Error(text) => {
+                        String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(text)).into_owned()
+                    }
+                    _ => String::new(),
+                };
+                let reply = Reply::error(format!("EXECABORT Transaction discarded because of: {why}"));
+                self.reject(&server, &found, reply, output);
+            }
             Some(found) => self.reject(&server, &found, reply, output),
             None => {
                 self.spoil();

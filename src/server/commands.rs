@@ -108,7 +108,8 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
             "cluster" => cluster::run(client, name, argv),
             "acl" => acl::run(client, name, argv),
-            "module" => Served::Reply(Reply::Array(Vec::new())),
+            "module" if name == "list" => Reply::Array(Vec::new()).into(),
+            "module" => Served::error("ERR MODULE command not allowed: there is no interface for modules"),
             _ => Served::unknown(argv),
         };
     }
@@ -134,7 +135,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         "role" => replication::role(client),
         "wait" => replication::wait(client, argv).await,
         "waitaof" => replication::wait_aof(client, argv).await,
-        "replicaof" | "slaveof" | "failover" | "sync" | "psync" => replication::refused(name),
+        "replicaof" | "slaveof" | "failover" | "sync" | "psync" | "replconf" => replication::refused(name),
         _ => Served::error(format!("ERR '{name}' is not served yet")),
     }
 }

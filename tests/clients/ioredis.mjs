@@ -105,11 +105,11 @@ const CHECKS = {
     await r.mset({ a: "ohmytext", b: "mynewtext" });
     equal((await r.call("LCS", "a", "b", "IDX")).slice(2), ["len", 6]);
     const ask = (connection, kind) => connection.call("DEBUG", "PROTOCOL", kind);
-    equal([await ask(r, "double"), await ask(r, "null"), await ask(r, "set")], ["3.25", null, [0, 1, 2]]);
+    equal([await ask(r, "double"), await ask(r, "null"), await ask(r, "set")], ["3.141", null, [0, 1, 2]]);
     ok((await ask(r, "verbatim")).includes("This is a verbatim\nstring"));
     if (protocol === 3) {
       const typed = connect({ replyMapping: "resp3" });
-      equal([await ask(typed, "double"), await typed.config("GET", "appendfs*")], [3.25, { appendfsync: "always" }]);
+      equal([await ask(typed, "double"), await typed.config("GET", "appendfs*")], [3.141, { appendfsync: "always" }]);
       equal(Boolean(await ask(typed, "true")) && !(await ask(typed, "false")), true);
     }
   },

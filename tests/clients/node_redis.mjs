@@ -105,7 +105,7 @@ const CHECKS = {
     equal((await r.lcsIdx("a", "b")).len, 6);
     const ask = (kind) => r.sendCommand(["DEBUG", "PROTOCOL", kind]);
     const wanted = {
-      double: ["3.25", 3.25],
+      double: ["3.141", 3.141],
       null: [null, null],
       array: [[0, 1, 2], [0, 1, 2]],
       set: [[0, 1, 2], [0, 1, 2]],

@@ -6,6 +6,7 @@ mod moving;
 mod object;
 mod remove;
 mod scan;
+mod sort;
 
 pub(crate) use scan::Scan;
 
@@ -18,6 +19,14 @@ const SPLIT_SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_
 const ALL_SUCCEED: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 const UNSTABLE: &[&str] = &["nondeterministic_output"];
 const RESTRICTED: Option<Categories> = Some(category::KEYSPACE.with(category::DANGEROUS));
+/// The keys of BY and GET, which no position tells.
+const ELSEWHERE: KeySpec = KeySpec { flags: RO_ACCESS, begin: Begin::Unknown, find: Find::Unknown };
+const SORT: Command = Command {
+    arity: -2,
+    categories: Some(category::SET.with(category::SORTEDSET).with(category::LIST).with(category::DANGEROUS)),
+    complexity: "O(N+M*log(M)) for N elements of which M are given",
+    ..ROW
+};
 const OBJECT_SUB: Command =
     Command { arity: 3, flags: READONLY, keys: KEY_LOOK_SUB, since: "2.2.3", tips: UNSTABLE, syntax: "key", ..ROW };
 
@@ -97,6 +106,21 @@ pub const COMMANDS: &[Command] = &[
         summary: "Makes a key from the bytes that DUMP gave.",
         syntax: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
         handler: Handler::Write(dump::restore), ..ROW },
+    Command { name: "restore-asking", arity: -4, flags: WRITE.with(DENYOOM).with(ASKING), group: Group::Server,
+        categories: RESTRICTED, keys: KEY_OVERWRITE, since: "3.0.0", complexity: "O(N) for N bytes of the value",
+        summary: "RESTORE in a slot that is being imported.",
+        syntax: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+        handler: Handler::Write(dump::restore), ..ROW },
+    Command { name: "sort", flags: WRITE.with(DENYOOM),
+        keys: &[one(RO_ACCESS, 1), ELSEWHERE, KeySpec { flags: OW_UPDATE, ..ELSEWHERE }],
+        key_finder: Some(sort::keys), summary: "Sorts the elements of a list, a set or a sorted set.",
+        syntax: "key [BY by-pattern] [LIMIT offset count] [GET get-pattern ...] [ASC | DESC] [ALPHA] [STORE destination]",
+        handler: Handler::Write(sort::sort), ..SORT },
+    Command { name: "sort_ro", flags: READONLY, since: "7.0.0",
+        keys: &[one(RO_ACCESS, 1), ELSEWHERE],
+        key_finder: Some(sort::key_ro), summary: "Sorts the elements of a list, a set or a sorted set, and stores none.",
+        syntax: "key [BY by-pattern] [LIMIT offset count] [GET get-pattern ...] [ASC | DESC] [ALPHA]",
+        handler: Handler::Read(sort::sort_ro), ..SORT },
     Command { name: "object", arity: -2, since: "2.2.3", complexity: "See the subcommands.",
         summary: "Shows what lies behind a key.", handler: Handler::Container, subcommands: OBJECT, ..ROW },
     Command { name: "flushdb", arity: -1, flags: WRITE, group: Group::Server, categories: RESTRICTED,

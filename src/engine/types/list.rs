@@ -6,6 +6,7 @@
 mod blocking;
 mod ends;
 mod index;
+mod many;
 mod moving;
 mod search;
 mod value;
@@ -80,6 +81,16 @@ pub const COMMANDS: &[Command] = &[
         deprecated: Some(("6.2.0", "`BLMOVE` with the `RIGHT` and `LEFT` arguments")),
         syntax: "source destination timeout", waits: Some(&blocking::LAST),
         handler: Handler::Write(blocking::brpoplpush), ..LIST },
+    Command { name: "lmovem", arity: -5, flags: GROW, keys: &[one(RW_ACCESS_DELETE, 1), one(RW_INSERT, 2)],
+        since: "8.10.0", complexity: "O(N) for N elements moved",
+        summary: "Takes several elements from one list and puts them into another.",
+        syntax: "source destination {LEFT | RIGHT} {LEFT | RIGHT} [{COUNT count | EXACTLY exactly} {OBO | BULK}]",
+        handler: Handler::Write(many::lmovem), ..LIST },
+    Command { name: "blmovem", arity: -6, flags: WAIT_GROW, keys: &[one(RW_ACCESS_DELETE, 1), one(RW_INSERT, 2)],
+        since: "8.10.0", complexity: "O(N) for N elements moved",
+        summary: "Takes several elements from one list and puts them into another; waits until they are there.",
+        syntax: "source destination {LEFT | RIGHT} {LEFT | RIGHT} timeout [{COUNT count | EXACTLY exactly} \
+            {OBO | BULK}]", waits: Some(&many::WAITS), handler: Handler::Write(many::blmovem), ..LIST },
     Command { name: "lindex", arity: 3, flags: READONLY, keys: KEY_READ, complexity: "O(log N) for N elements",
         summary: "Gives the element at an index.", syntax: "key index", handler: Handler::Read(index::lindex), ..LIST },
     Command { name: "lset", arity: 4, flags: GROW, keys: KEY_UPDATE, complexity: "O(log N) for N elements",

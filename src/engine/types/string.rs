@@ -7,6 +7,7 @@ mod count;
 mod digest;
 mod edit;
 pub(crate) mod expiry;
+mod increx;
 mod lcs;
 mod read;
 mod set;
@@ -89,6 +90,11 @@ pub const COMMANDS: &[Command] = &[
         complexity: "O(1)",
         summary: "Adds to the number at a key, with 80-bit floating point; an absent key counts as 0.",
         syntax: "key number", handler: Handler::Write(count::incrbyfloat), ..STRING },
+    Command { name: "increx", arity: -2, flags: WRITE_OOM_FAST, keys: KEY_CHANGE, since: "8.8.0", complexity: "O(1)",
+        summary: "Adds to the number at a key within bounds and sets its time to live.",
+        syntax: "key [BYFLOAT number | BYINT increment] [LBOUND lowerbound] [UBOUND upperbound] [SATURATE] [EX seconds \
+            | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] [ENX]",
+        handler: Handler::Write(increx::increx), ..STRING },
     Command { name: "setrange", arity: 4, flags: WRITE_OOM, keys: KEY_UPDATE, since: "2.2.0",
         complexity: "O(M) for M written bytes, padding included",
         summary: "Writes over a part of a string, from an offset on.", syntax: "key offset value",

@@ -57,16 +57,16 @@ pub(super) fn last_save(client: &Client) -> Served {
 
 /// SHUTDOWN: nothing has to be saved, the log is durable. SAVE writes an RDB file first all the same.
 pub(super) async fn shutdown(client: &mut Client, argv: &Argv) -> Served {
-    let mut wants_file = false;
-    for at in 1..argv.len() {
-        match word(argv, at).as_str() {
-            "nosave" | "now" | "force" => {}
-            "save" => wants_file = true,
-            "abort" => return Served::error("ERR No shutdown in progress."),
-            _ => return Served::Reply(quoris_engine::Error::Syntax.into()),
-        }
+    let words: Vec<String> = (1..argv.len()).map(|at| word(argv, at)).collect();
+    let has = |option: &str| words.iter().any(|word| word == option);
+    let known = words.iter().all(|word| ["nosave", "save", "now", "force", "abort"].contains(&word.as_str()));
+    if !known || (has("save") && has("nosave")) || (has("abort") && words.len() > 1) {
+        return Served::Reply(quoris_engine::Error::Syntax.into());
     }
-    if wants_file && client.server.saves.claim() && client.server.save_claimed().await.is_err() {
+    if has("abort") {
+        return Served::error("ERR No shutdown in progress.");
+    }
+    if has("save") && client.server.saves.claim() && client.server.save_claimed().await.is_err() {
         return Served::error("ERR Errors trying to SHUTDOWN. Check logs.");
     }
     client.server.shutdown.request();

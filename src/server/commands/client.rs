@@ -38,6 +38,9 @@ pub(super) fn run(client: &mut Client, sub: &str, argv: &Argv) -> Served {
         "no-evict" => switch(client, flag::NO_EVICT, argv),
         "no-touch" => switch(client, flag::NO_TOUCH, argv),
         "unblock" => unblock(client, argv),
+        // Nobody is redirected by a failover here, and there is no import that would stop expiry.
+        "capa" => Reply::Ok.into(),
+        "import-source" => import_source(argv),
         "getredir" => Reply::Int(-1).into(),
         "trackinginfo" => tracking_info().into(),
         "tracking" if word(argv, 2) == "off" => Reply::Ok.into(),
@@ -115,7 +118,10 @@ fn pause(client: &Client, argv: &Argv) -> Served {
     let what = match (argv.len(), word(argv, 3).as_str()) {
         (3, _) | (4, "all") => Pause::All,
         (4, "write") => Pause::Writes,
-        _ => return Served::error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        (4, _) => return Served::error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        _ => {
+            return Served::error("ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.");
+        }
     };
     client.server.gate.pause(what, Duration::from_millis(millis));
     client.server.refresh_watched();
@@ -140,6 +146,14 @@ fn unblock(client: &Client, argv: &Argv) -> Served {
             Reply::Int(1).into()
         }
         None => Reply::Int(0).into(),
+    }
+}
+
+fn import_source(argv: &Argv) -> Served {
+    match word(argv, 2).as_str() {
+        "on" => Served::error("ERR Server is not in import mode"),
+        "off" => Reply::Ok.into(),
+        _ => Served::Reply(quoris_engine::Error::Syntax.into()),
     }
 }
 

@@ -1,4 +1,8 @@
 //! DEBUG, as far as tests need it, and only where `enable-debug-command` allows it.
+//!
+//! What Redis's own tests switch on and off and has no counterpart here is taken and answered with OK.
+
+mod populate;
 
 use std::time::Duration;
 
@@ -20,7 +24,7 @@ fn is_allowed(client: &Client) -> bool {
     }
 }
 
-pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> Served {
+pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut) -> Served {
     if !is_allowed(client) {
         return Served::error(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
@@ -45,12 +49,16 @@ pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> 
             let pattern = "*".repeat(stars) + "b";
             Reply::Int(i64::from(quoris_engine::glob::matches(pattern.as_bytes(), &argv[3]))).into()
         }
-        ("change-repl-id" | "jmap" | "flushall" | "set-disable-deny-scripts" | "pause-cron" | "replybuffer", _) => {
-            Reply::Ok.into()
-        }
-        ("set-active-expire" | "quicklist-packed-threshold" | "listpack" | "dict-resizing" | "replicate", _) => {
-            Reply::Ok.into()
-        }
+        ("change-repl-id", 2) | ("replybuffer", 4) => Reply::Ok.into(),
+        (
+            "set-active-expire"
+            | "quicklist-packed-threshold"
+            | "set-disable-deny-scripts"
+            | "pause-cron"
+            | "dict-resizing",
+            3,
+        ) => Reply::Ok.into(),
+        ("help", 2) => help(),
         ("reload" | "loadaof", _) => reload(server).await,
         ("protocol", 3) => protocol(client.protocol, &word(argv, 2), output),
         ("fail-fsync", 2) => {
@@ -58,12 +66,49 @@ pub(super) async fn run(client: &Client, argv: &Argv, output: &mut BytesMut) -> 
             Reply::Ok.into()
         }
         ("error", 3) => Served::error(String::from_utf8_lossy(&argv[2]).into_owned()),
-        ("populate", 3..=5) => Served::error("ERR DEBUG POPULATE is not served: use redis-benchmark"),
+        ("populate", 3..=5) => populate::run(client, argv).await,
         _ => Served::error(format!(
             "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            word(argv, 1)
+            String::from_utf8_lossy(&argv[1])
         )),
     }
+}
+
+const HELP: &[&str] = &[
+    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "DIGEST",
+    "    Gives the digest of all keys that this node holds.",
+    "DIGEST-VALUE key ...",
+    "    Gives a digest of each value.",
+    "ERROR text",
+    "    Answers with an error.",
+    "LOADAOF",
+    "    As RELOAD.",
+    "LOG text",
+    "    Writes to the log.",
+    "OBJECT key",
+    "    Shows what lies behind a key.",
+    "POPULATE count [prefix] [size]",
+    "    Makes keys.",
+    "PROTOCOL kind",
+    "    Answers with a reply of some kind.",
+    "RELOAD",
+    "    Writes an RDB file; the state is not read back.",
+    "SLEEP seconds",
+    "    Makes this connection wait.",
+    "STRINGMATCH-LEN count text",
+    "    Matches a text against a pattern of so many stars.",
+    "CHANGE-REPL-ID, DICT-RESIZING, PAUSE-CRON, QUICKLIST-PACKED-THRESHOLD, REPLYBUFFER, SET-ACTIVE-EXPIRE,",
+    "SET-DISABLE-DENY-SCRIPTS",
+    "    Taken for the sake of Redis's tests; nothing changes.",
+    "FAIL-APPLY key, FAIL-FSYNC, FLIP-BIT key [COUNTED]",
+    "    Break this node on purpose.",
+    "HELP",
+    "    Lists these subcommands.",
+];
+
+fn help() -> Served {
+    Reply::Array(HELP.iter().map(|line| Reply::status(line)).collect()).into()
 }
 
 /// Redis's whole process sleeps; here only this connection does, as nothing waits for it.
@@ -150,7 +195,7 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
             || "0".repeat(40),
             |text| Sha256::digest(text.as_bytes()).iter().take(20).map(|b| format!("{b:02x}")).collect(),
         );
-        Reply::bulk(digits)
+        Reply::Status(digits.into())
     });
     Reply::Array(digests.collect()).into()
 }
@@ -161,7 +206,7 @@ fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
     Served::Reply(match kind {
         "string" => Reply::bulk("Hello World"),
         "integer" => Reply::Int(12345),
-        "double" => Reply::Double(3.25),
+        "double" => Reply::Decimal("3.141".into()),
         "null" => Reply::Null,
         "array" => Reply::Array(ints()),
         "set" => Reply::Set(ints()),
@@ -181,7 +226,7 @@ fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
         "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),
         _ => {
             return Served::error(
-                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
             );
         }
     })

@@ -24,7 +24,7 @@ pub(super) fn role(client: &Client) -> Served {
 pub(super) fn refused(name: &str) -> Served {
     Served::error(match name {
         "failover" => "ERR FAILOVER is not needed: leadership moves by itself when a node stops or fails",
-        "sync" | "psync" => {
+        "sync" | "psync" | "replconf" => {
             "ERR replication goes through the Raft log; a copy of the data is to be had with 'quoris admin export'"
         }
         _ => "ERR REPLICAOF not allowed: the members of a group replicate each other",
@@ -90,7 +90,9 @@ fn count(argv: &Argv, at: usize) -> Result<usize, Reply> {
 }
 
 pub(super) async fn wait(client: &Client, argv: &Argv) -> Served {
-    let (wanted, timeout) = match (count(argv, 1), timeout(argv, 2)) {
+    // As in Redis, a negative number is reached at once.
+    let wanted = integer(argv, 1).map(|n| usize::try_from(n).unwrap_or(0));
+    let (wanted, timeout) = match (wanted, timeout(argv, 2)) {
         (Ok(wanted), Ok(timeout)) => (wanted, timeout),
         (Err(reply), _) | (_, Err(reply)) => return reply.into(),
     };

@@ -64,6 +64,8 @@ pub const SERVER: &[Command] = &[
         summary: "Refused: replication goes through the log.", ..ROW },
     Command { name: "psync", arity: -3, flags: SAVING.with(NO_MULTI), since: "2.8.0",
         summary: "Refused: replication goes through the log.", syntax: "replicationid offset", ..ROW },
+    Command { name: "replconf", arity: -1, flags: OPERATOR.with(ALLOW_BUSY), since: "3.0.0",
+        summary: "Refused: replication goes through the log.", syntax: "[arg ...]", ..ROW },
     Command { name: "wait", arity: 3, flags: BLOCKING, group: Group::Generic, categories: Some(category::CONNECTION),
         since: "3.0.0", summary: "Waits until so many replicas have the connection's writes.",
         syntax: "numreplicas timeout", tips: &["request_policy:all_shards", "response_policy:agg_min"], ..ROW },
@@ -152,11 +154,19 @@ const MEMORY: &[Command] = &[
         handler: Handler::Read(memory_usage), ..MEMORY_SUB },
 ];
 
+const MODULE_OPERATOR: Command = Command { flags: SAVING, since: "4.0.0", ..ROW };
+
 #[rustfmt::skip]
 const MODULE: &[Command] = &[
     HELP,
     Command { name: "list", arity: 2, flags: ADMIN.with(NOSCRIPT), since: "4.0.0", summary: "Lists modules: none.",
         tips: &["nondeterministic_output_order"], ..ROW },
+    Command { name: "load", arity: -3, summary: "Refused: there is no interface for modules.", syntax: "path [arg ...]",
+        ..MODULE_OPERATOR },
+    Command { name: "loadex", arity: -3, since: "7.0.0", summary: "Refused: there is no interface for modules.",
+        syntax: "path [CONFIG name value ...] [ARGS arg ...]", ..MODULE_OPERATOR },
+    Command { name: "unload", arity: 3, summary: "Refused: there is no interface for modules.", syntax: "name",
+        ..MODULE_OPERATOR },
 ];
 
 /// MEMORY USAGE. Sizes are counted, not sampled, so SAMPLES is only checked.

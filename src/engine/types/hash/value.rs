@@ -160,7 +160,7 @@ impl Hash {
     }
 
     /// The value of a field that is not due.
-    pub(super) fn get(&self, field: &[u8], now_ms: u64) -> Option<&[u8]> {
+    pub(in crate::types) fn get(&self, field: &[u8], now_ms: u64) -> Option<&[u8]> {
         self.find(field).map(|(_, value)| value).filter(|_| !self.is_due(field, now_ms))
     }
 

@@ -35,6 +35,13 @@ fn limits(settings: &Settings) -> (u64, u64) {
 }
 
 impl List {
+    /// The list of some elements.
+    pub(in crate::types) fn of<'a>(elements: impl Iterator<Item = &'a [u8]>, settings: &Settings) -> List {
+        let mut list = List::default();
+        elements.for_each(|element| list.push(End::Right, element, settings));
+        list
+    }
+
     /// Bytes as a listpack takes them: an element's header and its length behind it, and the frame.
     fn packed_bytes(&self) -> u64 {
         self.0.bytes() + self.0.len() + 7
@@ -46,7 +53,7 @@ impl List {
     }
 
     /// The elements from `index` on.
-    pub(super) fn iter_from(&self, index: u64) -> Items<'_> {
+    pub(in crate::types) fn iter_from(&self, index: u64) -> Items<'_> {
         self.0.iter_from(index)
     }
 

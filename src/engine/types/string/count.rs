@@ -20,7 +20,7 @@ fn add(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], increment: i
 }
 
 /// Replaces the text of a key and keeps its deadline.
-fn put(
+pub(super) fn put(
     keyspace: &mut Keyspace,
     context: &ApplyContext,
     key: &[u8],
