@@ -213,7 +213,7 @@ fn the_engine_names_no_clock_file_socket_or_thread() {
         for name in IMPURE_MACROS {
             wrong.extend(rust.macros(name).into_iter().map(|line| format!("{}:{line}: {name}!", file.path)));
         }
-        if !MEMOS.contains(&(&file.path, &"thread_local")) {
+        if !MEMOS.contains(&(&file.path, "thread_local")) {
             let lines = rust.words("thread_local").into_iter();
             wrong.extend(lines.map(|line| format!("{}:{line}: thread_local", file.path)));
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use quoris_engine::entry::{CommandMeta, EntryBuilder};
 use quoris_engine::rdb::{ForeignOptions, dump_value, read_foreign, restore_value};
 use quoris_engine::{Engine, EngineSeed, Settings, StringValue, Value};
-use quoris_resp::{Argv, Reply};
+use quoris_resp::Argv;
 
 /// Deadlines of this test, far in the future of any wall clock: Unix milliseconds in the year 2100.
 const FAR_MS: u64 = 4_102_444_800_000;
@@ -117,21 +117,6 @@ fn write(engine: &mut Engine, database: u32, parts: &[&[u8]]) {
     let index = engine.applied_index() + 1;
     let entry = builder.finish(1_700_000_000_000, index);
     engine.apply_entry(index, &entry, &mut |_, reply, _| assert!(!reply.is_error(), "{reply:?}")).expect("own format");
-}
-
-/// The text of a reply.
-fn asked(engine: &mut Engine, parts: &[&[u8]]) -> Vec<u8> {
-    let mut builder = EntryBuilder::default();
-    builder.push(&CommandMeta::default(), &Argv::from_parts(parts));
-    let index = engine.applied_index() + 1;
-    let mut text = Vec::new();
-    let mut take = |_, reply, _: &Engine| match reply {
-        Reply::Bulk(bytes) => text = bytes.to_vec(),
-        Reply::Ok => text = b"OK".to_vec(),
-        other => panic!("{other:?}"),
-    };
-    engine.apply_entry(index, &builder.finish(1_700_000_000_000, index), &mut take).expect("own format");
-    text
 }
 
 /// Texts of every encoding that RDB has for strings.
@@ -378,29 +363,6 @@ fn a_dump_of_redis_server_is_read() {
     let all = all.expect("values of all types");
     assert_eq!((all.keys, all.bytes), (report.keys + 11, mixed.len() as u64));
     assert!(all.skipped.is_empty());
-}
-
-#[test]
-fn libraries_are_exchanged_in_both_directions() {
-    if !installed("redis-server") {
-        return;
-    }
-    let folder = Folder::new("functions");
-    let mut redis = Redis::start(&folder.0);
-    let mut engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 1 });
-    let long = [LIBRARY, b" ", "-- a comment, many times\n".repeat(900).as_bytes()].concat();
-    for code in [LIBRARY, &long] {
-        write(&mut engine, 0, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        let ours = asked(&mut engine, &[b"FUNCTION", b"DUMP"]);
-        assert_eq!(redis.ask(&[b"FUNCTION", b"RESTORE", &ours, b"FLUSH"]), b"OK");
-        assert_eq!(redis.ask(&[b"FCALL_RO", b"F", b"1", b"a", b"b"]), b":2");
-        // Redis compresses what it dumps.
-        let theirs = redis.ask(&[b"FUNCTION", b"DUMP"]);
-        assert!(theirs.len() < ours.len());
-        assert_eq!(asked(&mut engine, &[b"FUNCTION", b"FLUSH"]), b"OK");
-        assert_eq!(asked(&mut engine, &[b"FUNCTION", b"RESTORE", &theirs]), b"OK");
-        assert_eq!(asked(&mut engine, &[b"FUNCTION", b"DUMP"]), ours);
-    }
 }
 
 #[test]
