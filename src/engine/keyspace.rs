@@ -35,7 +35,7 @@ pub use state::Garbage;
 
 use siphasher::sip::SipHasher13;
 
-use crate::script::Bodies;
+use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
 use account::Opened;
 use awaited::Awaited;
@@ -144,6 +144,7 @@ pub struct Keyspace {
     awaited: Option<Box<Awaited>>,
     undo: Option<Box<Undo>>,
     scripts: Bodies,
+    libraries: Libraries,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
@@ -169,6 +170,7 @@ impl Keyspace {
             awaited: None,
             undo: None,
             scripts: Bodies::default(),
+            libraries: Libraries::default(),
             slots: None,
             garbage: Vec::new(),
         }

@@ -39,6 +39,9 @@ mod testing;
 mod types;
 mod verify;
 
+/// The Redis whose core commands are all here: clients and scripts switch features by it.
+pub const REDIS_VERSION: &str = "7.0.15";
+
 pub use command::{ApplyContext, ReadContext};
 pub use effect::Effect;
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};

@@ -110,10 +110,30 @@ pub fn dump_value(value: &Value) -> Vec<u8> {
     let mut out = vec![write::type_byte(value)];
     write::value(value, &mut out);
     let version = if out[0] == HASH_METADATA { VERSION_EXPIRING_FIELDS } else { VERSION };
+    sealed(out, version)
+}
+
+/// A payload with its version and its checksum behind it.
+fn sealed(mut out: Vec<u8>, version: u16) -> Vec<u8> {
     out.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
     out
+}
+
+/// What stands in front of version and checksum, if they are right.
+fn unsealed(payload: &[u8]) -> Result<&[u8], RdbError> {
+    let at = payload.len().saturating_sub(8) as u64;
+    let Some((body, footer)) = payload.split_last_chunk::<10>() else {
+        return Err(RdbError::Checksum { at, stored: 0, computed: 0 });
+    };
+    let version = u16::from_le_bytes([footer[0], footer[1]]);
+    let stored = u64::from_le_bytes(footer[2..].try_into().expect("eight bytes"));
+    let computed = crc64(&payload[..payload.len() - 8]);
+    if stored != computed || version > VERSION_MAX {
+        return Err(RdbError::Checksum { at, stored, computed });
+    }
+    Ok(body)
 }
 
 /// Reads the payload of DUMP, ours or Redis's. The settings decide the encoding.
@@ -122,14 +142,7 @@ pub fn dump_value(value: &Value) -> Vec<u8> {
 /// When the checksum or the version does not fit, or the value cannot be read. RESTORE answers
 /// `ERR DUMP payload version or checksum are wrong` for [`RdbError::Checksum`], else `ERR Bad data format`.
 pub fn restore_value(payload: &[u8], settings: &Settings) -> Result<Value, RdbError> {
-    let wrong = |why: &str| RdbError::Malformed { at: payload.len() as u64, why: why.to_string() };
-    let (body, footer) = payload.split_last_chunk::<10>().ok_or_else(|| wrong("shorter than its footer"))?;
-    let version = u16::from_le_bytes([footer[0], footer[1]]);
-    let stored = u64::from_le_bytes(footer[2..].try_into().expect("eight bytes"));
-    let computed = crc64(&payload[..payload.len() - 8]);
-    if stored != computed || version > VERSION_MAX {
-        return Err(RdbError::Checksum { at: payload.len() as u64 - 8, stored, computed });
-    }
+    let body = unsealed(payload)?;
     let mut reader = body;
     let mut source = Source::new(&mut reader);
     let kind = source.byte()?;
@@ -142,6 +155,40 @@ pub fn restore_value(payload: &[u8], settings: &Settings) -> Result<Value, RdbEr
         return Err(source.malformed("bytes behind the value"));
     }
     Ok(value)
+}
+
+/// The payload of FUNCTION DUMP: the texts of libraries, version, checksum.
+pub(crate) fn dump_functions<'a>(codes: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    codes.for_each(|code| write::function(code, &mut out));
+    sealed(out, VERSION)
+}
+
+/// Reads the payload of FUNCTION DUMP, ours or Redis's.
+///
+/// # Errors
+/// As those of [`restore_value`]; the words of [`RdbError::Malformed`] are Redis's own.
+pub(crate) fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
+    let body = unsealed(payload)?;
+    let mut reader = body;
+    let mut source = Source::new(&mut reader);
+    let mut codes = Vec::new();
+    while source.offset() < body.len() as u64 {
+        let why = match source.byte()? {
+            opcode::FUNCTION2 => {
+                codes.push(
+                    source
+                        .string()
+                        .map_err(|_| RdbError::Malformed { at: 0, why: "Failed loading library data".into() })?,
+                );
+                continue;
+            }
+            opcode::FUNCTION_PRE_GA => "Pre-GA function format not supported",
+            _ => "given type is not a function",
+        };
+        return Err(RdbError::Malformed { at: source.offset(), why: why.into() });
+    }
+    Ok(codes)
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ impl Engine {
         let version = if keys.has_expiring_fields() { VERSION_EXPIRING_FIELDS } else { VERSION };
         write::magic(version, &mut out);
         let mut put = |name: &str, value: &[u8]| write::aux(name, value, &mut out);
-        put("redis-ver", b"7.0.15");
+        put("redis-ver", crate::REDIS_VERSION.as_bytes());
         put("redis-bits", b"64");
         put("ctime", (keys.now_ms() / 1000).to_string().as_bytes());
         put("used-mem", keys.memory_bytes().to_string().as_bytes());
@@ -212,6 +212,7 @@ impl Engine {
         put(field::SCRIPTS, &keys.scripts().saved());
         put(field::OWN, own_slots(keys).as_bytes());
         aux.iter().for_each(|(name, value)| put(name, value));
+        keys.libraries().codes().for_each(|code| write::function(code, &mut out));
         out
     }
 }

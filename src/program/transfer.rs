@@ -76,13 +76,19 @@ pub(super) async fn import(
     }
     finish(&mut client, &mut waiting).await?;
     let done = reading.await??;
+    for code in &done.functions {
+        let replaces: &[&[u8]] = if replace { &[b"REPLACE"] } else { &[] };
+        client.send(&[&[&b"FUNCTION"[..], b"LOAD"], replaces, &[code.as_slice()]].concat());
+        waiting += 1;
+    }
+    finish(&mut client, &mut waiting).await?;
     progress.finish();
     println!("{} keys imported from RDB version {}", done.keys, done.version);
     for (kind, count) in &done.skipped {
         println!("{count} keys of type {kind} were passed over: this version does not know it");
     }
-    if done.functions > 0 {
-        println!("{} function libraries were passed over", done.functions);
+    if !done.functions.is_empty() {
+        println!("{} function libraries imported", done.functions.len());
     }
     Ok(())
 }
@@ -110,6 +116,10 @@ pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()
         ("redis-bits", "64"),
     ];
     let mut file = FileWriter::new(out, &fields)?;
+    match client.ask(&["FUNCTION", "DUMP"]).await? {
+        Reply::Bulk(payload) => file.push_functions(&payload)?,
+        other => bail!("the export stops: FUNCTION DUMP answered {other:?}"),
+    }
     let mut keys = 0;
     for (database, _) in databases {
         client.ask(&["SELECT", &database.to_string()]).await?;

@@ -144,7 +144,8 @@ impl Server {
             ("", "dbsize") => Route::Split(plan(Join::Sum, all)),
             ("", "keys") => Route::Split(plan(Join::Concat, all)),
             ("", "flushall" | "flushdb" | "swapdb") | ("script", "flush") => Route::Split(plan(Join::AllOk, all)),
-            ("script", "load") => Route::Split(plan(Join::First, all)),
+            ("function", "delete" | "flush" | "restore") => Route::Split(plan(Join::AllOk, all)),
+            ("script" | "function", "load") => Route::Split(plan(Join::First, all)),
             ("", "randomkey") => {
                 let start = if all.is_empty() { 0 } else { self.rng().below(all.len() as u64) as usize };
                 let turned = [&all[start..], &all[..start]].concat();

@@ -1,6 +1,6 @@
 //! Versions as clients see them.
 
-/// The newest Redis whose core commands are all here: clients and suites switch features by it.
-pub const REDIS: &str = "7.0.15";
+/// The Redis that clients and suites switch features by; scripts see the same one.
+pub const REDIS: &str = quoris_engine::REDIS_VERSION;
 /// Our own.
 pub const QUORIS: &str = env!("CARGO_PKG_VERSION");

@@ -87,7 +87,11 @@ const IMPURE_PATHS: &[&str] = &[
 ];
 
 /// What a file may name nevertheless: a memo of what the bytes beside it say is no state of its own.
-const MEMOS: &[(&str, &str)] = &[("src/engine/sequence/tree/node.rs", "std::sync::OnceLock")];
+const MEMOS: &[(&str, &str)] = &[
+    ("src/engine/sequence/tree/node.rs", "std::sync::OnceLock"),
+    // Compiled scripts in a Lua state; its tests show that no script can tell which state it has.
+    ("src/engine/script/run.rs", "thread_local"),
+];
 
 /// Macros that print.
 const IMPURE_MACROS: &[&str] = &["println", "print", "eprintln", "eprint"];
@@ -209,7 +213,10 @@ fn the_engine_names_no_clock_file_socket_or_thread() {
         for name in IMPURE_MACROS {
             wrong.extend(rust.macros(name).into_iter().map(|line| format!("{}:{line}: {name}!", file.path)));
         }
-        wrong.extend(rust.words("thread_local").into_iter().map(|line| format!("{}:{line}: thread_local", file.path)));
+        if !MEMOS.contains(&(&file.path, "thread_local")) {
+            let lines = rust.words("thread_local").into_iter();
+            wrong.extend(lines.map(|line| format!("{}:{line}: thread_local", file.path)));
+        }
     }
     assert!(wrong.is_empty(), "apply must be a function of the log:\n{}", wrong.join("\n"));
 }

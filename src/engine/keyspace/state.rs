@@ -3,7 +3,7 @@
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
-use crate::script::Bodies;
+use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
 
 /// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
@@ -44,6 +44,7 @@ impl Keyspace {
             self.versions.digest(),
             self.settings.digest(),
             self.scripts.digest(),
+            self.libraries.digest(),
         ];
         sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
@@ -80,6 +81,22 @@ impl Keyspace {
     /// The same, to change them.
     pub(crate) fn scripts_mut(&mut self) -> &mut Bodies {
         &mut self.scripts
+    }
+
+    /// The libraries of functions.
+    pub(crate) fn libraries(&self) -> &Libraries {
+        &self.libraries
+    }
+
+    /// The same, to change them.
+    pub(crate) fn libraries_mut(&mut self) -> &mut Libraries {
+        &mut self.libraries
+    }
+
+    /// The number of scripts, of libraries, and of functions.
+    pub fn script_counts(&self) -> [usize; 3] {
+        let (libraries, functions) = self.libraries.counts();
+        [self.scripts.len(), libraries, functions]
     }
 
     /// Takes settings over, from the log or from a snapshot.

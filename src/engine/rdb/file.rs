@@ -67,6 +67,17 @@ impl<W: Write + Seek> FileWriter<W> {
         self.put(value)
     }
 
+    /// Adds the libraries of functions of a payload that FUNCTION DUMP gave.
+    ///
+    /// # Errors
+    /// When writing fails, or the payload is none.
+    pub fn push_functions(&mut self, payload: &[u8]) -> io::Result<()> {
+        let codes = super::restore_functions(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let mut out = Vec::new();
+        codes.iter().for_each(|code| write::function(code, &mut out));
+        self.put(&out)
+    }
+
     /// Ends the file with its checksum and gives the writer back.
     ///
     /// # Errors
@@ -104,6 +115,9 @@ mod tests {
     fn what_is_written_reads_back() {
         let value = Value::String(StringValue::new(b"some text"));
         let mut writer = FileWriter::new(io::Cursor::new(Vec::new()), &[("redis-ver", "7.0.15")]).expect("memory");
+        let code = b"#!lua name=lib\n-- nothing".as_slice();
+        writer.push_functions(&crate::rdb::dump_functions([code].into_iter())).expect("memory");
+        assert!(writer.push_functions(b"no payload").is_err());
         for (database, key, at) in [(0, "a", None), (0, "b", Some(5)), (3, "a", None)] {
             writer.push(database, key.as_bytes(), at, &dump_value(&value)).expect("memory");
         }
@@ -116,7 +130,7 @@ mod tests {
             ControlFlow::Continue(())
         });
         let read = result.expect("valid");
-        assert_eq!((read.keys, read.version), (3, VERSION));
+        assert_eq!((read.keys, read.version, read.functions), (3, VERSION, vec![code.to_vec()]));
         assert_eq!(seen, [(0, b"a".to_vec(), None), (0, b"b".to_vec(), Some(5)), (3, b"a".to_vec(), None)]);
     }
 

@@ -37,8 +37,8 @@ pub struct Foreign {
     pub keys: u64,
     /// Keys that were passed over, by type.
     pub skipped: BTreeMap<&'static str, u64>,
-    /// Function libraries, which are passed over.
-    pub functions: u64,
+    /// The texts of the function libraries.
+    pub functions: Vec<Vec<u8>>,
     /// The size in bytes.
     pub bytes: u64,
 }
@@ -60,7 +60,7 @@ pub fn read_foreign(
     loop {
         match parser.next()? {
             Item::Aux(..) => {}
-            Item::Function => foreign.functions += 1,
+            Item::Function(code) => foreign.functions.push(code),
             Item::Skipped { kind } => *foreign.skipped.entry(kind).or_default() += 1,
             Item::Entry { database, key, value, expire_at_ms } => {
                 foreign.keys += 1;

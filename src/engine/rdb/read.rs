@@ -16,8 +16,8 @@ use crate::{Settings, Value, payload};
 pub(crate) enum Item {
     /// A field beside the keys.
     Aux(Vec<u8>, Vec<u8>),
-    /// A function library; its text was passed over.
-    Function,
+    /// The text of a function library.
+    Function(Vec<u8>),
     /// A key with a value.
     Entry { database: u64, key: Vec<u8>, value: Value, expire_at_ms: Option<u64> },
     /// A key whose value cannot be held; it was passed over.
@@ -112,10 +112,7 @@ impl<'a> Parser<'a> {
             let source = &mut self.source;
             match source.byte()? {
                 opcode::AUX => return Ok(Item::Aux(source.string()?, source.string()?)),
-                opcode::FUNCTION2 => {
-                    source.pass_string()?;
-                    return Ok(Item::Function);
-                }
+                opcode::FUNCTION2 => return Ok(Item::Function(source.string()?)),
                 opcode::FUNCTION_PRE_GA => {
                     return Err(source.malformed("a function in the format of a release candidate"));
                 }

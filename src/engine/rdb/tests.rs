@@ -197,7 +197,7 @@ fn everything_around_the_keys_is_understood() {
     let body = b"\xfa\x03abc\x01x\xf5\x04code\xf7\x05\x02\x01\x05\x01a\x00\xfe\x02\xfb\x02\x01\xf4\x01\x01\x00\
         \xfd\x10\x00\x00\x00\xf8\x40\x80\x00\x01a\x01b\xfc\x10\x00\x00\x00\x00\x00\x00\x00\xf9\x07\x00\x01c\x01d";
     let (report, keys) = foreign(&file(12, body), false).expect("understood");
-    assert_eq!((report.version, report.keys, report.functions), (12, 2, 1));
+    assert_eq!((report.version, report.keys, report.functions), (12, 2, vec![b"code".to_vec()]));
     let deadlines: Vec<_> = keys.iter().map(|k| (k.database, k.expire_at_ms)).collect();
     assert_eq!(deadlines, [(2, Some(16_000)), (2, Some(16))]);
     assert!(matches!(foreign(&file(13, body), false), Err(RdbError::Malformed { at: 5, .. })));

@@ -72,6 +72,12 @@ fn small_int(n: i64, out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// A library of functions.
+pub(crate) fn function(code: &[u8], out: &mut Vec<u8>) {
+    out.push(opcode::FUNCTION2);
+    string(code, out);
+}
+
 /// The type byte of a value.
 pub(crate) fn type_byte(value: &Value) -> u8 {
     value.collection().map_or(TYPE_STRING, Collection::rdb_type)

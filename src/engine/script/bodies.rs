@@ -76,6 +76,11 @@ impl Bodies {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bodies.len()
+    }
+
     /// A hash of all of it.
     pub(crate) fn digest(&self) -> u64 {
         if self.bodies.is_empty() { 0 } else { xxhash_rust::xxh3::xxh3_64(&self.saved()) }

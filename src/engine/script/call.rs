@@ -1,10 +1,21 @@
 //! What a script can do to the world: redis.call.
 
+use std::cell::Cell;
+
 use quoris_resp::{Argv, Reply};
 
-use super::header::Header;
 use crate::command::{self, Command, Handler, NOSCRIPT, ReadContext};
-use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, slot};
+
+/// What a script may do.
+pub(super) struct Permits {
+    /// It must not write.
+    pub(super) read_only: bool,
+    /// It may use keys of several slots.
+    pub(super) cross_slot: bool,
+    /// The slot of its keys, as soon as there is one.
+    pub(super) slot: Cell<Option<u16>>,
+}
 
 /// The keys as a script sees them.
 pub(super) enum World<'a> {
@@ -39,11 +50,11 @@ impl World<'_> {
         }
     }
 
-    /// Milliseconds that a script should take at most.
-    pub(super) fn threshold_ms(&self) -> i64 {
+    /// The keys, to look at.
+    pub(super) fn keyspace(&self) -> &Keyspace {
         match self {
-            World::Write(keyspace, _) => keyspace.settings().busy_reply_threshold,
-            World::Read(keyspace, _) => keyspace.settings().busy_reply_threshold,
+            World::Write(keyspace, _) => keyspace,
+            World::Read(keyspace, _) => keyspace,
         }
     }
 
@@ -51,7 +62,7 @@ impl World<'_> {
     ///
     /// # Errors
     /// The command's own, and those of what scripts may not do.
-    pub(super) fn call(&mut self, argv: &Argv, header: Header) -> CommandResult {
+    pub(super) fn call(&mut self, argv: &Argv, permits: &Permits) -> CommandResult {
         let found = command::lookup(argv).map_err(|error| match error {
             Error::Arity(_) => Error::text("ERR Wrong number of args calling Redis command from script"),
             _ => Error::text("ERR Unknown Redis command called from script"),
@@ -60,11 +71,11 @@ impl World<'_> {
         if row.flags.has(NOSCRIPT) {
             return Err(not_allowed());
         }
-        if row.is_write() && (header.no_writes || matches!(self, World::Read(..))) {
+        if row.is_write() && (permits.read_only || matches!(self, World::Read(..))) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
-        if self.is_foreign(row, argv)? {
-            return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
+        if self.keyspace().slots().is_some() {
+            self.keep_to_slots(row, argv, permits)?;
         }
         match (row.handler, &mut *self) {
             (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
@@ -78,16 +89,19 @@ impl World<'_> {
         }
     }
 
-    /// Whether a command names a key of another group.
-    fn is_foreign(&self, row: &Command, argv: &Argv) -> Result<bool, Error> {
-        let keyspace: &Keyspace = match self {
-            World::Write(keyspace, _) => keyspace,
-            World::Read(keyspace, _) => keyspace,
-        };
-        if keyspace.slots().is_none() {
-            return Ok(false);
+    /// Where keys are spread over groups, a script may not use those of other groups, nor those of several slots
+    /// unless it says so.
+    fn keep_to_slots(&self, row: &Command, argv: &Argv, permits: &Permits) -> Result<(), Error> {
+        for at in row.keys(argv)? {
+            if !self.keyspace().owns(&argv[at]) {
+                return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
+            }
+            let slot = slot(&argv[at]);
+            if !permits.cross_slot && permits.slot.replace(Some(slot)).is_some_and(|other| other != slot) {
+                return Err(Error::text("ERR Script attempted to access keys that do not hash to the same slot"));
+            }
         }
-        Ok(row.keys(argv)?.iter().any(|at| !keyspace.owns(&argv[*at])))
+        Ok(())
     }
 
     /// The few commands of the server that mean something in a script.
@@ -101,10 +115,7 @@ impl World<'_> {
                 Ok(Reply::Array(vec![part(ms / 1000), part(ms % 1000 * 1000)]))
             }
             ("select", 2) => {
-                let databases = match self {
-                    World::Write(keyspace, _) => keyspace.databases(),
-                    World::Read(keyspace, _) => keyspace.databases(),
-                };
+                let databases = self.keyspace().databases();
                 let number = number::integer(&argv[1]).ok_or(Error::NotAnInteger)?;
                 let known = u32::try_from(number).ok().filter(|n| *n < databases);
                 *self.database() = known.ok_or_else(|| Error::text("ERR DB index is out of range"))?;

@@ -5,7 +5,8 @@ use quoris_resp::{Argv, Reply};
 
 use super::bodies::{Sha, name, sha};
 use super::call::World;
-use super::run;
+use super::header;
+use super::run::{self, Program};
 use crate::command::{ReadContext, by_name, introspect};
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -29,11 +30,16 @@ fn no_script() -> Error {
     Error::text("NOSCRIPT No matching script. Please use EVAL.")
 }
 
+fn evaluate(world: World<'_>, sha: &Sha, body: &[u8], keys: usize, argv: &Argv) -> CommandResult {
+    let (flags, text) = header::script(body)?;
+    run::run(world, flags, &Program::Script(sha, text), keys, argv)
+}
+
 /// EVAL
 pub(super) fn eval(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let keys = keys(argv)?;
     let sha = sha(&argv[1]);
-    let reply = run::run(World::Write(keyspace, context), &sha, &argv[1], keys, argv)?;
+    let reply = evaluate(World::Write(keyspace, context), &sha, &argv[1], keys, argv)?;
     keyspace.scripts_mut().cache(sha, &argv[1]);
     Ok(reply)
 }
@@ -43,12 +49,12 @@ pub(super) fn evalsha(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     name(&argv[1]).ok_or_else(no_script)?;
     let keys = keys(argv)?;
     let (sha, body) = known(keyspace, &argv[1])?;
-    run::run(World::Write(keyspace, context), &sha, &body, keys, argv)
+    evaluate(World::Write(keyspace, context), &sha, &body, keys, argv)
 }
 
 /// EVAL_RO: the script is not kept, because a read changes nothing.
 pub(super) fn eval_ro(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
-    run::run(World::Read(keyspace, context.clone()), &sha(&argv[1]), &argv[1], keys(argv)?, argv)
+    evaluate(World::Read(keyspace, context.clone()), &sha(&argv[1]), &argv[1], keys(argv)?, argv)
 }
 
 /// EVALSHA_RO
@@ -56,13 +62,13 @@ pub(super) fn evalsha_ro(keyspace: &Keyspace, context: &ReadContext, argv: &Argv
     name(&argv[1]).ok_or_else(no_script)?;
     let keys = keys(argv)?;
     let (sha, body) = known(keyspace, &argv[1])?;
-    run::run(World::Read(keyspace, context.clone()), &sha, &body, keys, argv)
+    evaluate(World::Read(keyspace, context.clone()), &sha, &body, keys, argv)
 }
 
 /// SCRIPT LOAD
 pub(super) fn load(keyspace: &mut Keyspace, _context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let sha = sha(&argv[2]);
-    run::check(&argv[2])?;
+    run::check(&sha, &argv[2])?;
     keyspace.scripts_mut().load(sha, &argv[2]);
     Ok(Reply::bulk(sha))
 }

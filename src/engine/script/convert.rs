@@ -1,23 +1,35 @@
 //! Between replies and Lua values, as Redis converts them.
 
-use mlua::{Lua, LuaString, Result, Table, Value};
+use mlua::{Lua, LuaString, MultiValue, Result, Table, Value};
 use quoris_resp::{Argv, Reply, double_text};
 
 /// Tables in tables of a reply at most.
 const DEPTH_MAX: usize = 1000;
 
-/// The arguments of a call: texts, and numbers as texts; nothing when there is something else.
-pub(super) fn argv(values: &[Value]) -> Option<Argv> {
+/// Bytes of the arguments of a call, and of a reply, at most.
+const BYTES_MAX: usize = 512 << 20;
+
+/// What every part of a reply counts beside its text.
+const PART_BYTES: usize = 512;
+
+/// The arguments of a call: texts, and numbers as texts; or what is wrong with them.
+pub(super) fn argv(values: &MultiValue) -> std::result::Result<Argv, &'static str> {
     let mut parts = Vec::with_capacity(values.len());
+    let mut bytes = 0;
     for value in values {
-        parts.push(match value {
+        let part = match value {
             Value::String(text) => text.as_bytes().to_vec(),
             Value::Integer(n) => n.to_string().into_bytes(),
             Value::Number(n) => double_text(*n).into_bytes(),
-            _ => return None,
-        });
+            _ => return Err("ERR Lua redis lib command arguments must be strings or integers"),
+        };
+        bytes += part.len();
+        if bytes > BYTES_MAX {
+            return Err("ERR the arguments of a call from a script are too long");
+        }
+        parts.push(part);
     }
-    Some(Argv::from_parts(&parts))
+    Ok(Argv::from_parts(&parts))
 }
 
 /// A table with one field.
@@ -98,23 +110,18 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
     }
 }
 
-/// What a script gave back as a reply; `resp3` as redis.setresp has it.
-pub(super) fn from_lua(value: &Value, resp3: bool) -> Reply {
-    reply(value, resp3, 0)
+/// What a script gave back as a reply; `resp3` as redis.setresp has it. A table that stands in another several times
+/// is several replies, so the whole is bounded.
+pub(super) fn from_lua(value: &Value, resp3: bool) -> Result<Reply> {
+    let mut left = BYTES_MAX;
+    let reply = Output { resp3, left: &mut left }.reply(value, 0)?;
+    Ok(if left > 0 { reply } else { Reply::error("ERR the reply of the script is too long") })
 }
 
-fn reply(value: &Value, resp3: bool, depth: usize) -> Reply {
-    match value {
-        Value::String(bytes) => Reply::bulk(&bytes.as_bytes()[..]),
-        Value::Integer(n) => Reply::Int(*n),
-        // Truncated as a cast in C does it, and whatever is out of range saturates.
-        Value::Number(n) => Reply::Int(*n as i64),
-        Value::Boolean(b) if resp3 => Reply::Bool(*b),
-        Value::Boolean(true) => Reply::Int(1),
-        Value::Table(_) if depth >= DEPTH_MAX => Reply::error("ERR reached lua stack limit"),
-        Value::Table(table) => table_reply(table, resp3, depth).unwrap_or_else(|e| Reply::error(format!("ERR {e}"))),
-        _ => Reply::Null,
-    }
+/// What is left of a reply's length while it is made.
+struct Output<'a> {
+    resp3: bool,
+    left: &'a mut usize,
 }
 
 /// Text on one line, as status and error lines have to be.
@@ -122,44 +129,71 @@ fn line(text: &LuaString) -> Vec<u8> {
     text.as_bytes().iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
 }
 
-fn table_reply(table: &Table, resp3: bool, depth: usize) -> Result<Reply> {
-    if let Value::String(text) = table.raw_get("err")? {
-        return Ok(Reply::Error(line(&text).into()));
+impl Output<'_> {
+    fn reply(&mut self, value: &Value, depth: usize) -> Result<Reply> {
+        let len = if let Value::String(bytes) = value { bytes.as_bytes().len() } else { 0 };
+        *self.left = self.left.saturating_sub(len + PART_BYTES);
+        Ok(match value {
+            _ if *self.left == 0 => Reply::Null,
+            Value::String(bytes) => Reply::bulk(&bytes.as_bytes()[..]),
+            Value::Integer(n) => Reply::Int(*n),
+            // Truncated as a cast in C does it, and whatever is out of range saturates.
+            Value::Number(n) => Reply::Int(*n as i64),
+            Value::Boolean(b) if self.resp3 => Reply::Bool(*b),
+            Value::Boolean(true) => Reply::Int(1),
+            Value::Table(_) if depth >= DEPTH_MAX => Reply::error("ERR reached lua stack limit"),
+            Value::Table(table) => self.table(table, depth)?,
+            _ => Reply::Null,
+        })
     }
-    if let Value::String(text) = table.raw_get("ok")? {
-        return Ok(Reply::Status(line(&text).into()));
-    }
-    if let Value::Number(n) = table.raw_get("double")? {
-        return Ok(Reply::Double(n));
-    }
-    if let Value::Integer(n) = table.raw_get("double")? {
-        return Ok(Reply::Double(n as f64));
-    }
-    if let Value::Table(map) = table.raw_get("map")? {
-        let pairs = map
-            .pairs::<Value, Value>()
-            .map(|pair| pair.map(|(key, value)| (reply(&key, resp3, depth + 1), reply(&value, resp3, depth + 1))));
-        return Ok(Reply::Map(pairs.collect::<Result<_>>()?));
-    }
-    if let Value::Table(set) = table.raw_get("set")? {
-        let members = set.pairs::<Value, Value>().map(|pair| pair.map(|(member, _)| reply(&member, resp3, depth + 1)));
-        return Ok(Reply::Set(members.collect::<Result<_>>()?));
-    }
-    if let Value::String(digits) = table.raw_get("big_number")? {
-        return Ok(Reply::BigNumber(line(&digits).into()));
-    }
-    if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
-        && let (Value::String(format), Value::String(text)) = (verbatim.raw_get("format")?, verbatim.raw_get("string")?)
-        && let Ok(format) = <[u8; 3]>::try_from(&*format.as_bytes())
-    {
-        return Ok(Reply::Verbatim(format, text.as_bytes().to_vec().into()));
-    }
-    let mut replies = Vec::new();
-    for index in 1.. {
-        match table.raw_get(index)? {
-            Value::Nil => break,
-            value => replies.push(reply(&value, resp3, depth + 1)),
+
+    fn table(&mut self, table: &Table, depth: usize) -> Result<Reply> {
+        if let Value::String(text) = table.raw_get("err")? {
+            return Ok(Reply::Error(line(&text).into()));
         }
+        if let Value::String(text) = table.raw_get("ok")? {
+            return Ok(Reply::Status(line(&text).into()));
+        }
+        if let Some(n) = number(table.raw_get("double")?) {
+            return Ok(Reply::Double(n));
+        }
+        if let Value::Table(map) = table.raw_get("map")? {
+            let pairs = map.pairs::<Value, Value>().map(|pair| {
+                let (key, value) = pair?;
+                Ok((self.reply(&key, depth + 1)?, self.reply(&value, depth + 1)?))
+            });
+            return Ok(Reply::Map(pairs.collect::<Result<_>>()?));
+        }
+        if let Value::Table(set) = table.raw_get("set")? {
+            let members = set.pairs::<Value, Value>().map(|pair| self.reply(&pair?.0, depth + 1));
+            return Ok(Reply::Set(members.collect::<Result<_>>()?));
+        }
+        if let Value::String(digits) = table.raw_get("big_number")? {
+            return Ok(Reply::BigNumber(line(&digits).into()));
+        }
+        if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
+            && let (Value::String(format), Value::String(text)) =
+                (verbatim.raw_get("format")?, verbatim.raw_get("string")?)
+            && let Ok(format) = <[u8; 3]>::try_from(&*format.as_bytes())
+        {
+            return Ok(Reply::Verbatim(format, text.as_bytes().to_vec().into()));
+        }
+        let mut replies = Vec::new();
+        for index in 1.. {
+            match table.raw_get(index)? {
+                Value::Nil => break,
+                _ if *self.left == 0 => break,
+                value => replies.push(self.reply(&value, depth + 1)?),
+            }
+        }
+        Ok(Reply::Array(replies))
     }
-    Ok(Reply::Array(replies))
+}
+
+fn number(value: Value) -> Option<f64> {
+    match value {
+        Value::Number(n) => Some(n),
+        Value::Integer(n) => Some(n as f64),
+        _ => None,
+    }
 }

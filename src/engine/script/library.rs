@@ -7,20 +7,30 @@ pub(super) mod chance;
 mod json;
 mod msgpack;
 mod pack;
+mod pattern;
 pub(super) mod redis;
+pub(super) mod text;
 
-use mlua::{Lua, MultiValue, Result, Table, Value};
+use mlua::{Error, Lua, MultiValue, Result, Table, Value};
 
 use super::sandbox::words;
 
 /// A problem in words, or results.
 type Outcome = std::result::Result<MultiValue, String>;
 
+/// Bytes of a text that a function makes of tables, at most.
+const TEXT_MAX: usize = 32 << 20;
+
 /// Adds a function to a library.
 fn add(lua: &Lua, library: &Table, name: &str, function: fn(&Lua, MultiValue) -> Result<Outcome>) -> Result<()> {
     let wrapped =
-        lua.create_function(move |lua, args: MultiValue| function(lua, args)?.map_err(|problem| words(lua, &problem)))?;
+        lua.create_function(move |lua, args: MultiValue| function(lua, args)?.map_err(|problem| raised(lua, problem)))?;
     library.set(name, wrapped)
+}
+
+/// A problem in words as an error. Words of a state that has no memory left stay what they are.
+fn raised(lua: &Lua, problem: String) -> Error {
+    if problem.starts_with("memory error: ") { Error::MemoryError(problem) } else { words(lua, &problem) }
 }
 
 /// An argument as a number.

@@ -1,90 +1,140 @@
-//! The Lua state of one script: what it finds, and what it may use up.
+//! A Lua state: what a script finds in it, and what it may use up.
+//!
+//! A state runs many scripts, one after the other. `prelude.lua` says why nothing of one can reach another; what a
+//! state has been through cannot be seen either, because order, numbers and the count of instructions are those of
+//! the script alone. The one thing that does depend on it is how much memory is left, so a script that meets that
+//! limit is run again in a state of its own (see `run`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Error, Function, HookTriggers, Lua, LuaOptions, MultiValue, Result, Scope, StdLib, Table, Value};
-use quoris_resp::Reply;
+use mlua::{Error, Function, Lua, LuaOptions, Result, StdLib, Table, Value};
 
-use super::header::Header;
-use super::{call::World, convert, library};
+use super::bodies::Sha;
+use super::meter::{Meter, charge, charge_bytes};
+use super::{convert, library};
 
 /// What the host adds to Lua in Lua.
 const PRELUDE: &str = include_str!("prelude.lua");
-/// A script's name in its error messages, as in Redis.
-pub(super) const CHUNK: &str = "@user_script";
-/// Bytes that a script may hold, garbage included.
-const MEMORY_MAX: usize = 256 << 20;
-/// The budget is looked at so often, in instructions.
-const STEP: u32 = 1000;
-/// Instructions for a millisecond of `busy-reply-threshold`: about what an old machine runs.
-const INSTRUCTIONS_PER_MS: u64 = 20_000;
-/// The threshold is believed up to here; 0, which means for ever in Redis, is this too.
-const THRESHOLD_MS_MAX: u64 = 60_000;
+/// Compiled texts that a state keeps, at most.
+const CHUNKS_MAX: usize = 256;
 
-/// What a script used up.
-#[derive(Debug)]
-pub(super) struct Meter {
-    used: Cell<u64>,
-    max: u64,
+/// Where a text is from: the names stand in error messages, as in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// EVAL and its kin.
+    Script,
+    /// FUNCTION LOAD.
+    Library,
 }
 
-impl Meter {
-    /// A budget for a threshold.
-    pub(super) fn new(threshold_ms: i64) -> Meter {
-        let ms = threshold_ms.unsigned_abs();
-        let ms = if threshold_ms <= 0 || ms > THRESHOLD_MS_MAX { THRESHOLD_MS_MAX } else { ms };
-        Meter { used: Cell::new(0), max: ms * INSTRUCTIONS_PER_MS }
-    }
+impl Origin {
+    const ALL: [Origin; 2] = [Origin::Script, Origin::Library];
 
-    /// Whether nothing is left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.used.get() >= self.max
-    }
-
-    fn step(&self, instructions: u32) -> bool {
-        self.used.set(self.used.get() + u64::from(instructions));
-        self.is_empty()
-    }
-}
-
-/// An empty state that ends a script at its limits.
-pub(super) fn state(meter: &Rc<Meter>) -> Result<Lua> {
-    let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
-    lua.set_memory_limit(MEMORY_MAX)?;
-    let meter = meter.clone();
-    lua.set_hook(HookTriggers::new().every_nth_instruction(STEP), move |lua, _| {
-        if !meter.step(STEP) {
-            return Ok(mlua::VmState::Continue);
+    /// The name of the chunk.
+    pub(super) fn chunk(self) -> &'static str {
+        match self {
+            Origin::Script => "@user_script",
+            Origin::Library => "@user_function",
         }
-        // A script may catch this one; from now on every instruction ends it, wherever it stands.
-        lua.set_hook(HookTriggers::new().every_nth_instruction(1), |_, _| Err(over()))?;
-        Err(over())
-    })?;
-    Ok(lua)
+    }
 }
 
-fn over() -> Error {
-    Error::RuntimeError("the script's budget is used up".into())
+/// See the module.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) lua: Lua,
+    pub(super) meter: Rc<Meter>,
+    /// The state of math.random.
+    pub(super) chance: Rc<Cell<u64>>,
+    /// What redis.setresp chose.
+    pub(super) resp3: Rc<Cell<bool>>,
+    /// The functions of `redis`, behind their face.
+    pub(super) redis: Table,
+    /// Runs a script.
+    pub(super) script: Function,
+    /// Runs a function of a library.
+    pub(super) call: Function,
+    /// Gives the functions of a library.
+    pub(super) load: Function,
+    chunks: BTreeMap<(Sha, bool), Function>,
 }
 
-/// Where a script is, for its error messages.
-pub(super) fn line(lua: &Lua) -> Option<usize> {
-    (0..64)
-        .map_while(|level| {
-            lua.inspect_stack(level, |frame| {
-                frame.source().source.is_some_and(|source| source == CHUNK).then(|| frame.current_line()).flatten()
-            })
+impl State {
+    /// A state that has seen no script.
+    pub(super) fn new() -> Result<State> {
+        let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::default())?;
+        let (meter, chance, resp3) = (Rc::<Meter>::default(), Rc::<Cell<u64>>::default(), Rc::<Cell<bool>>::default());
+        lua.set_app_data(meter.clone());
+        let redis = library::redis::functions(&lua, &resp3)?;
+        let native = natives(&lua, &meter, &chance)?;
+        native.set("redis", &redis)?;
+        let entries: Table = lua.load(PRELUDE).set_name("=quoris").set_mode(ChunkMode::Text).call(native)?;
+        lua.set_globals(entries.get("world")?)?;
+        let (script, call, load) = (entries.get("script")?, entries.get("call")?, entries.get("load")?);
+        Ok(State { lua, meter, chance, resp3, redis, script, call, load, chunks: BTreeMap::new() })
+    }
+
+    /// A text as a function.
+    pub(super) fn chunk(&mut self, sha: &Sha, origin: Origin, text: &[u8]) -> Result<Function> {
+        let key = (*sha, origin == Origin::Library);
+        if let Some(known) = self.chunks.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = self.lua.load(text).set_name(origin.chunk()).set_mode(ChunkMode::Text).into_function()?;
+        if self.chunks.len() >= CHUNKS_MAX {
+            self.chunks.clear();
+        }
+        self.chunks.insert(key, made.clone());
+        Ok(made)
+    }
+}
+
+/// What the prelude takes.
+fn natives(lua: &Lua, meter: &Rc<Meter>, chance: &Rc<Cell<u64>>) -> Result<Table> {
+    let native = lua.create_table()?;
+    let random = chance.clone();
+    native.set("random", lua.create_function(move |lua, args| library::chance::random(lua, &random, &args))?)?;
+    let random = chance.clone();
+    native.set("randomseed", lua.create_function(move |_, seed| library::chance::seed(&random, seed))?)?;
+    native.set("charge", lua.create_function(|lua, steps: f64| charge(lua, steps as u64))?)?;
+    native.set("charge_bytes", lua.create_function(|lua, bytes: f64| charge_bytes(lua, bytes as usize))?)?;
+    native.set("explain", lua.create_function(|lua, error: Value| explain(lua, &error))?)?;
+    native.set("problem", lua.create_function(|lua, error: Value| problem(lua, &error))?)?;
+    native
+        .set("unplaced", lua.create_function(|lua, text: mlua::LuaString| lua.create_string(own(&text.as_bytes())))?)?;
+    let meter = meter.clone();
+    native.set("starve", lua.create_function(move |lua, ()| meter.starve(lua))?)?;
+    library::text::add_to(lua, &native)?;
+    native.set("libraries", library::all(lua)?)?;
+    Ok(native)
+}
+
+/// A message without the place in the prelude that it names, if it does.
+fn own(text: &[u8]) -> &[u8] {
+    let Some(rest) = text.strip_prefix(b"quoris:") else { return text };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    rest[digits..].strip_prefix(b": ").unwrap_or(rest)
+}
+
+/// Where a script is, for its error messages: the name of its text, and the line.
+fn place(lua: &Lua) -> Option<(&'static str, usize)> {
+    let frame = |level| {
+        lua.inspect_stack(level, |frame| {
+            let source = frame.source().source?;
+            let origin = Origin::ALL.iter().find(|origin| source == origin.chunk())?;
+            Some((origin.chunk(), frame.current_line()?))
         })
-        .flatten()
-        .next()
+    };
+    (0..64).map_while(frame).flatten().next()
 }
 
 /// A problem with the place where it arose, as Lua's own functions tell it.
 fn placed(lua: &Lua, problem: &str) -> String {
-    match line(lua) {
-        Some(line) => format!("user_script:{line}: {problem}"),
+    match place(lua) {
+        Some((name, line)) => format!("{}:{line}: {problem}", &name[1..]),
         None => problem.to_string(),
     }
 }
@@ -111,9 +161,17 @@ pub(super) fn words(lua: &Lua, problem: &str) -> Error {
     Raised::Words(placed(lua, problem)).into()
 }
 
+/// Whether an error says that the state has no memory left.
+pub(super) fn is_memory(error: &Error) -> bool {
+    error.chain().any(|error| matches!(error.downcast_ref::<Error>(), Some(Error::MemoryError(_))))
+}
+
 /// An error as a Lua value.
 fn problem(lua: &Lua, error: &Value) -> Result<Value> {
     let Value::Error(error) = error else { return Ok(error.clone()) };
+    if is_memory(error) {
+        return lua.create_string("not enough memory").map(Value::String);
+    }
     match error.downcast_ref::<Raised>() {
         Some(Raised::Reply(text)) => convert::error(lua, text),
         Some(Raised::Words(text)) => lua.create_string(text).map(Value::String),
@@ -121,96 +179,25 @@ fn problem(lua: &Lua, error: &Value) -> Result<Value> {
     }
 }
 
-/// A script while it runs.
-pub(super) struct Running<'a> {
-    /// The keys.
-    pub(super) world: RefCell<World<'a>>,
-    /// What it said of itself.
-    pub(super) header: Header,
-    /// What redis.setresp chose.
-    pub(super) resp3: Cell<bool>,
-    /// The state of math.random.
-    pub(super) random: Cell<u64>,
-}
-
-impl Running<'_> {
-    /// Runs a command.
-    fn run(&self, args: &MultiValue) -> Reply {
-        let args: Vec<Value> = args.iter().cloned().collect();
-        if args.is_empty() {
-            return Reply::error("ERR Please specify at least one argument for this redis lib call");
-        }
-        match convert::argv(&args) {
-            Some(argv) => self.world.borrow_mut().call(&argv, self.header).unwrap_or_else(Reply::from),
-            None => Reply::error("ERR Lua redis lib command arguments must be strings or integers"),
-        }
-    }
-
-    /// redis.call
-    fn call(&self, lua: &Lua, args: &MultiValue) -> Result<Value> {
-        match self.run(args) {
-            Reply::Error(text) => Err(Raised::Reply(text.to_vec()).into()),
-            reply => convert::to_lua(lua, &reply, self.resp3.get()),
-        }
-    }
-
-    /// redis.pcall
-    fn pcall(&self, lua: &Lua, args: &MultiValue) -> Result<Value> {
-        convert::to_lua(lua, &self.run(args), self.resp3.get())
-    }
-}
-
-/// Puts everything in place and gives the function that runs a script: whether it ended well, and its value or
-/// error.
-pub(super) fn furnish<'scope, 'env: 'scope>(
-    lua: &Lua,
-    scope: &'scope Scope<'scope, 'env>,
-    running: &'env Running<'_>,
-    keys: Table,
-    argv: Table,
-) -> Result<Function> {
-    let native = lua.create_table()?;
-    native.set("random", scope.create_function(|lua, args| library::chance::random(lua, &running.random, &args))?)?;
-    native.set("randomseed", scope.create_function(|_, seed| library::chance::seed(&running.random, seed))?)?;
-    native.set("clock", lua.create_function(|_, ()| Ok(0.0))?)?;
-    native.set("explain", lua.create_function(|lua, error: Value| explain(lua, &error))?)?;
-    native.set("problem", lua.create_function(|lua, error: Value| problem(lua, &error))?)?;
-    let redis = library::redis::functions(lua)?;
-    redis.set("call", scope.create_function(|lua, args: MultiValue| running.call(lua, &args))?)?;
-    redis.set("pcall", scope.create_function(|lua, args: MultiValue| running.pcall(lua, &args))?)?;
-    redis.set(
-        "setresp",
-        scope.create_function(|lua, version: Value| match version {
-            Value::Integer(2 | 3) => {
-                running.resp3.set(version.as_i64() == Some(3));
-                Ok(())
-            }
-            _ => Err(words(lua, "RESP version must be 2 or 3.")),
-        })?,
-    )?;
-    native.set("redis", redis)?;
-    native.set("libraries", library::all(lua)?)?;
-    native.set("keys", keys)?;
-    native.set("argv", argv)?;
-    lua.load(PRELUDE).set_name("=quoris").set_mode(ChunkMode::Text).call(native)
-}
-
 /// An error as a table, with the line of the script that it came from.
 fn explain(lua: &Lua, error: &Value) -> Result<Table> {
-    let table = match problem(lua, error)? {
-        Value::Table(table) => table,
-        other => {
-            let text = match &other {
-                Value::String(text) => text.as_bytes().to_vec(),
-                other => other.to_string().unwrap_or_default().into_bytes(),
+    let table = lua.create_table()?;
+    let place = place(lua);
+    match problem(lua, error)? {
+        Value::Table(thrown) => table.raw_set("err", thrown.raw_get::<Value>("err")?)?,
+        Value::String(text) => {
+            let text = text.as_bytes();
+            let unplaced = own(&text);
+            let front = match place {
+                Some((name, line)) if unplaced.len() < text.len() => format!("ERR {}:{line}: ", &name[1..]),
+                _ => "ERR ".to_string(),
             };
-            let table = lua.create_table()?;
-            table.raw_set("err", lua.create_string([b"ERR ", &text[..]].concat())?)?;
-            table
+            table.raw_set("err", lua.create_string([front.as_bytes(), unplaced].concat())?)?;
         }
-    };
-    if let Some(line) = line(lua) {
-        table.raw_set("source", "@user_script")?;
+        other => table.raw_set("err", format!("ERR {}", other.to_string().unwrap_or_default()))?,
+    }
+    if let Some((name, line)) = place {
+        table.raw_set("source", name)?;
         table.raw_set("line", line)?;
     }
     Ok(table)

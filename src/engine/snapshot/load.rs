@@ -39,6 +39,8 @@ struct Loading {
     /// What belongs to the value of the next key.
     beside: Option<Vec<u8>>,
     sessions: Sessions,
+    /// The texts of the libraries of functions.
+    libraries: Vec<Vec<u8>>,
 }
 
 impl Engine {
@@ -75,7 +77,10 @@ impl Loading {
     fn take(&mut self, item: Item) -> Result<(), String> {
         match item {
             Item::Aux(name, value) => self.take_aux(name, value),
-            Item::Function => Err("a function library".into()),
+            Item::Function(code) => {
+                self.libraries.push(code);
+                Ok(())
+            }
             Item::Skipped { kind } => Err(format!("a {kind}")),
             Item::Entry { database, key, value, expire_at_ms } => self.take_entry(database, &key, value, expire_at_ms),
             Item::End => Ok(()),
@@ -182,6 +187,7 @@ impl Loading {
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
+        self.libraries.iter().try_for_each(|code| keys.libraries_mut().restore(code))?;
         Ok(engine)
     }
 

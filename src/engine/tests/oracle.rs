@@ -34,6 +34,8 @@ fn comparable(found: &Found) -> bool {
         "object|idletime",
         "script|debug",
         "script|help",
+        "function|help",
+        "function|dump",
         "pfcount",
         "pfselftest",
         "bitcount",
@@ -66,6 +68,8 @@ fn depends_on_time_or_version(argv: &Argv) -> bool {
         || match &name[..] {
             b"PEXPIRE" | b"PSETEX" | b"RESTORE" => soon(1),
             b"EXPIRE" | b"SETEX" => soon(1000),
+            // Redis quotes words up to a zero.
+            b"FUNCTION" => argv.iter().any(|word| word.contains(&0)),
             b"ZRANK" | b"ZREVRANK" => argv.len() > 3,
             b"ZUNION" | b"ZINTER" | b"ZUNIONSTORE" | b"ZINTERSTORE" => has(b"AGGREGATE") && has(b"COUNT"),
             b"SET" | b"GETEX" => has(b"PX") && soon(1) || has(b"EX") && soon(1000),

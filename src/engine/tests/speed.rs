@@ -56,6 +56,37 @@ fn apply(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) {
 
 #[test]
 #[ignore = "a measurement, not a check"]
+fn scripts_and_functions() {
+    let mut keyspace = Keyspace::new([1, 2], 1);
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let library =
+        "#!lua name=lib\nredis.register_function('get', function(keys) return redis.call('GET', keys[1]) end)";
+    apply(&mut keyspace, &mut context, &Argv::from_parts(&["FUNCTION", "LOAD", library]));
+    let many: String = (0..50).map(|n| format!("redis.register_function('f{n}', function() end)\n")).collect();
+    apply(&mut keyspace, &mut context, &Argv::from_parts(&["FUNCTION", "LOAD", &format!("#!lua name=many\n{many}")]));
+    let mut time = |what: &str, parts: &[&str]| {
+        const ROUNDS: u32 = 100_000;
+        let argv = Argv::from_parts(parts);
+        let begin = Instant::now();
+        (0..ROUNDS).for_each(|_| apply(&mut keyspace, &mut context, &argv));
+        eprintln!("{what}: {:?}", begin.elapsed() / ROUNDS);
+    };
+    time("SET", &["SET", "k", "v"]);
+    time("EVAL return 1", &["EVAL", "return 1", "0"]);
+    time("EVAL GET", &["EVAL", "return redis.call('GET', KEYS[1])", "1", "k"]);
+    time("EVAL_RO GET", &["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "k"]);
+    let limit = "local n = redis.call('INCR', KEYS[1]) if n == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end \
+        if n > tonumber(ARGV[2]) then return 0 end return n";
+    time("EVAL of a rate limit", &["EVAL", limit, "1", "n", "60", "1000000"]);
+    time("EVAL cjson", &["EVAL", "return cjson.encode(cjson.decode(ARGV[1]))", "0", "{\"a\":[1,2,3],\"b\":\"c\"}"]);
+    time("EVAL gsub", &["EVAL", "return (ARGV[1]:gsub('%d+', '#'))", "0", "user:1234:name:5678"]);
+    time("EVAL of 100 calls", &["EVAL", "for i = 1, 100 do redis.call('GET', KEYS[1]) end", "1", "k"]);
+    time("FCALL GET", &["FCALL", "get", "1", "k"]);
+    time("FCALL of a library of 50", &["FCALL", "f7", "0"]);
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
 fn bitmaps_and_hyperloglogs() {
     let mut keyspace = Keyspace::new([1, 2], 1);
     let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };

@@ -5,7 +5,8 @@
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
-use super::{Outcome, add, one};
+use super::{Outcome, TEXT_MAX, add, one};
+use crate::script::meter::charge;
 
 /// Tables in tables at most, as in Redis.
 const DEPTH_MAX: usize = 1000;
@@ -42,7 +43,10 @@ fn encode(lua: &Lua, args: MultiValue) -> Result<Outcome> {
     };
     let mut out = Vec::new();
     Ok(match put(value, 0, &mut out) {
-        Ok(()) => one(Value::String(lua.create_string(out)?)),
+        Ok(()) => {
+            charge(lua, (out.len() / 4) as u64)?;
+            one(Value::String(lua.create_string(out)?))
+        }
         Err(problem) => Err(problem),
     })
 }
@@ -68,6 +72,8 @@ pub(super) fn general(n: f64) -> String {
 
 fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Encoded {
     match value {
+        // A table that stands in another several times is written as often.
+        _ if out.len() > TEXT_MAX => return Err("Cannot serialise, excessive length".into()),
         Value::Nil => out.extend_from_slice(b"null"),
         Value::LightUserData(pointer) if pointer.0.is_null() => out.extend_from_slice(b"null"),
         Value::Boolean(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),

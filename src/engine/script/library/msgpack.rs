@@ -2,7 +2,8 @@
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
-use super::{Outcome, add, number_at, one};
+use super::{Outcome, TEXT_MAX, add, number_at, one};
+use crate::script::meter::charge;
 
 /// Deeper tables are packed as nil, as in Redis.
 const DEPTH_MAX: usize = 16;
@@ -27,7 +28,11 @@ fn pack(lua: &Lua, args: MultiValue) -> Result<Outcome> {
     let mut out = Vec::new();
     for value in &args {
         put(value, 0, &mut out)?;
+        if out.len() > TEXT_MAX {
+            return Ok(Err("the packed text is too long".into()));
+        }
     }
+    charge(lua, (out.len() / 4) as u64)?;
     Ok(one(Value::String(lua.create_string(out)?)))
 }
 
@@ -80,6 +85,8 @@ fn put_integer(n: i64, out: &mut Vec<u8>) {
 
 fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<()> {
     match value {
+        // A table that stands in another several times is written as often; the whole is refused at its end.
+        _ if out.len() > TEXT_MAX => {}
         Value::Boolean(b) => out.push(0xc2 | u8::from(*b)),
         Value::Integer(n) => put_integer(*n, out),
         Value::Number(n) if n.fract() == 0.0 && n.abs() < 9.0e18 => put_integer(*n as i64, out),

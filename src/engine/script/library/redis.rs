@@ -1,16 +1,44 @@
 //! The library `redis` but for what needs the keys.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
-use super::{Outcome, add, number_at, one};
+use super::{Outcome, number_at, one};
+use crate::REDIS_VERSION;
 use crate::script::bodies::sha;
+use crate::script::convert;
+use crate::script::sandbox::Raised;
 
-/// What `redis.REDIS_VERSION` says.
-const VERSION: &str = "7.4.0";
-const VERSION_NUM: u32 = 0x0007_0400;
+/// The version as a number: a byte for each part.
+fn version_number() -> u32 {
+    REDIS_VERSION.split('.').fold(0, |number, part| number << 8 | part.parse::<u32>().unwrap_or(0) & 0xff)
+}
 
-pub(in crate::script) fn functions(lua: &Lua) -> Result<Table> {
+/// Adds a function whose problem is a table with a field `err`, as those of commands are.
+fn add(lua: &Lua, library: &Table, name: &str, function: fn(&Lua, MultiValue) -> Result<Outcome>) -> Result<()> {
+    let wrapped = lua.create_function(move |lua, args: MultiValue| {
+        function(lua, args)?.map_err(|problem| Raised::Reply([b"ERR ", problem.as_bytes()].concat()).into())
+    })?;
+    library.set(name, wrapped)
+}
+
+pub(in crate::script) fn functions(lua: &Lua, resp3: &Rc<Cell<bool>>) -> Result<Table> {
     let redis = lua.create_table()?;
+    let resp3 = resp3.clone();
+    let setresp = lua.create_function(move |_, args: MultiValue| {
+        let version = number_at(&args, 0);
+        if args.len() != 1 {
+            return Err(Raised::Reply(b"ERR redis.setresp() requires one argument.".to_vec()).into());
+        }
+        match version {
+            Some(2.0 | 3.0) => resp3.set(version == Some(3.0)),
+            _ => return Err(Raised::Reply(b"ERR RESP version must be 2 or 3.".to_vec()).into()),
+        }
+        Ok(())
+    })?;
+    redis.set("setresp", setresp)?;
     add(lua, &redis, "sha1hex", sha1hex)?;
     add(lua, &redis, "error_reply", error_reply)?;
     add(lua, &redis, "status_reply", status_reply)?;
@@ -25,8 +53,8 @@ pub(in crate::script) fn functions(lua: &Lua) -> Result<Table> {
     for (name, way) in [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)] {
         redis.set(name, way)?;
     }
-    redis.set("REDIS_VERSION", VERSION)?;
-    redis.set("REDIS_VERSION_NUM", VERSION_NUM)?;
+    redis.set("REDIS_VERSION", REDIS_VERSION)?;
+    redis.set("REDIS_VERSION_NUM", version_number())?;
     Ok(redis)
 }
 
@@ -55,7 +83,7 @@ fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Outcome> {
 /// A table with one field, for a reply of one line.
 fn single(lua: &Lua, args: &MultiValue, field: &str, text: impl Fn(&[u8]) -> Vec<u8>) -> Result<Outcome> {
     let Some(Value::String(given)) = args.front().filter(|_| args.len() == 1) else {
-        return Ok(Err("wrong number or type of arguments".into()));
+        return convert::error(lua, b"ERR wrong number or type of arguments").map(one);
     };
     let table = lua.create_table()?;
     table.raw_set(field, lua.create_string(text(&given.as_bytes()))?)?;

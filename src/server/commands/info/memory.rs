@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Lines, Snapshot, human};
 use crate::commands::memory as data;
+use crate::server::Server;
 
 /// Resident bytes of the process, and of the machine in all.
 pub(crate) fn resident_and_total() -> (u64, u64) {
@@ -41,7 +42,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("allocator_active", now.active);
     lines.add("allocator_resident", now.resident);
     both(lines, "total_system_memory", total);
-    scripts(lines);
+    scripts(snapshot.server, lines);
     let maxmemory = server.tunables.memory_max.load(Relaxed);
     both(lines, "maxmemory", maxmemory);
     lines.add("maxmemory_policy", server.config.text("maxmemory-policy"));
@@ -66,15 +67,17 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("lazyfreed_objects", 0);
 }
 
-/// Fields about scripts, which there are none of yet.
-fn scripts(lines: &mut Lines) {
+/// Fields about scripts and functions. Libraries are the same in all groups, so one group's count is the node's.
+fn scripts(server: &Server, lines: &mut Lines) {
+    let counts = server.groups().iter().filter_map(|group| server.peek(*group, |e| e.keyspace().script_counts()));
+    let most = counts.fold([0; 3], |most, counts| std::array::from_fn(|at| counts[at].max(most[at])));
+    for (name, count) in ["number_of_cached_scripts", "number_of_libraries", "number_of_functions"].iter().zip(most) {
+        lines.add(name, count);
+    }
     for name in [
         "used_memory_lua",
         "used_memory_vm_eval",
         "used_memory_scripts_eval",
-        "number_of_cached_scripts",
-        "number_of_functions",
-        "number_of_libraries",
         "used_memory_vm_functions",
         "used_memory_vm_total",
         "used_memory_functions",
