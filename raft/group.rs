@@ -17,9 +17,11 @@ use tokio::sync::watch;
 
 use crate::clock::GroupClock;
 use crate::deliver::run_read;
+use crate::evict::Evictor;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
+use crate::memory::Memory;
 use crate::network::Factory;
 use crate::propose::{Operation, Outcome, Proposer, Stamp};
 use crate::read::{NotLeading, ReadRounds};
@@ -60,6 +62,8 @@ pub struct Health {
     pub elections: Arc<AtomicU64>,
     /// What is left on the disk.
     pub room: Arc<Room>,
+    /// What is left of the memory.
+    pub memory: Arc<Memory>,
 }
 
 /// What a replica is started with.
@@ -92,6 +96,7 @@ pub struct Group {
     pub(crate) timekeeper: Arc<Timekeeper>,
     /// What is left on the disk.
     pub room: Arc<Room>,
+    pub(crate) evictor: Arc<Evictor>,
     proposer: Proposer,
     reads: ReadRounds,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -144,6 +149,8 @@ impl Group {
             }
         };
         replica.clock = clock.unwrap_or(replica.clock);
+        replica.bytes = health.memory.register();
+        replica.note_bytes(replica.engine.read().keyspace().memory_bytes());
         replica.clock.committed(replica.engine.read().clock_ms());
         let replica = Arc::new(replica);
         let skips = Skips::load(&*seams.disk, group)?;
@@ -170,7 +177,10 @@ impl Group {
             links,
             health: health.clone(),
         };
+        let evictor = Evictor::new(raft.clone(), replica.clone(), proposer.clone(), health.memory.clone());
+        let evictor = Arc::new(evictor);
         let tasks = vec![
+            tokio::spawn(evictor.clone().run()).abort_handle(),
             tokio::spawn(verifier.run()).abort_handle(),
             tokio::spawn(scrub(replica.clone())).abort_handle(),
             tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
@@ -181,7 +191,7 @@ impl Group {
         // Until here no peer could reach it, so this is its start.
         replica.window.hear();
         let receiving = Receiving::default();
-        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, proposer, reads, tasks }))
+        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, evictor, proposer, reads, tasks }))
     }
 
     /// Forms the group; once in its life, on one replica.
@@ -217,6 +227,14 @@ impl Group {
             return Outcome::NotExecuted(operations);
         }
         self.proposer.submit(operations, stamp).await
+    }
+
+    /// The same when memory is short: what takes some is refused in the log.
+    pub async fn propose_short(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+        if self.replica.is_quarantined() {
+            return Outcome::NotExecuted(operations);
+        }
+        self.proposer.submit_short(operations, stamp).await
     }
 
     /// Read access without a message, when this replica may give it now.

@@ -52,8 +52,10 @@ pub mod flags {
     pub const ATTEMPT: u8 = 16;
     /// Not the first attempt.
     pub const AGAIN: u8 = 32;
+    /// Memory was short when it was proposed: see [`crate::ApplyContext::short`].
+    pub const SHORT: u8 = 64;
     /// All of them.
-    pub const ALL: u8 = SESSION | NEXT | TRANSACTION | VERIFY | ATTEMPT | AGAIN;
+    pub const ALL: u8 = SESSION | NEXT | TRANSACTION | VERIFY | ATTEMPT | AGAIN | SHORT;
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -119,6 +121,8 @@ pub struct CommandMeta {
     pub verify: bool,
     /// Set for one of several attempts of a command that waits until it finds something.
     pub attempt: Option<Attempt>,
+    /// Whether memory was short: commands that take some are refused.
+    pub short: bool,
     /// The session, when the reply must be kept.
     pub session: Option<SessionStamp>,
 }
@@ -195,6 +199,9 @@ impl EntryBuilder {
         }
         if meta.verify {
             bits |= flags::VERIFY;
+        }
+        if meta.short {
+            bits |= flags::SHORT;
         }
         bits |= match meta.attempt {
             None => 0,
@@ -298,13 +305,15 @@ impl EntryReader {
             return Err(EntryError::Malformed(format!("argv of {len} bytes, {} left", self.rest.len())));
         }
         let argv = Argv::parse(self.rest.split_to(len)).map_err(|e| EntryError::Malformed(e.to_string()))?;
-        let [transaction, verify] = [flags::TRANSACTION, flags::VERIFY].map(|bit| header.flags & bit != 0);
+        let [transaction, verify, short] =
+            [flags::TRANSACTION, flags::VERIFY, flags::SHORT].map(|bit| header.flags & bit != 0);
         let attempt = match header.flags & (flags::ATTEMPT | flags::AGAIN) {
             0 => None,
             flags::ATTEMPT => Some(Attempt::First),
             _ => Some(Attempt::Again),
         };
-        let meta = CommandMeta { database: header.database, user: header.user, transaction, verify, attempt, session };
+        let (database, user) = (header.database, header.user);
+        let meta = CommandMeta { database, user, transaction, verify, attempt, short, session };
         Ok(Some(LoggedCommand { meta, argv }))
     }
 }

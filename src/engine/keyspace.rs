@@ -12,6 +12,7 @@
 //!   announced to a running cut first.
 //! * Reads change nothing.
 
+mod access;
 mod account;
 mod awaited;
 mod cut;
@@ -27,16 +28,19 @@ mod state;
 mod table;
 mod undo;
 mod versions;
+mod victims;
 mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
 pub use state::Garbage;
+pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;
 
 use crate::script::Bodies;
 use crate::{Settings, Value};
+use access::Access;
 use account::Opened;
 use awaited::Awaited;
 use cut::{Cut, Wanted};
@@ -147,6 +151,9 @@ pub struct Keyspace {
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
+    access: Access,
+    /// A command of an entry is running.
+    applying: bool,
 }
 
 impl Keyspace {
@@ -171,6 +178,8 @@ impl Keyspace {
             scripts: Bodies::default(),
             slots: None,
             garbage: Vec::new(),
+            access: Access::default(),
+            applying: false,
         }
     }
 
@@ -203,14 +212,22 @@ impl Keyspace {
         table.get(place.hash(), key)
     }
 
-    /// The key, unless it is absent or due. `database` must exist (SELECT checked it).
-    pub fn entry(&self, database: u32, key: &[u8]) -> Option<EntryRef<'_>> {
-        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(EntryRef::new)
+    fn live(&self, database: u32, key: &[u8]) -> Option<&Entry> {
+        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms))
     }
 
-    /// The key's value, unless it is absent or due. Fields of a hash may be due: see [`Keyspace::now_ms`].
+    /// The key, unless it is absent or due; looking at it is no use of it. `database` must exist (SELECT checked
+    /// it).
+    pub fn entry(&self, database: u32, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.live(database, key).map(EntryRef::new)
+    }
+
+    /// The key's value, unless it is absent or due; the key counts as used. Fields of a hash may be due: see
+    /// [`Keyspace::now_ms`].
     pub fn value(&self, database: u32, key: &[u8]) -> Option<&Value> {
-        self.entry(database, key).map(|e| e.value)
+        let entry = self.live(database, key)?;
+        self.touch_access(entry);
+        Some(&entry.value)
     }
 
     /// Finds a key that is to be written; one that is due is removed first and counts as absent.
@@ -262,6 +279,7 @@ impl Keyspace {
         let index = self.find_to_write(database, place, key)?;
         self.keep_copy(database, place.slot(), index);
         self.touch(database, key);
+        self.touch_access(self.databases[database as usize].at(place.slot(), index));
         let version = self.versions.write(place.slot());
         Some(Edit(self.databases[database as usize].open(place.slot(), index, version)))
     }
@@ -275,14 +293,16 @@ impl Keyspace {
         match self.find_to_write(database, place, key) {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
+                self.touch_access(self.databases[database as usize].at(slot, index));
                 let version = self.versions.write(slot);
                 let old = self.databases[database as usize].replace(slot, index, value, expire_at_ms, version);
                 self.keep(wanted, old);
             }
             None => {
                 let version = self.versions.write(slot);
-                let entry =
-                    Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
+                let used = self.access.new_stamp();
+                let key = Key::new(key);
+                let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
                 self.databases[database as usize].insert(slot, entry);
             }
         }

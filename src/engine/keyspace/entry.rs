@@ -1,5 +1,6 @@
 //! One key with its value, as it lies in a slot's table.
 
+use super::access::Stamp;
 use crate::{Value, payload};
 
 /// No deadline.
@@ -87,6 +88,8 @@ pub(super) struct Entry {
     pub(super) hash: u32,
     /// The next entry of the same bucket, for [`super::table`].
     pub(super) next: u32,
+    /// When it was last used; not of the state.
+    pub(super) used: Stamp,
 }
 
 impl Entry {
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 80, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 88, "{} bytes", size_of::<Entry>());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use quoris_resp::{Argv, Reply};
 
 use super::header::Header;
-use crate::command::{self, Command, Handler, NOSCRIPT, ReadContext};
-use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number};
+use crate::command::{self, Command, DENYOOM, Handler, NOSCRIPT, ReadContext};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, outcome};
 
 /// The keys as a script sees them.
 pub(super) enum World<'a> {
@@ -67,7 +67,14 @@ impl World<'_> {
             return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
         }
         match (row.handler, &mut *self) {
-            (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
+            (Handler::Write(_), World::Write(_, context)) if context.short && row.flags.has(DENYOOM) => {
+                Err(Error::text(outcome::OUT_OF_MEMORY))
+            }
+            (Handler::Write(write), World::Write(keyspace, context)) => {
+                // A script that has written something is not stopped half way, as in Redis.
+                context.short = false;
+                write(keyspace, context, argv)
+            }
             (Handler::Read(read), World::Write(keyspace, context)) => {
                 let rng = Rng::new(context.rng.next_u64()).into();
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng };

@@ -42,7 +42,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("allocator_resident", now.resident);
     both(lines, "total_system_memory", total);
     scripts(lines);
-    let maxmemory = server.tunables.memory_max.load(Relaxed);
+    let maxmemory = server.node.memory().max();
     both(lines, "maxmemory", maxmemory);
     lines.add("maxmemory_policy", server.config.text("maxmemory-policy"));
     lines.add("allocator_frag_ratio", ratio(now.active, now.allocated));
