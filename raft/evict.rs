@@ -117,7 +117,7 @@ impl Evictor {
             let command: &'static Command = &evict::COMMAND;
             Operation { command, argv, database, user: 0, transaction: false, own: None, write: true }
         };
-        match self.proposer.submit(databases.iter().map(of).collect(), None).await {
+        match self.proposer.submit(databases.iter().map(of).collect(), None, false).await {
             Outcome::Applied(replies, _) => {
                 let evicted = |reply: &Reply| if let Reply::Int(count) = reply { count.unsigned_abs() } else { 0 };
                 self.memory.note_evicted(replies.iter().map(evicted).sum());

@@ -307,8 +307,7 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
     }
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
-    let outcome = if is_short { group.propose_short(writes, stamp).await } else { group.propose(writes, stamp).await };
-    match outcome {
+    match group.propose(writes, stamp, is_short).await {
         Outcome::Applied(more, log_id) => {
             replies.extend(more);
             Local::Done(replies, Some(log_id))

@@ -1,6 +1,7 @@
 //! How much memory this node uses, how much it may use, and whose keys give way.
 //!
-//! `maxmemory` is a limit of the node, on all that the program has allocated. It is measured ten times a second,
+//! `maxmemory` is a limit of the node, on all that the program has allocated but the entries that the logs keep in
+//! memory, as Redis leaves out what it has for replicas: no key that gives way would make them fewer. It is measured ten times a second,
 //! and reckoned on from there by the engines' own count of keys and values, which follows every entry: so a burst
 //! of writes is noticed within the entry that brings it.
 //!
@@ -24,10 +25,10 @@ const MEASURED_FOR: Duration = Duration::from_millis(1);
 const AHEAD_PART: u64 = 256;
 const AHEAD_MAX: u64 = 256 << 10;
 
-/// What was allocated at some moment, and what the data came to then.
+/// What counted at some moment, and what the data came to then.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
-    allocated: u64,
+    counted: u64,
     data: u64,
     at: Instant,
 }
@@ -40,6 +41,7 @@ pub struct Memory {
     measure: OnceLock<fn() -> u64>,
     measured: Mutex<Measured>,
     replicas: Mutex<Vec<Weak<AtomicU64>>>,
+    logs: Mutex<Vec<Weak<AtomicU64>>>,
     evicted: AtomicU64,
 }
 
@@ -49,8 +51,9 @@ impl Default for Memory {
             max: AtomicU64::new(0),
             samples: AtomicU32::new(5),
             measure: OnceLock::new(),
-            measured: Mutex::new(Measured { allocated: 0, data: 0, at: Instant::now() }),
+            measured: Mutex::new(Measured { counted: 0, data: 0, at: Instant::now() }),
             replicas: Mutex::default(),
+            logs: Mutex::default(),
             evicted: AtomicU64::new(0),
         }
     }
@@ -91,6 +94,18 @@ impl Memory {
         bytes
     }
 
+    /// Bytes that a log keeps in memory and that do not count.
+    pub(crate) fn leave_out(&self, bytes: &Arc<AtomicU64>) {
+        let mut logs = self.logs.lock();
+        logs.retain(|log| log.strong_count() > 0);
+        logs.push(Arc::downgrade(bytes));
+    }
+
+    /// Bytes that are allocated and do not count.
+    pub fn left_out(&self) -> u64 {
+        each(&self.logs).iter().sum()
+    }
+
     /// Keys that gave way, of the groups that this node led then.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
@@ -105,27 +120,23 @@ impl Memory {
         self.evicted.fetch_add(keys, Relaxed);
     }
 
-    fn each(&self) -> Vec<u64> {
-        self.replicas.lock().iter().filter_map(|bytes| Some(bytes.upgrade()?.load(Relaxed))).collect()
-    }
-
     fn data(&self) -> u64 {
-        self.each().iter().sum()
+        each(&self.replicas).iter().sum()
     }
 
-    /// Measures how much is in use now, in bytes.
+    /// Measures how much is allocated now, in bytes.
     pub fn measure(&self) -> u64 {
         let data = self.data();
         let allocated = self.measure.get().map_or(0, |measure| measure());
-        let allocated = if allocated == 0 { data } else { allocated };
-        *self.measured.lock() = Measured { allocated, data, at: Instant::now() };
+        let counted = if allocated == 0 { data } else { allocated.saturating_sub(self.left_out()) };
+        *self.measured.lock() = Measured { counted, data, at: Instant::now() };
         allocated
     }
 
-    /// How much is in use, from the last measurement and what came since, in bytes.
+    /// How much counts, from the last measurement and what came since, in bytes.
     pub fn used(&self) -> u64 {
         let measured = *self.measured.lock();
-        (measured.allocated + self.data()).saturating_sub(measured.data)
+        (measured.counted + self.data()).saturating_sub(measured.data)
     }
 
     /// Whether more is in use than may be.
@@ -135,18 +146,25 @@ impl Memory {
             return false;
         }
         let is_old = self.measured.lock().at.elapsed() > MEASURED_FOR;
-        !is_old || self.measure() > max
+        if is_old {
+            self.measure();
+        }
+        self.used() > max
     }
 
-    /// Bytes that a group of so many has to give up; nothing when the node is below its limit, or the group below
-    /// its part of it.
+    /// Bytes that a group of so many has to give up, 0 when there are none; nothing when the node is below its
+    /// limit, or the group below its part of it.
     pub(crate) fn owed(&self, own: u64) -> Option<u64> {
         if !self.is_over() {
             return None;
         }
         let max = self.max();
-        owed(max, self.used().saturating_sub(max), &self.each(), own)
+        owed(max, self.used().saturating_sub(max), &each(&self.replicas), own)
     }
+}
+
+fn each(gauges: &Mutex<Vec<Weak<AtomicU64>>>) -> Vec<u64> {
+    gauges.lock().iter().filter_map(|bytes| Some(bytes.upgrade()?.load(Relaxed))).collect()
 }
 
 /// The part of `excess` that a group has to give up which has `own` bytes beside what `each` group here has.
@@ -154,9 +172,13 @@ fn owed(max: u64, excess: u64, each: &[u64], own: u64) -> Option<u64> {
     let data: u64 = each.iter().sum();
     let others = (max + excess).saturating_sub(data);
     let part = max.saturating_sub(others) / each.len().max(1) as u64;
-    let over = own.checked_sub(part).filter(|over| *over > 0)?;
     let all: u64 = each.iter().map(|bytes| bytes.saturating_sub(part)).sum();
-    let share = u128::from(excess) * u128::from(over) / u128::from(all.max(1));
+    if all == 0 {
+        // There is no data that could give way.
+        return Some(0);
+    }
+    let over = own.checked_sub(part).filter(|over| *over > 0)?;
+    let share = u128::from(excess) * u128::from(over) / u128::from(all);
     let ahead = (max / AHEAD_PART).min(AHEAD_MAX);
     Some((share.min(u128::from(over)) as u64 + 1).saturating_add(ahead))
 }
@@ -176,8 +198,8 @@ mod tests {
         // Two are over their part by 10 and by 30.
         let each = [40, 60, 20];
         assert_eq!((owed(90, 30, &each, 40), owed(90, 30, &each, 60)), (Some(7 + 1), Some(22 + 1)));
-        // Something else has taken everything.
-        assert_eq!(owed(100, 500, &[50, 50], 50), Some(51));
+        // Something else has taken everything, with data and without.
+        assert_eq!((owed(100, 500, &[50, 50], 50), owed(100, 500, &[0, 0], 0)), (Some(51), Some(0)));
     }
 
     #[test]
@@ -197,8 +219,11 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!memory.is_over(), "it was measured anew");
+        let log = Arc::new(AtomicU64::new(50));
+        memory.leave_out(&log);
+        assert_eq!((memory.measure(), memory.used(), memory.left_out()), (950, 900, 50));
         drop(bytes);
         let _other = memory.register();
-        assert_eq!(memory.used(), 799, "a replica that went does not count");
+        assert_eq!(memory.used(), 749, "a replica that went does not count");
     }
 }

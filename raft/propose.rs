@@ -248,13 +248,8 @@ impl Proposer {
     }
 
     /// Proposes and waits for the outcome. When this future is dropped the commands may still execute.
-    pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
-        self.send(operations, stamp, None, false).await
-    }
-
-    /// The same when memory is short.
-    pub async fn submit_short(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
-        self.send(operations, stamp, None, true).await
+    pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>, short: bool) -> Outcome {
+        self.send(operations, stamp, None, short).await
     }
 
     /// Proposes a mark or a verdict; the outcome says where it stands.

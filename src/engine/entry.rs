@@ -20,6 +20,8 @@ pub const FORMAT: u8 = 1;
 /// The feature level that this code understands; behaviour of apply changes only with it.
 pub const FEATURE_LEVEL: u16 = 1;
 
+/// Longer bodies give back what they have not used, in bytes.
+const SHRINK_BYTES: usize = 16 << 10;
 /// Encoded size of [`Header`], in bytes.
 const HEADER_BYTES: usize = 1 + 2 + 8 + 8 + 4;
 
@@ -236,6 +238,10 @@ impl EntryBuilder {
         let header = codec::bytes(&header);
         assert_eq!(header.len(), HEADER_BYTES, "the header has a fixed size");
         self.body[..HEADER_BYTES].copy_from_slice(&header);
+        // A long one stays in memory for a while: without the room that it grew into.
+        if self.body.len() > SHRINK_BYTES {
+            self.body.shrink_to_fit();
+        }
         Bytes::from(self.body)
     }
 }

@@ -6,9 +6,10 @@ use crate::{Value, payload};
 /// No deadline.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// Bytes that a key takes beside its text and its value: the entry, its share of the bucket heads and of
-/// the allocator's rounding. A constant, because the count must be the same on every replica.
-const ENTRY_BYTES: u64 = 96;
+/// Bytes that a key takes beside its text and its value: the entry, its share of the bucket heads, of room in the
+/// leaf and of the allocator's rounding, as measured. A constant, because the count must be the same on every
+/// replica.
+const ENTRY_BYTES: u64 = 112;
 /// Bytes that a deadline takes in the index of deadlines.
 const DEADLINE_BYTES: u64 = 32;
 

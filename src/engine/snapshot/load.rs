@@ -77,7 +77,9 @@ impl Loading {
             Item::Aux(name, value) => self.take_aux(name, value),
             Item::Function => Err("a function library".into()),
             Item::Skipped { kind } => Err(format!("a {kind}")),
-            Item::Entry { database, key, value, expire_at_ms } => self.take_entry(database, &key, value, expire_at_ms),
+            Item::Entry { database, key, value, expire_at_ms, .. } => {
+                self.take_entry(database, &key, value, expire_at_ms)
+            }
             Item::End => Ok(()),
         }
     }

@@ -342,6 +342,7 @@ fn a_dump_of_redis_server_is_read() {
         ControlFlow::Continue(())
     });
     let report = report.expect("a dump of strings");
+    assert!(keys.iter().all(|key| key.uses.frequency.is_some()), "the counters of uses are read");
     assert_eq!((report.keys, report.functions, report.bytes), (texts().len() as u64 + 2, 1, strings.len() as u64));
     for (i, text) in texts().iter().enumerate() {
         let key = keys.iter().find(|k| k.key == format!("t{i}").as_bytes()).expect("it was set");

@@ -53,7 +53,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("rss_overhead_bytes", resident as i64 - now.resident as i64);
     lines.add("mem_fragmentation_ratio", ratio(resident, used));
     lines.add("mem_fragmentation_bytes", resident as i64 - used as i64);
-    lines.add("mem_not_counted_for_evict", 0);
+    lines.add("mem_not_counted_for_evict", server.node.memory().left_out());
     lines.add("mem_replication_backlog", 0);
     lines.add("mem_total_replication_buffers", 0);
     lines.add("mem_clients_slaves", 0);
