@@ -7,7 +7,7 @@
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ints(Box<[u8]>);
+pub(in crate::types) struct Ints(Box<[u8]>);
 
 fn width_of(n: i64) -> usize {
     if i16::try_from(n).is_ok() {
@@ -21,7 +21,7 @@ fn width_of(n: i64) -> usize {
 
 /// Numbers from some place on.
 #[derive(Debug)]
-pub(super) struct IntsIter<'a> {
+pub(in crate::types) struct IntsIter<'a> {
     ints: &'a Ints,
     at: usize,
 }
