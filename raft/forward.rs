@@ -15,6 +15,7 @@ use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::evict;
 use crate::group::Group;
 use crate::propose::{Operation, Outcome, Stamp};
 use crate::record::LogIdRecord;
@@ -271,13 +272,13 @@ pub enum Local {
 }
 
 /// The reads of a batch run, its writes are answered with the refusal.
-async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: &str) -> Local {
+async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: impl Fn(&Operation) -> Reply) -> Local {
     let reads: Vec<Operation> = operations.iter().filter(|o| !o.write).cloned().collect();
     let answers = if reads.is_empty() { Ok(Vec::new()) } else { group.read(&reads).await };
     let Ok(answers) = answers else { return Local::NotLeader(operations) };
     let mut answers = answers.into_iter();
     let reply = |o: &Operation| match o.write {
-        true => Reply::error(refusal.to_string()),
+        true => refusal(o),
         false => answers.next().expect("an answer for each read"),
     };
     Local::Done(operations.iter().map(reply).collect(), None)
@@ -287,7 +288,11 @@ async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: &str)
 /// it was sent before: it may be in the log already, so "no" would be a guess.
 pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Option<Stamp>, again: bool) -> Local {
     if let Some(refusal) = group.room.refusal().filter(|_| !again && operations.iter().any(|o| o.write)) {
-        return refuse_writes(group, operations, &refusal).await;
+        return refuse_writes(group, operations, |_| Reply::error(refusal.clone())).await;
+    }
+    let is_short = !again && group.evictor.is_short_for(&operations).await;
+    if is_short && operations.iter().all(|o| !o.write || evict::takes_memory(o)) {
+        return refuse_writes(group, operations, evict::refusal).await;
     }
     let reads = operations.iter().position(|o| o.write).unwrap_or(operations.len());
     let mut replies = Vec::new();
@@ -302,7 +307,7 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
     }
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
-    match group.propose(writes, stamp).await {
+    match group.propose(writes, stamp, is_short).await {
         Outcome::Applied(more, log_id) => {
             replies.extend(more);
             Local::Done(replies, Some(log_id))

@@ -308,5 +308,5 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
 /// The meta leader of a new cluster writes the topology into the log, once: `SET … NX`.
 pub async fn write_first_topology(node: &Node, meta: &Group) {
     let value = codec::bytes(&node.identity().topology);
-    meta.propose(vec![operation(&[b"SET", KEY, &value, b"NX"])], None).await;
+    meta.propose(vec![operation(&[b"SET", KEY, &value, b"NX"])], None, false).await;
 }

@@ -17,9 +17,11 @@ use tokio::sync::watch;
 
 use crate::clock::GroupClock;
 use crate::deliver::run_read;
+use crate::evict::Evictor;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
+use crate::memory::Memory;
 use crate::network::Factory;
 use crate::propose::{Operation, Outcome, Proposer, Stamp};
 use crate::read::{NotLeading, ReadRounds};
@@ -31,7 +33,7 @@ use crate::skip::Skips;
 use crate::snapshot;
 use crate::store::LogStore;
 use crate::timekeeper::Timekeeper;
-use crate::types::{GroupId, Member, NodeId, Raft, TypeConfig};
+use crate::types::{GroupId, META, Member, NodeId, Raft, TypeConfig};
 use crate::verify::{Verifier, scrub};
 
 /// Timing and limits of Raft.
@@ -60,6 +62,8 @@ pub struct Health {
     pub elections: Arc<AtomicU64>,
     /// What is left on the disk.
     pub room: Arc<Room>,
+    /// What is left of the memory.
+    pub memory: Arc<Memory>,
 }
 
 /// What a replica is started with.
@@ -92,6 +96,7 @@ pub struct Group {
     pub(crate) timekeeper: Arc<Timekeeper>,
     /// What is left on the disk.
     pub room: Arc<Room>,
+    pub(crate) evictor: Arc<Evictor>,
     proposer: Proposer,
     reads: ReadRounds,
     tasks: Vec<tokio::task::AbortHandle>,
@@ -144,6 +149,10 @@ impl Group {
             }
         };
         replica.clock = clock.unwrap_or(replica.clock);
+        // The group of the cluster itself is small and never gives way.
+        let memory = if group == META { Arc::default() } else { health.memory.clone() };
+        replica.bytes = memory.register();
+        replica.note_bytes(replica.engine.read().keyspace().memory_bytes());
         replica.clock.committed(replica.engine.read().clock_ms());
         let replica = Arc::new(replica);
         let skips = Skips::load(&*seams.disk, group)?;
@@ -151,6 +160,7 @@ impl Group {
         let machine = Machine::new(replica.clone()).skipping(skips);
         let (disk, applied) = (seams.disk.clone(), replica.applied.clone());
         let log = seams.blocking(move || LogStore::open(disk, group, applied)).await??;
+        health.memory.leave_out(&log.tail_bytes());
         snapshot::check_reach(group, covered, log.purged(), &broken)?;
         let factory = Factory { replica: replica.clone(), links: links.clone() };
         let config = Arc::new(raft_config(&timing)?);
@@ -170,7 +180,10 @@ impl Group {
             links,
             health: health.clone(),
         };
+        let evictor = Evictor::new(raft.clone(), replica.clone(), proposer.clone(), memory);
+        let evictor = Arc::new(evictor);
         let tasks = vec![
+            tokio::spawn(evictor.clone().run()).abort_handle(),
             tokio::spawn(verifier.run()).abort_handle(),
             tokio::spawn(scrub(replica.clone())).abort_handle(),
             tokio::spawn(supervise(raft.clone(), replica.clone(), health)).abort_handle(),
@@ -181,7 +194,7 @@ impl Group {
         // Until here no peer could reach it, so this is its start.
         replica.window.hear();
         let receiving = Receiving::default();
-        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, proposer, reads, tasks }))
+        Ok(Arc::new(Group { replica, raft, log, receiving, timekeeper, room, evictor, proposer, reads, tasks }))
     }
 
     /// Forms the group; once in its life, on one replica.
@@ -211,12 +224,13 @@ impl Group {
         leader_in(&self.raft.metrics().borrow_watched())
     }
 
-    /// Proposes operations, the first of which is a write.
-    pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
+    /// Proposes operations, the first of which is a write. When memory is `short`, what takes some is refused in
+    /// the log.
+    pub async fn propose(&self, operations: Vec<Operation>, stamp: Option<Stamp>, short: bool) -> Outcome {
         if self.replica.is_quarantined() {
             return Outcome::NotExecuted(operations);
         }
-        self.proposer.submit(operations, stamp).await
+        self.proposer.submit(operations, stamp, short).await
     }
 
     /// Read access without a message, when this replica may give it now.
@@ -262,7 +276,7 @@ impl Group {
         };
         if meets {
             // A key whose time has come would be seen: let the clock pass it first.
-            match self.proposer.submit(Vec::new(), None).await {
+            match self.proposer.submit(Vec::new(), None, false).await {
                 Outcome::Applied(..) => {}
                 Outcome::NotExecuted(_) | Outcome::Unknown(_) => return Err(NotLeading),
             }
@@ -303,31 +317,6 @@ impl Group {
             Ok(_) => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
             Err(_) => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
         }
-    }
-
-    /// Writes a snapshot of everything applied by now, and waits for it.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn take_snapshot(&self) -> io::Result<()> {
-        let applied = self.replica.applied.load(Ordering::Acquire);
-        let covered =
-            |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
-        if applied == 0 {
-            return Ok(());
-        }
-        for _ in 0..2 {
-            if covered(&self.replica) >= applied {
-                return Ok(());
-            }
-            self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
-            let wait = self.raft.wait(Some(Duration::from_secs(600)));
-            let before = covered(&self.replica);
-            let done = wait
-                .metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
-            done.await.map_err(io::Error::other)?;
-        }
-        Ok(())
     }
 
     /// Stops the replica; nothing more is applied or answered.

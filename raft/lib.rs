@@ -13,6 +13,7 @@
 
 mod clock;
 mod deliver;
+mod evict;
 mod follow;
 mod forward;
 mod forwarder;
@@ -28,6 +29,7 @@ mod lives;
 pub mod log_size;
 mod machine;
 mod maintain;
+mod memory;
 mod network;
 mod node;
 pub mod offline;
@@ -64,6 +66,7 @@ mod write;
 pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};
 pub use machine::Machine;
+pub use memory::Memory;
 pub use node::{Node, NodeConfig, StartError};
 pub use propose::Operation;
 pub use replica::{Fault, Replica, SnapshotFile};

@@ -75,6 +75,7 @@ impl Machine {
         });
         replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
+        replica.note_bytes(engine.keyspace().memory_bytes());
         if let Some(difference) = engine.difference() {
             replica.quarantine(Fault::Astray(difference));
         }

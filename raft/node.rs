@@ -135,7 +135,12 @@ impl Node {
             addresses: addresses.clone(),
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
-            health: Health { failed: watch::channel(None).0, elections: Arc::default(), room: Arc::default() },
+            health: Health {
+                failed: watch::channel(None).0,
+                elections: Arc::default(),
+                room: Arc::default(),
+                memory: Arc::default(),
+            },
             lives: Lives::load(seams.disk.clone())?,
             tasks: Mutex::default(),
             config,

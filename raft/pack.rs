@@ -57,6 +57,7 @@ impl<'a> Packing<'a> {
                 user: operation.user,
                 transaction: operation.transaction,
                 session: operation.own.or(of_connection),
+                short: submission.short,
                 ..CommandMeta::default()
             };
             self.builder.push(&meta, &operation.argv);

@@ -94,6 +94,8 @@ pub struct Submission {
     pub stamp: Option<Stamp>,
     /// What the group itself writes into its log; then there are no operations.
     pub verify: Option<Verify>,
+    /// Memory is short.
+    pub short: bool,
     /// Where the outcome goes.
     pub done: oneshot::Sender<Outcome>,
 }
@@ -101,7 +103,7 @@ pub struct Submission {
 impl Submission {
     /// Asks for an entry; nobody waits for it.
     pub fn tick() -> Submission {
-        Submission { operations: Vec::new(), stamp: None, verify: None, done: oneshot::channel().0 }
+        Submission { operations: Vec::new(), stamp: None, verify: None, short: false, done: oneshot::channel().0 }
     }
 }
 
@@ -246,18 +248,24 @@ impl Proposer {
     }
 
     /// Proposes and waits for the outcome. When this future is dropped the commands may still execute.
-    pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>) -> Outcome {
-        self.send(operations, stamp, None).await
+    pub async fn submit(&self, operations: Vec<Operation>, stamp: Option<Stamp>, short: bool) -> Outcome {
+        self.send(operations, stamp, None, short).await
     }
 
     /// Proposes a mark or a verdict; the outcome says where it stands.
     pub async fn verify(&self, verify: Verify) -> Outcome {
-        self.send(Vec::new(), None, Some(verify)).await
+        self.send(Vec::new(), None, Some(verify), false).await
     }
 
-    async fn send(&self, operations: Vec<Operation>, stamp: Option<Stamp>, verify: Option<Verify>) -> Outcome {
+    async fn send(
+        &self,
+        operations: Vec<Operation>,
+        stamp: Option<Stamp>,
+        verify: Option<Verify>,
+        short: bool,
+    ) -> Outcome {
         let (done, outcome) = oneshot::channel();
-        if let Err(refused) = self.waiting.send(Submission { operations, stamp, verify, done }).await {
+        if let Err(refused) = self.waiting.send(Submission { operations, stamp, verify, short, done }).await {
             return Outcome::NotExecuted(refused.0.operations);
         }
         outcome.await.unwrap_or(Outcome::Unknown("the group stopped"))

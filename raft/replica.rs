@@ -59,6 +59,8 @@ pub struct Replica {
     pub fail_apply: AtomicBool,
     /// Set once, when the state was found to be wrong: the replica is in quarantine until it is rebuilt.
     fault: watch::Sender<Option<Fault>>,
+    /// What the engine counts of its data, for [`crate::memory`].
+    pub bytes: Arc<AtomicU64>,
     quarantined: AtomicBool,
 }
 
@@ -108,6 +110,7 @@ impl Replica {
             rebuilds: AtomicU64::new(0),
             fail_apply: AtomicBool::new(false),
             fault: watch::channel(None).0,
+            bytes: Arc::default(),
             quarantined: AtomicBool::new(false),
         }
     }

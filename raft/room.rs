@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use quoris_engine::entry::EntryReader;
 
+use crate::memory::Memory;
 use crate::node::Node;
 use crate::seam::Seams;
 use crate::types::{Entry, Payload};
@@ -85,6 +86,11 @@ impl Node {
     /// Sets how many bytes of the disk must stay free; below that, writes are refused. 0 is no limit.
     pub fn set_disk_reserve(&self, bytes: u64) {
         self.inner().health.room.set_reserve(bytes);
+    }
+
+    /// How much memory is in use and may be.
+    pub fn memory(&self) -> &Memory {
+        &self.inner().health.memory
     }
 
     /// Lets the next flush of the log fail, for tests.

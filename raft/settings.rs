@@ -153,7 +153,7 @@ pub(crate) async fn follow(node: &Node, meta: &Group) {
         Some(Err(e)) => tracing::error!(error = e, "the settings of the cluster cannot be read: upgrade this node"),
         None if meta.leads() => {
             let first = Settings { version: 1, ..node.config().settings };
-            meta.propose(vec![operation(&[b"SET", KEY, first.to_string().as_bytes(), b"NX"])], None).await;
+            meta.propose(vec![operation(&[b"SET", KEY, first.to_string().as_bytes(), b"NX"])], None, false).await;
         }
         None => {}
     }

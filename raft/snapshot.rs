@@ -12,10 +12,12 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use openraft::RaftSnapshotBuilder;
 use quoris_engine::{Engine, codec};
 
+use crate::group::Group;
 use crate::record::{LogIdRecord, MembershipRecord};
 use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::seam::{BROKEN_FOLDER, Disk, Seams};
@@ -234,6 +236,7 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     {
         let mut engine = replica.engine.write();
         *engine = loaded.engine;
+        replica.note_bytes(engine.keyspace().memory_bytes());
         replica.installs.fetch_add(1, Ordering::SeqCst);
         *replica.position.lock() = (meta.last_log_id, meta.last_membership.clone());
     }
@@ -243,4 +246,31 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     replica.publish_applied(index);
     tracing::info!(group = group.0, index, "snapshot installed");
     Ok(())
+}
+
+impl Group {
+    /// Writes a snapshot of everything applied by now, and waits for it.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn take_snapshot(&self) -> io::Result<()> {
+        let applied = self.replica.applied.load(Ordering::Acquire);
+        let covered =
+            |r: &Replica| r.snapshot.lock().as_ref().and_then(|f| f.meta.last_log_id).map_or(0, |id| id.index);
+        if applied == 0 {
+            return Ok(());
+        }
+        for _ in 0..2 {
+            if covered(&self.replica) >= applied {
+                return Ok(());
+            }
+            self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
+            let wait = self.raft.wait(Some(Duration::from_secs(600)));
+            let before = covered(&self.replica);
+            let done = wait
+                .metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
+            done.await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
 }

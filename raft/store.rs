@@ -31,7 +31,7 @@ use crate::types::{Entry, GroupId, LogId, Payload, TypeConfig, Vote};
 /// Entries are handed to replication and apply in pieces of at most about this many bytes.
 const READ_BYTES_MAX: usize = 4 << 20;
 /// Memory for entries that are durable and applied, per group; they serve followers.
-const TAIL_BYTES_MAX: usize = 32 << 20;
+const TAIL_BYTES_MAX: u64 = 32 << 20;
 
 /// A group's log. Clones share it.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ struct State {
     last: Option<LogId>,
     /// Consecutive entries up to `last`.
     tail: VecDeque<Entry>,
-    tail_bytes: usize,
+    tail_bytes: Arc<AtomicU64>,
     size: LogSize,
 }
 
@@ -103,6 +103,11 @@ impl LogStore {
                 applied,
             }),
         })
+    }
+
+    /// Bytes of the entries that stay in memory.
+    pub fn tail_bytes(&self) -> Arc<AtomicU64> {
+        self.shared.state.lock().tail_bytes.clone()
     }
 
     /// Bytes of the log.
@@ -151,15 +156,17 @@ impl LogStore {
             if let Some(last) = state.tail.back() {
                 assert_eq!(entry.log_id.index, last.log_id.index + 1, "gap in appended entries");
             }
-            state.tail_bytes += bytes;
+            state.tail_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             state.size.append(entry.log_id.index, bytes as u64);
             state.last = Some(entry.log_id);
             state.tail.push_back(entry.clone());
         }
         let settled = self.flushed().min(self.shared.applied.load(Ordering::Acquire));
-        while state.tail_bytes > TAIL_BYTES_MAX && state.tail.front().is_some_and(|e| e.log_id.index <= settled) {
+        while state.tail_bytes.load(Ordering::Relaxed) > TAIL_BYTES_MAX
+            && state.tail.front().is_some_and(|e| e.log_id.index <= settled)
+        {
             if let Some(entry) = state.tail.pop_front() {
-                state.tail_bytes -= entry_bytes(&entry);
+                state.tail_bytes.fetch_sub(entry_bytes(&entry) as u64, Ordering::Relaxed);
             }
         }
     }
@@ -337,7 +344,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut state = self.shared.state.lock();
             while state.tail.back().is_some_and(|e| keep.is_none_or(|k| e.log_id.index > k)) {
                 if let Some(entry) = state.tail.pop_back() {
-                    state.tail_bytes -= entry_bytes(&entry);
+                    state.tail_bytes.fetch_sub(entry_bytes(&entry) as u64, Ordering::Relaxed);
                 }
             }
             state.size.truncate_after(keep);
@@ -357,7 +364,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut state = self.shared.state.lock();
             while state.tail.front().is_some_and(|e| e.log_id.index <= upto.index) {
                 if let Some(entry) = state.tail.pop_front() {
-                    state.tail_bytes -= entry_bytes(&entry);
+                    state.tail_bytes.fetch_sub(entry_bytes(&entry) as u64, Ordering::Relaxed);
                 }
             }
             state.size.purge(upto.index);
@@ -365,7 +372,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if state.last.is_none_or(|last| last.index <= upto.index) {
                 state.last = Some(upto);
                 state.tail.clear();
-                state.tail_bytes = 0;
+                state.tail_bytes.store(0, Ordering::Relaxed);
                 state.size = LogSize::default();
             }
         }

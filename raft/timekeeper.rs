@@ -199,7 +199,7 @@ impl Timekeeper {
                 self.look_again().await;
             }
             clock.steer();
-            if self.needs_tick() && !matches!(proposer.submit(Vec::new(), None).await, Outcome::Applied(..)) {
+            if self.needs_tick() && !matches!(proposer.submit(Vec::new(), None, false).await, Outcome::Applied(..)) {
                 tokio::time::sleep(TICK).await;
             }
         }
@@ -231,7 +231,7 @@ impl Group {
         keeper.confirmed.store(true, Ordering::SeqCst);
         keeper.look_again().await;
         let stepped = !self.replica.clock.is_held();
-        stepped && matches!(self.propose(Vec::new(), None).await, Outcome::Applied(..))
+        stepped && matches!(self.propose(Vec::new(), None, false).await, Outcome::Applied(..))
     }
 
     /// What this replica's node says about the time.

@@ -46,7 +46,7 @@ impl Leader {
         let now_ms = 1000 + self.index;
         let (done, mut outcome) = oneshot::channel();
         let operations = commands.iter().map(|words| operation(words)).collect();
-        let submission = Submission { operations, stamp: None, verify: None, done };
+        let submission = Submission { operations, stamp: None, verify: None, short: false, done };
         let mut packing = Packing::begin(&self.waiters, now_ms);
         packing.push(&submission);
         let attempts = packing.attempts.len();

@@ -27,9 +27,9 @@ pub use waits::Waits;
 
 use quoris_resp::Argv;
 
-use crate::settings;
 use crate::types::{bitmap, generic, geo, hash, hyperloglog, list, set, stream, string, zset};
 use crate::{CommandResult, Keyspace, Rng};
+use crate::{evict, settings};
 
 /// What a write may see beside the keyspace.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct ApplyContext {
     pub rng: Rng,
     /// The command waits already: a key that holds another type than it wants is as good as absent.
     pub waits: bool,
+    /// Memory was short when the leader proposed it: commands that take some are refused.
+    pub short: bool,
 }
 
 /// What a read may see beside the keyspace.
@@ -276,4 +278,4 @@ pub static FAMILIES: &[&[Command]] = &[
 ];
 
 /// Commands that nodes propose by themselves: they stand in logs and not in the table.
-pub static INTERNAL: &[&Command] = &[&settings::COMMAND];
+pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &evict::COMMAND];

@@ -17,12 +17,12 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 
-use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
+use crate::command::{self, ApplyContext, Command, DENYOOM, Handler, ReadContext};
 use crate::entry::{Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
-use crate::{Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, slot};
+use crate::{Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, outcome, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -145,7 +145,7 @@ impl Engine {
             }
             let rng = Rng::new(Rng::new(header.seed.wrapping_add(place as u64)).next_u64());
             let waits = meta.attempt == Some(Attempt::Again);
-            let mut context = ApplyContext { database: meta.database, index, now_ms, rng, waits };
+            let mut context = ApplyContext { database: meta.database, index, now_ms, rng, waits, short: meta.short };
             let reply = match &meta.session {
                 Some(stamp) => self.run_once(&mut context, meta, stamp, work),
                 None => self.run(&mut context, work),
@@ -189,10 +189,13 @@ impl Engine {
         if context.database >= self.keyspace.databases() {
             return Error::text("ERR DB index is out of range").into();
         }
-        match work {
+        self.keyspace.set_applying(true);
+        let reply = match work {
             Work::One(argv) => self.execute(context, command::logged(argv), argv),
             Work::Transaction(transaction) => self.run_transaction(context, transaction),
-        }
+        };
+        self.keyspace.set_applying(false);
+        reply
     }
 
     /// EXEC: nothing when a watched key has changed, else every command in turn. An error of one command
@@ -204,6 +207,10 @@ impl Engine {
         });
         if changed {
             return Reply::NullArray;
+        }
+        let takes_memory = |argv| command::lookup(argv).is_ok_and(|found| found.command.flags.has(DENYOOM));
+        if context.short && transaction.commands.iter().any(takes_memory) {
+            return Reply::error(outcome::EXEC_OUT_OF_MEMORY);
         }
         let run = |argv: &Argv| match argv[0].to_ascii_lowercase().as_slice() {
             b"select" => self.select(context, argv).unwrap_or_else(Reply::from),
@@ -229,6 +236,9 @@ impl Engine {
             Ok(command) => command,
             Err(error) => return error.into(),
         };
+        if context.short && command.flags.has(DENYOOM) {
+            return Reply::error(outcome::OUT_OF_MEMORY);
+        }
         let result = match command.handler {
             Handler::Write(write) => {
                 let result = write(&mut self.keyspace, context, argv);

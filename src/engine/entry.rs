@@ -20,6 +20,8 @@ pub const FORMAT: u8 = 1;
 /// The feature level that this code understands; behaviour of apply changes only with it.
 pub const FEATURE_LEVEL: u16 = 1;
 
+/// Longer bodies give back what they have not used, in bytes.
+const SHRINK_BYTES: usize = 16 << 10;
 /// Encoded size of [`Header`], in bytes.
 const HEADER_BYTES: usize = 1 + 2 + 8 + 8 + 4;
 
@@ -52,8 +54,10 @@ pub mod flags {
     pub const ATTEMPT: u8 = 16;
     /// Not the first attempt.
     pub const AGAIN: u8 = 32;
+    /// Memory was short when it was proposed: see [`crate::ApplyContext::short`].
+    pub const SHORT: u8 = 64;
     /// All of them.
-    pub const ALL: u8 = SESSION | NEXT | TRANSACTION | VERIFY | ATTEMPT | AGAIN;
+    pub const ALL: u8 = SESSION | NEXT | TRANSACTION | VERIFY | ATTEMPT | AGAIN | SHORT;
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -119,6 +123,8 @@ pub struct CommandMeta {
     pub verify: bool,
     /// Set for one of several attempts of a command that waits until it finds something.
     pub attempt: Option<Attempt>,
+    /// Whether memory was short: commands that take some are refused.
+    pub short: bool,
     /// The session, when the reply must be kept.
     pub session: Option<SessionStamp>,
 }
@@ -196,6 +202,9 @@ impl EntryBuilder {
         if meta.verify {
             bits |= flags::VERIFY;
         }
+        if meta.short {
+            bits |= flags::SHORT;
+        }
         bits |= match meta.attempt {
             None => 0,
             Some(Attempt::First) => flags::ATTEMPT,
@@ -229,6 +238,10 @@ impl EntryBuilder {
         let header = codec::bytes(&header);
         assert_eq!(header.len(), HEADER_BYTES, "the header has a fixed size");
         self.body[..HEADER_BYTES].copy_from_slice(&header);
+        // A long one stays in memory for a while: without the room that it grew into.
+        if self.body.len() > SHRINK_BYTES {
+            self.body.shrink_to_fit();
+        }
         Bytes::from(self.body)
     }
 }
@@ -298,13 +311,15 @@ impl EntryReader {
             return Err(EntryError::Malformed(format!("argv of {len} bytes, {} left", self.rest.len())));
         }
         let argv = Argv::parse(self.rest.split_to(len)).map_err(|e| EntryError::Malformed(e.to_string()))?;
-        let [transaction, verify] = [flags::TRANSACTION, flags::VERIFY].map(|bit| header.flags & bit != 0);
+        let [transaction, verify, short] =
+            [flags::TRANSACTION, flags::VERIFY, flags::SHORT].map(|bit| header.flags & bit != 0);
         let attempt = match header.flags & (flags::ATTEMPT | flags::AGAIN) {
             0 => None,
             flags::ATTEMPT => Some(Attempt::First),
             _ => Some(Attempt::Again),
         };
-        let meta = CommandMeta { database: header.database, user: header.user, transaction, verify, attempt, session };
+        let (database, user) = (header.database, header.user);
+        let meta = CommandMeta { database, user, transaction, verify, attempt, short, session };
         Ok(Some(LoggedCommand { meta, argv }))
     }
 }

@@ -12,8 +12,10 @@
 //!   announced to a running cut first.
 //! * Reads change nothing.
 
+mod access;
 mod account;
 mod awaited;
+mod count;
 mod cut;
 mod database;
 mod due;
@@ -27,16 +29,19 @@ mod state;
 mod table;
 mod undo;
 mod versions;
+mod victims;
 mod warm;
 
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
 pub use state::Garbage;
+pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;
 
 use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
+use access::Access;
 use account::Opened;
 use awaited::Awaited;
 use cut::{Cut, Wanted};
@@ -148,6 +153,9 @@ pub struct Keyspace {
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
     garbage: Vec<Database>,
+    access: Access,
+    /// A command of an entry is running.
+    applying: bool,
 }
 
 impl Keyspace {
@@ -173,6 +181,8 @@ impl Keyspace {
             libraries: Libraries::default(),
             slots: None,
             garbage: Vec::new(),
+            access: Access::default(),
+            applying: false,
         }
     }
 
@@ -205,14 +215,22 @@ impl Keyspace {
         table.get(place.hash(), key)
     }
 
-    /// The key, unless it is absent or due. `database` must exist (SELECT checked it).
-    pub fn entry(&self, database: u32, key: &[u8]) -> Option<EntryRef<'_>> {
-        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(EntryRef::new)
+    fn live(&self, database: u32, key: &[u8]) -> Option<&Entry> {
+        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms))
     }
 
-    /// The key's value, unless it is absent or due. Fields of a hash may be due: see [`Keyspace::now_ms`].
+    /// The key, unless it is absent or due; looking at it is no use of it. `database` must exist (SELECT checked
+    /// it).
+    pub fn entry(&self, database: u32, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.live(database, key).map(EntryRef::new)
+    }
+
+    /// The key's value, unless it is absent or due; the key counts as used. Fields of a hash may be due: see
+    /// [`Keyspace::now_ms`].
     pub fn value(&self, database: u32, key: &[u8]) -> Option<&Value> {
-        self.entry(database, key).map(|e| e.value)
+        let entry = self.live(database, key)?;
+        self.touch_access(entry);
+        Some(&entry.value)
     }
 
     /// Finds a key that is to be written; one that is due is removed first and counts as absent.
@@ -264,6 +282,7 @@ impl Keyspace {
         let index = self.find_to_write(database, place, key)?;
         self.keep_copy(database, place.slot(), index);
         self.touch(database, key);
+        self.touch_access(self.databases[database as usize].at(place.slot(), index));
         let version = self.versions.write(place.slot());
         Some(Edit(self.databases[database as usize].open(place.slot(), index, version)))
     }
@@ -277,14 +296,16 @@ impl Keyspace {
         match self.find_to_write(database, place, key) {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
+                self.touch_access(self.databases[database as usize].at(slot, index));
                 let version = self.versions.write(slot);
                 let old = self.databases[database as usize].replace(slot, index, value, expire_at_ms, version);
                 self.keep(wanted, old);
             }
             None => {
                 let version = self.versions.write(slot);
-                let entry =
-                    Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
+                let used = self.access.new_stamp();
+                let key = Key::new(key);
+                let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
                 self.databases[database as usize].insert(slot, entry);
             }
         }
@@ -329,31 +350,6 @@ impl Keyspace {
         self.versions.seen(database, slot(key), entry)
     }
 
-    /// The number of keys, due ones that are not removed yet included (DBSIZE).
-    pub fn len(&self, database: u32) -> u64 {
-        self.databases[database as usize].len()
-    }
-
-    /// Whether a database holds no key.
-    pub fn is_empty(&self, database: u32) -> bool {
-        self.len(database) == 0
-    }
-
-    /// The number of keys with a deadline.
-    pub fn expires_len(&self, database: u32) -> u64 {
-        self.databases[database as usize].expires()
-    }
-
-    /// The number of keys of a slot, over all databases (CLUSTER COUNTKEYSINSLOT).
-    pub fn slot_len(&self, slot: u16) -> u64 {
-        self.databases.iter().filter_map(|d| d.table(slot)).map(|t| t.len() as u64).sum()
-    }
-
-    /// The number of keys that were removed because they were due.
-    pub fn expired(&self) -> u64 {
-        self.expired
-    }
-
     /// Removes all keys of a database; returns how many. Takes no longer for many keys than for few: the
     /// memory is freed later, by [`Keyspace::collect_garbage`] or [`Keyspace::take_garbage`].
     pub fn clear(&mut self, database: u32) -> u64 {
@@ -381,16 +377,6 @@ impl Keyspace {
         if let Some(cut) = &mut self.cut {
             cut.exchanged(one as usize, other as usize);
         }
-    }
-
-    /// Bytes that the keys and values take, by our own count (the same on every replica).
-    pub fn memory_bytes(&self) -> u64 {
-        self.databases.iter().map(|d| d.account.memory_bytes).sum()
-    }
-
-    /// Bytes that one key takes, overhead included (MEMORY USAGE).
-    pub fn memory_of(&self, database: u32, key: &[u8]) -> Option<u64> {
-        self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)
     }
 }
 

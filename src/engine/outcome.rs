@@ -1,7 +1,13 @@
-//! The errors that leave it open whether a write took effect; every other error says that it did not and
-//! will not. `src/docs/sessions.md` has the whole map.
+//! The errors that leave it open whether a write took effect; every other error, as those of memory here, says
+//! that it did not and will not. `src/docs/sessions.md` has the whole map.
 
 use std::fmt::Display;
+
+/// Memory is above `maxmemory`, and the command would take more: it did not and will not take effect.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+/// The same for a transaction.
+pub const EXEC_OUT_OF_MEMORY: &str =
+    "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.";
 
 /// Nothing of the command's session, or not enough, is kept any more.
 pub const NOT_KEPT: &str = "the command may have been executed; its reply is not kept any more";

@@ -12,6 +12,8 @@ use crate::{Settings, Value};
 
 /// Bytes that a collection takes beside its elements. A constant, so that replicas agree.
 const COLLECTION_BYTES: u64 = 16;
+/// With more bytes it is probably a tree, whose nodes have room and take a quarter more, as measured.
+const TREE_BYTES: u64 = 8192;
 
 /// The text of a string value.
 pub(crate) fn string_bytes(value: &StringValue) -> Cow<'_, [u8]> {
@@ -83,7 +85,11 @@ pub(crate) fn size(value: &Value) -> usize {
 pub(crate) fn heap_bytes(value: &Value) -> u64 {
     match value {
         Value::String(text) => text.heap_bytes().next_multiple_of(8) as u64,
-        other => other.collection().map_or(0, |collection| collection.bytes().next_multiple_of(8) + COLLECTION_BYTES),
+        other => other.collection().map_or(0, |collection| {
+            let bytes = collection.bytes();
+            let nodes = if bytes > TREE_BYTES { bytes / 4 } else { 0 };
+            (bytes + nodes).next_multiple_of(8) + COLLECTION_BYTES
+        }),
     }
 }
 

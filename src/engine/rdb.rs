@@ -20,6 +20,7 @@ pub(crate) mod write;
 
 pub use file::FileWriter;
 pub use foreign::{Foreign, ForeignEntry, ForeignOptions, read_foreign};
+pub use read::Uses;
 pub(crate) use read::{Item, Parser, Strictness};
 
 use crate::{Settings, Value};

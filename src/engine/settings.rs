@@ -82,6 +82,8 @@ pub struct Settings {
     pub notify_keyspace_events: i64,
     pub busy_reply_threshold: i64,
     pub maxmemory_policy: i64,
+    pub lfu_log_factor: i64,
+    pub lfu_decay_time: i64,
     pub session_ttl: i64,
     pub encoding_names: i64,
 }
@@ -123,6 +125,8 @@ pub static SETTINGS: &[Setting] = &[
     row("notify-keyspace-events", Kind::Events, "", |s| &mut s.notify_keyspace_events),
     row("busy-reply-threshold", LONG, "5000", |s| &mut s.busy_reply_threshold),
     row("maxmemory-policy", POLICIES, "noeviction", |s| &mut s.maxmemory_policy),
+    row("lfu-log-factor", COUNT, "10", |s| &mut s.lfu_log_factor),
+    row("lfu-decay-time", COUNT, "1", |s| &mut s.lfu_decay_time),
     row("session-ttl", SECONDS, "600", |s| &mut s.session_ttl),
     row("encoding-names", Kind::Choice(&["8", "7.0"]), "8", |s| &mut s.encoding_names),
 ];
@@ -146,6 +150,8 @@ impl Default for Settings {
             notify_keyspace_events: 0,
             busy_reply_threshold: 0,
             maxmemory_policy: 0,
+            lfu_log_factor: 0,
+            lfu_decay_time: 0,
             session_ttl: 0,
             encoding_names: 0,
         };

@@ -67,6 +67,14 @@ pub(super) async fn import(
         if replace {
             command.push(b"REPLACE");
         }
+        let uses = match (entry.uses.idle_s, entry.uses.frequency) {
+            (Some(seconds), _) => Some(("IDLETIME", seconds.min(i64::MAX as u64).to_string())),
+            (None, Some(frequency)) => Some(("FREQ", frequency.to_string())),
+            (None, None) => None,
+        };
+        if let Some((word, number)) = &uses {
+            command.extend([word.as_bytes(), number.as_bytes()]);
+        }
         client.send(&command);
         waiting += 1;
         if waiting >= PIPELINE_COMMANDS || client.unsent() >= PIPELINE_BYTES {

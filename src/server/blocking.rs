@@ -17,7 +17,7 @@ impl Client {
     pub(crate) async fn wait_for_element(&mut self, found: &Found, argv: &Argv, patience_ms: u64) -> Served {
         let server = self.server.clone();
         if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
-            return Served::error(outcome::OUT_OF_MEMORY);
+            return Served::error(quoris_engine::outcome::OUT_OF_MEMORY);
         }
         let (group, slot) = match server.route(found, argv, self.database) {
             Route::One(group, slot) => (group, slot),

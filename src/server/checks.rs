@@ -9,7 +9,6 @@ use quoris_resp::{Argv, Reply};
 
 use crate::{
     client::{Client, Replies},
-    outcome,
     server::Server,
 };
 
@@ -31,7 +30,7 @@ impl Client {
         let leaves = found.container.is_none() && matches!(found.command.name, "exec" | "discard" | "quit" | "reset");
         if self.queue.is_some() && !leaves {
             if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
-                self.reject(server, found, Reply::error(outcome::OUT_OF_MEMORY), output);
+                self.reject(server, found, Reply::error(quoris_engine::outcome::OUT_OF_MEMORY), output);
                 return false;
             }
             let reply = self.enqueue(*found, argv);

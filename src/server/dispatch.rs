@@ -25,6 +25,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::{
     client::{Client, Replies},
+    clients::flag,
     commands::{self, Served},
     multi::Exec,
     outcome,
@@ -218,6 +219,7 @@ impl Client {
         let Some(engine) = local.try_read() else { return Err(first) };
         let mut context =
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        let untouched = self.info.has(flag::NO_TOUCH);
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
             if (left as usize).is_multiple_of(WARM_MAX) {
@@ -227,7 +229,14 @@ impl Client {
             let (found, argv) = &pending;
             let Handler::Read(run) = found.command.handler else { return Ok(Some(pending)) };
             context.database = self.database;
-            let reply = run(engine.keyspace(), &context, argv).unwrap_or_else(Reply::from);
+            let read = || run(engine.keyspace(), &context, argv).unwrap_or_else(Reply::from);
+            let reply = if untouched && found.command.name != "touch" {
+                let keys = found.command.keys(argv).unwrap_or_default();
+                let keys = keys.iter().filter_map(|at| argv.get(*at));
+                engine.keyspace().without_use(self.database, keys, read)
+            } else {
+                read()
+            };
             pass.clock = self.timed(found, argv, pass.clock, reply.is_error());
             self.emit(reply, found.id, output);
             left -= 1;
@@ -283,7 +292,7 @@ impl Client {
     /// Gathers a command that goes through Raft.
     fn push(&mut self, server: &Server, found: &Found, argv: Argv, route: Route, output: &mut BytesMut) {
         if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
-            return self.reject(server, found, Reply::error(outcome::OUT_OF_MEMORY), output);
+            return self.reject(server, found, Reply::error(quoris_engine::outcome::OUT_OF_MEMORY), output);
         }
         match route {
             Route::One(group, slot) => {

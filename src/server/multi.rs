@@ -133,8 +133,7 @@ impl Client {
         let takes_memory = queue.commands.iter().any(|(found, _)| found.command.flags.has(DENYOOM));
         if takes_memory && self.server.is_out_of_memory() {
             self.end_transaction();
-            let why = outcome::OUT_OF_MEMORY;
-            return Exec::Answer(Reply::error(format!("EXECABORT Transaction discarded because of: {why}")));
+            return Exec::Answer(Reply::error(quoris_engine::outcome::EXEC_OUT_OF_MEMORY));
         }
         if queue.commands.iter().any(|(found, _)| !is_data(found)) {
             return Exec::Mixed;

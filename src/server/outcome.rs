@@ -25,9 +25,6 @@ pub(crate) fn reply(error: &Error, slot: u16, status: impl FnOnce() -> NodeStatu
     }
 }
 
-/// Memory is above `maxmemory`, and the command would take more.
-pub(crate) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
-
 /// CLIENT UNBLOCK with ERROR.
 pub(crate) const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 

@@ -48,7 +48,6 @@ pub struct Server {
     pub(crate) started: Instant,
     pub(crate) run_id: String,
     pub(crate) memory_peak: AtomicU64,
-    memory_used: AtomicU64,
 }
 
 impl std::fmt::Debug for Server {
@@ -63,7 +62,6 @@ pub(crate) struct Tunables {
     pub redirects: AtomicBool,
     pub slow_micros: AtomicI64,
     pub latency_ms: AtomicI64,
-    pub memory_max: AtomicU64,
     pub protected: AtomicBool,
     pub entry_bytes_max: u64,
     pub databases: u32,
@@ -81,7 +79,6 @@ impl Server {
             redirects: false.into(),
             slow_micros: 10_000.into(),
             latency_ms: 0.into(),
-            memory_max: 0.into(),
             protected: true.into(),
             entry_bytes_max: config.count("entry-bytes-max"),
             databases: config.count("databases"),
@@ -106,10 +103,10 @@ impl Server {
             started: Instant::now(),
             run_id: (0..5).map(|_| format!("{:08x}", chance::bits() as u32)).collect(),
             memory_peak: AtomicU64::new(0),
-            memory_used: AtomicU64::new(0),
             node,
             config,
         };
+        server.node.memory().set_measure(|| commands::memory::allocated().allocated);
         server.refresh_groups();
         server.apply_all_settings();
         Arc::new(server)
@@ -156,19 +153,14 @@ impl Server {
         self.groups().iter().filter_map(|group| self.peek(*group, &count)).sum()
     }
 
-    /// Whether commands that take memory have to be refused. The count is up to a tenth of a second old, unless
-    /// it says yes: then it is taken anew, so that freeing memory helps at once.
+    /// Whether commands that take memory are refused at once. When keys can give way, the leader decides.
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        let most = self.tunables.memory_max.load(Relaxed);
-        most > 0 && self.memory_used.load(Relaxed) > most && self.refresh_memory() > most
+        self.node.memory().is_over() && self.config.text("maxmemory-policy") == "noeviction"
     }
 
     /// Counts the memory that is in use.
-    pub(crate) fn refresh_memory(&self) -> u64 {
-        let used = commands::memory::used(self);
-        self.memory_used.store(used, Relaxed);
-        self.memory_peak.fetch_max(used, Relaxed);
-        used
+    fn refresh_memory(&self) {
+        self.memory_peak.fetch_max(self.node.memory().measure(), Relaxed);
     }
 
     /// A generator for a read: RANDOMKEY and its kin.

@@ -16,6 +16,7 @@ mod kill;
 mod lease;
 mod linear;
 mod load;
+mod memory;
 mod mortals;
 mod own_session;
 mod peer;

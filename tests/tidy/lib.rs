@@ -36,9 +36,10 @@ impl TextFile {
         self.path.rsplit_once('.').is_some_and(|(_, e)| e == extension)
     }
 
-    /// Whether all of a Rust file is test code, by where it lies. The load client is a program.
+    /// Whether all of a Rust file is code of tests or benches, by where it lies. The load client is a program.
     pub fn is_test_code(&self) -> bool {
-        self.path.starts_with("tests/") && !self.path.starts_with("tests/bench/") || self.path.contains("/tests/")
+        self.path.starts_with("tests/") && !self.path.starts_with("tests/bench/")
+            || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))
     }
 }
 

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::Stamp;
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::table::Pos;
@@ -188,6 +189,7 @@ impl Cut {
                 print: 0,
                 hash: 0,
                 next: 0,
+                used: Stamp::default(),
             };
             self.aside_bytes = self.aside_bytes.saturating_sub(entry.memory_bytes() as usize);
             let key = entry.key.bytes();

@@ -192,6 +192,11 @@ impl Database {
         self.deadlines.range((ms.saturating_add(1), Place::MIN)..).next().map(|(deadline, _)| *deadline)
     }
 
+    /// Deadlines and where they are, in order, from one on.
+    pub(super) fn deadlines_from(&self, from: (u64, Place)) -> impl Iterator<Item = (u64, Place)> + '_ {
+        self.deadlines.range(from..).copied()
+    }
+
     /// The first key, in order, at `place` with this deadline.
     pub(super) fn first_with(&self, deadline: u64, place: Place) -> Option<Pos> {
         let table = self.table(place.slot())?;

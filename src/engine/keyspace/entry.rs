@@ -1,13 +1,15 @@
 //! One key with its value, as it lies in a slot's table.
 
+use super::access::Stamp;
 use crate::{Value, payload};
 
 /// No deadline.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// Bytes that a key takes beside its text and its value: the entry, its share of the bucket heads and of
-/// the allocator's rounding. A constant, because the count must be the same on every replica.
-const ENTRY_BYTES: u64 = 96;
+/// Bytes that a key takes beside its text and its value: the entry, its share of the bucket heads, of room in the
+/// leaf and of the allocator's rounding, as measured. A constant, because the count must be the same on every
+/// replica.
+const ENTRY_BYTES: u64 = 112;
 /// Bytes that a deadline takes in the index of deadlines.
 const DEADLINE_BYTES: u64 = 32;
 
@@ -87,6 +89,8 @@ pub(super) struct Entry {
     pub(super) hash: u32,
     /// The next entry of the same bucket, for [`super::table`].
     pub(super) next: u32,
+    /// When it was last used; not of the state.
+    pub(super) used: Stamp,
 }
 
 impl Entry {
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 80, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 88, "{} bytes", size_of::<Entry>());
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn cursor_behind(slot: u16, hash: u32) -> u64 {
 
 /// A uniformly random key of a table that is not empty. The buckets that are drawn from depend on the
 /// number of keys alone, not on how many the table has now.
-fn pick<'a>(table: &'a Table, rng: &mut Rng) -> &'a Entry {
+pub(super) fn pick<'a>(table: &'a Table, rng: &mut Rng) -> &'a Entry {
     let len = table.len();
     let mut found = Vec::new();
     if len <= SORT_MAX {

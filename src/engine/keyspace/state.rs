@@ -121,7 +121,8 @@ impl Keyspace {
             return false;
         }
         let expire_at_ms = stored(expire_at_ms);
-        let entry = Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
+        let (key, used) = (Key::new(key), self.access.new_stamp());
+        let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
         self.databases[database as usize].insert(place.slot(), entry);
         true
     }

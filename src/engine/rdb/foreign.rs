@@ -5,7 +5,7 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use super::RdbError;
-use super::read::{Item, Parser, Strictness};
+use super::read::{Item, Parser, Strictness, Uses};
 use crate::Value;
 
 /// A key of a dump.
@@ -19,6 +19,8 @@ pub struct ForeignEntry {
     pub value: Value,
     /// When it expires, Unix milliseconds; may have passed.
     pub expire_at_ms: Option<u64>,
+    /// When and how often it was used, where the dump says so.
+    pub uses: Uses,
 }
 
 /// How to read a dump.
@@ -62,10 +64,10 @@ pub fn read_foreign(
             Item::Aux(..) => {}
             Item::Function(code) => foreign.functions.push(code),
             Item::Skipped { kind } => *foreign.skipped.entry(kind).or_default() += 1,
-            Item::Entry { database, key, value, expire_at_ms } => {
+            Item::Entry { database, key, value, expire_at_ms, uses } => {
                 foreign.keys += 1;
                 let at = parser.offset();
-                if visit(ForeignEntry { database, key, value, expire_at_ms }, at).is_break() {
+                if visit(ForeignEntry { database, key, value, expire_at_ms, uses }, at).is_break() {
                     return Err(RdbError::Stopped { at });
                 }
             }

@@ -19,11 +19,20 @@ pub(crate) enum Item {
     /// The text of a function library.
     Function(Vec<u8>),
     /// A key with a value.
-    Entry { database: u64, key: Vec<u8>, value: Value, expire_at_ms: Option<u64> },
+    Entry { database: u64, key: Vec<u8>, value: Value, expire_at_ms: Option<u64>, uses: Uses },
     /// A key whose value cannot be held; it was passed over.
     Skipped { kind: &'static str },
     /// The end; the checksum was right.
     End,
+}
+
+/// When and how often a key was used. Redis writes one of them, or none, depending on its policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Seconds since the last use.
+    pub idle_s: Option<u64>,
+    /// The logarithmic counter of uses.
+    pub frequency: Option<u8>,
 }
 
 /// How strict a file is read.
@@ -107,7 +116,7 @@ impl<'a> Parser<'a> {
     /// # Errors
     /// When the data is damaged, or holds a value that cannot be held and must not be skipped.
     pub(crate) fn next(&mut self) -> Result<Item, RdbError> {
-        let mut expire_at_ms = None;
+        let (mut expire_at_ms, mut uses) = (None, Uses::default());
         loop {
             let source = &mut self.source;
             match source.byte()? {
@@ -123,12 +132,8 @@ impl<'a> Parser<'a> {
                 opcode::SLOT_INFO => {
                     (0..3).try_for_each(|_| source.length().map(drop))?;
                 }
-                opcode::IDLE => {
-                    source.length()?;
-                }
-                opcode::FREQ => {
-                    source.byte()?;
-                }
+                opcode::IDLE => uses.idle_s = Some(source.length()?),
+                opcode::FREQ => uses.frequency = Some(source.byte()?),
                 opcode::RESIZEDB => {
                     source.length()?;
                     source.length()?;
@@ -143,19 +148,19 @@ impl<'a> Parser<'a> {
                     expire_at_ms = Some(u64::try_from(ms).unwrap_or(0));
                 }
                 opcode::EOF => return self.end(),
-                kind => return self.entry(kind, expire_at_ms),
+                kind => return self.entry(kind, expire_at_ms, uses),
             }
         }
     }
 
-    fn entry(&mut self, kind: u8, expire_at_ms: Option<u64>) -> Result<Item, RdbError> {
+    fn entry(&mut self, kind: u8, expire_at_ms: Option<u64>, uses: Uses) -> Result<Item, RdbError> {
         let source = &mut self.source;
         let Some(name) = skip::kind_name(kind) else {
             return Err(source.malformed(format!("{kind:#04x} is neither an opcode nor a value type")));
         };
         let key = source.string()?;
         if let Some(value) = value(source, kind, &self.settings)? {
-            return Ok(Item::Entry { database: self.database, key, value, expire_at_ms });
+            return Ok(Item::Entry { database: self.database, key, value, expire_at_ms, uses });
         }
         if !self.strictness.skip_unsupported {
             let key = String::from_utf8_lossy(&key).into_owned();

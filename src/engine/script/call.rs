@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use quoris_resp::{Argv, Reply};
 
-use crate::command::{self, Command, Handler, NOSCRIPT, ReadContext};
-use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, slot};
+use crate::command::{self, Command, DENYOOM, Handler, NOSCRIPT, ReadContext};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, outcome, slot};
 
 /// What a script may do.
 pub(super) struct Permits {
@@ -78,7 +78,14 @@ impl World<'_> {
             self.keep_to_slots(row, argv, permits)?;
         }
         match (row.handler, &mut *self) {
-            (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
+            (Handler::Write(_), World::Write(_, context)) if context.short && row.flags.has(DENYOOM) => {
+                Err(Error::text(outcome::OUT_OF_MEMORY))
+            }
+            (Handler::Write(write), World::Write(keyspace, context)) => {
+                // A script that has written something is not stopped half way, as in Redis.
+                context.short = false;
+                write(keyspace, context, argv)
+            }
             (Handler::Read(read), World::Write(keyspace, context)) => {
                 let rng = Rng::new(context.rng.next_u64()).into();
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng };

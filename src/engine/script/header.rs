@@ -22,6 +22,11 @@ impl Flags {
         self.0 & 1 != 0
     }
 
+    /// It may run, and write, when memory is short; who does not write may anyway.
+    pub(super) fn allow_oom(self) -> bool {
+        self.0 & 3 != 0
+    }
+
     /// It does not run where keys are spread over groups.
     pub(super) fn no_cluster(self) -> bool {
         self.0 & 8 != 0

@@ -167,13 +167,21 @@ fn row(row: mlua::Result<Table>) -> mlua::Result<FunctionRow> {
 }
 
 /// Whether a script may run here at all; `flags` are those that it gave itself.
-fn admit(world: &World<'_>, flags: Option<Flags>) -> Result<(), Error> {
+fn admit(world: &mut World<'_>, flags: Option<Flags>) -> Result<(), Error> {
     let Some(flags) = flags else { return Ok(()) };
     if flags.no_cluster() && world.keyspace().slots().is_some() {
         return Err(Error::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
     }
     if matches!(world, World::Read(..)) && !flags.no_writes() {
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
+    }
+    if let World::Write(_, context) = world {
+        if context.short && !flags.allow_oom() {
+            return Err(Error::text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+            ));
+        }
+        context.short = false;
     }
     Ok(())
 }
@@ -190,7 +198,7 @@ pub(super) fn run(
     keys: usize,
     argv: &Argv,
 ) -> CommandResult {
-    admit(&world, flags)?;
+    admit(&mut world, flags)?;
     let permits = Permits {
         read_only: flags.is_some_and(Flags::no_writes),
         cross_slot: flags.is_none_or(Flags::cross_slot),

@@ -82,7 +82,9 @@ impl Loading {
                 Ok(())
             }
             Item::Skipped { kind } => Err(format!("a {kind}")),
-            Item::Entry { database, key, value, expire_at_ms } => self.take_entry(database, &key, value, expire_at_ms),
+            Item::Entry { database, key, value, expire_at_ms, .. } => {
+                self.take_entry(database, &key, value, expire_at_ms)
+            }
             Item::End => Ok(()),
         }
     }

@@ -187,7 +187,7 @@ fn limit(both: &mut Both, version: u64, bytes: &str) {
     settings.set("hll-sparse-max-bytes", bytes).expect("a setting");
     let argv = settings.to_argv();
     let Handler::Write(apply) = logged(&argv).expect("a command of the log").handler else { panic!("it writes") };
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     apply(&mut both.ours.keyspace, &mut context, &argv).expect("newer settings");
     let config = Argv::from_parts(&["CONFIG", "SET", "hll-sparse-max-bytes", bytes]);
     assert_eq!(both.theirs.call(&config), Reply::Ok);

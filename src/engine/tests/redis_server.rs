@@ -347,6 +347,7 @@ fn a_dump_of_redis_server_is_read() {
         ControlFlow::Continue(())
     });
     let report = report.expect("a dump of strings");
+    assert!(keys.iter().all(|key| key.uses.frequency.is_some()), "the counters of uses are read");
     assert_eq!((report.keys, report.bytes), (texts().len() as u64 + 2, strings.len() as u64));
     assert_eq!(report.functions.len(), 1);
     for (i, text) in texts().iter().enumerate() {

@@ -27,7 +27,7 @@ fn lookup_set_and_get() {
     let keys: Vec<String> = (0..100_000).map(|n| format!("key:{n:012}")).collect();
     let sets: Vec<Argv> = keys.iter().map(|key| Argv::from_parts(&["SET", key, "xxxxxxxxxxxxxxxx"])).collect();
     let gets: Vec<Argv> = keys.iter().map(|key| Argv::from_parts(&["GET", key])).collect();
-    let mut apply = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut apply = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     each("SET of 16 bytes, lookup included", |i| {
         let argv = &sets[i * 7919 % sets.len()];
         let Handler::Write(write) = lookup(argv).expect("SET").command.handler else { panic!("SET writes") };
@@ -89,7 +89,7 @@ fn scripts_and_functions() {
 #[ignore = "a measurement, not a check"]
 fn bitmaps_and_hyperloglogs() {
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     let mut time = |what: &str, rounds: usize, parts: &dyn Fn(usize) -> Vec<String>| {
         let begin = Instant::now();
         for round in 0..rounds {
@@ -118,7 +118,7 @@ fn bitmaps_and_hyperloglogs() {
 fn sets_and_hashes_of_a_million() {
     const MILLION: usize = 1_000_000;
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     let mut each = |what: &str, count: usize, argv: &dyn Fn(usize) -> Argv| {
         let argvs: Vec<Argv> = (0..count).map(|n| argv(n.wrapping_mul(7_919) % MILLION)).collect();
         let begin = Instant::now();
@@ -153,7 +153,7 @@ fn sets_and_hashes_of_a_million() {
 fn a_sorted_set_of_a_million() {
     const MILLION: usize = 1_000_000;
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     let mut each = |what: &str, words: &dyn Fn(usize) -> String| {
         let argv = |n: usize| Argv::from_parts(&words(n * 7919 % MILLION).split(' ').collect::<Vec<_>>());
         let argvs: Vec<Argv> = (0..MILLION).map(argv).collect();

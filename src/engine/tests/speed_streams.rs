@@ -22,7 +22,8 @@ fn a_stream_of_a_million() {
             now_ms += 1;
             let reply = match lookup(argv).expect("a command").command.handler {
                 Handler::Write(write) => {
-                    let mut context = ApplyContext { database: 0, index: 1, now_ms, rng: Rng::new(1), waits: false };
+                    let mut context =
+                        ApplyContext { database: 0, index: 1, now_ms, rng: Rng::new(1), waits: false, short: false };
                     write(&mut keyspace, &mut context, argv)
                 }
                 Handler::Read(read) => {

@@ -25,7 +25,7 @@ fn run(keyspace: &mut Keyspace, index: u64, argv: &Argv) -> Option<Reply> {
     let result = match command.handler {
         Handler::Read(read) => read(keyspace, &ReadContext { database, now_ms, rng: RefCell::new(rng) }, argv),
         Handler::Write(write) => {
-            write(keyspace, &mut ApplyContext { database, index, now_ms, rng, waits: false }, argv)
+            write(keyspace, &mut ApplyContext { database, index, now_ms, rng, waits: false, short: false }, argv)
         }
         Handler::Server if argv[0].eq_ignore_ascii_case(b"command") => introspect::command(argv),
         Handler::Server | Handler::Container => return None,

@@ -44,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
         tips: SPLIT_SUM, handler: Handler::Read(remove::exists), ..ROW },
     Command { name: "touch", arity: -2, flags: READ_FAST, keys: &[rest(key_flag::RO, 1)], since: "3.2.1",
         complexity: "O(N) for N keys", summary: "Marks keys as used and counts those that are there.",
-        syntax: "key ...", tips: SPLIT_SUM, handler: Handler::Read(remove::exists), ..ROW },
+        syntax: "key ...", tips: SPLIT_SUM, handler: Handler::Read(remove::touch), ..ROW },
     Command { name: "type", arity: 2, flags: READ_FAST, keys: KEY_LOOK,
         summary: "Names the type of the value at a key.", syntax: "key", handler: Handler::Read(remove::type_of),
         ..ROW },

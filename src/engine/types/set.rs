@@ -4,6 +4,7 @@
 //! several sets.
 
 mod algebra;
+mod ints;
 mod members;
 mod random;
 mod stored;

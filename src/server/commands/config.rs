@@ -34,6 +34,7 @@ pub(super) async fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
             server.stats.reset();
             server.traffic.reset();
             server.memory_peak.store(0, Relaxed);
+            server.node.memory().forget_evicted();
             Reply::Ok.into()
         }
         "rewrite" => match server.config.rewrite() {
@@ -174,7 +175,8 @@ impl Server {
             "slowlog-max-len" => self.slowlog.truncate(config.count(name)),
             "latency-monitor-threshold" => tunables.latency_ms.store(config.number(name), Relaxed),
             "latency-tracking" => self.stats.track_latency.store(config.flag(name), Relaxed),
-            "maxmemory" => tunables.memory_max.store(config.count(name), Relaxed),
+            "maxmemory" => self.node.memory().set_max(config.count(name)),
+            "maxmemory-samples" => self.node.memory().set_samples(config.count(name)),
             "disk-reserve" => self.node.set_disk_reserve(config.count(name)),
             "loglevel" => crate::log::set_level(&config.text(name)),
             _ => {}

@@ -30,14 +30,6 @@ pub(crate) fn dataset(server: &Server) -> u64 {
     server.sum(|engine| engine.keyspace().memory_bytes())
 }
 
-/// What counts against `maxmemory`, in bytes: all that is allocated; the data alone on another allocator.
-pub(crate) fn used(server: &Server) -> u64 {
-    match allocated().allocated {
-        0 => dataset(server),
-        allocated => allocated,
-    }
-}
-
 /// Keys of all databases of the groups that live here.
 pub(crate) fn keys(server: &Server) -> u64 {
     server.sum(|engine| engine.stats().keys)

@@ -137,7 +137,8 @@ pub const KEYS: &[Key] = &[
     live("latency-monitor-threshold", LONG, "0", "milliseconds", "Events that take longer are kept for LATENCY; 0 keeps none."),
     live("latency-tracking", Kind::Flag, "yes", "", "Keeps a histogram of latencies per command."),
     live("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9", "percent", "What INFO latencystats shows."),
-    live("maxmemory", MEMORY, "0", "bytes", "Writes that need memory are refused above it; 0 is no limit. The leader decides before it proposes."),
+    live("maxmemory", MEMORY, "0", "bytes", "What this node may have in memory; 0 is no limit. Above it keys give way as maxmemory-policy says, or writes that need memory are refused. The leader of a group decides before it proposes, and its groups have equal shares."),
+    live("maxmemory-samples", Kind::Number { min: 1, max: 64 }, "5", "keys", "How many keys are looked at for each that gives way."),
     start("enable-debug-command", LOCAL_YES_NO, "no", "", "Who may use DEBUG: nobody, everybody, or connections from this machine."),
     start("enable-protected-configs", LOCAL_YES_NO, "no", "", "Who may change protected settings at run time."),
     // What apply can observe.
@@ -157,6 +158,8 @@ pub const KEYS: &[Key] = &[
     also(replicated("busy-reply-threshold", LONG, "5000", "milliseconds", "How long a script may run before others are told that it is busy."), &["lua-time-limit"]),
     replicated("maxmemory-policy", Kind::Choice(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]),
         "noeviction", "", "What gives way when memory is short."),
+    replicated("lfu-log-factor", COUNT, "10", "", "How slowly the counter of uses grows under the LFU policies."),
+    replicated("lfu-decay-time", COUNT, "1", "minutes", "How long it takes that the counter falls by one; 0 never lets it fall."),
     replicated("session-ttl", Kind::Number { min: 1, max: i32::MAX as i64 }, "600", "seconds", "How long the replies of a session are kept after its last use, so that a command that is sent again gets the one it had."),
     replicated("encoding-names", Kind::Choice(&["8", "7.0"]), "8", "", "What OBJECT ENCODING calls small lists and sets: listpack as Redis 8, or quicklist and hashtable as Redis 7.0."),
 ];

@@ -113,6 +113,7 @@ fn keys_with_the_same_hash_stay_together_and_in_order() {
         print: 0,
         hash: 77,
         next: 0,
+        used: Keyspace::new([1, 1], 1).access.new_stamp(),
     };
     for (key, deadline) in [(&b"b"[..], 50), (b"c", 50), (b"a", 50), (b"d", 60), (b"e", NEVER)] {
         keys.databases[0].insert(9, entry(key, deadline));

@@ -46,8 +46,14 @@ impl InProcess {
                 read(&self.keyspace, &context, argv)
             }
             Handler::Write(write) => {
-                let mut context =
-                    ApplyContext { database: self.database, index: self.index, now_ms: self.now_ms, rng, waits: false };
+                let mut context = ApplyContext {
+                    database: self.database,
+                    index: self.index,
+                    now_ms: self.now_ms,
+                    rng,
+                    waits: false,
+                    short: false,
+                };
                 write(&mut self.keyspace, &mut context, argv)
             }
             Handler::Server | Handler::Container => match &argv[0].to_ascii_uppercase()[..] {

@@ -16,29 +16,30 @@ pub(super) fn dump(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> C
 struct Options {
     replace: bool,
     absolute: bool,
+    idle_s: Option<u64>,
+    frequency: Option<u8>,
 }
 
 impl Options {
-    /// IDLETIME and FREQ are checked and dropped: nothing here depends on when a key was read.
     fn parse(argv: &Argv) -> Result<Options, Error> {
-        let mut options = Options { replace: false, absolute: false };
-        let (mut idle, mut freq, mut at) = (false, false, 4);
+        let mut options = Options { replace: false, absolute: false, idle_s: None, frequency: None };
+        let mut at = 4;
         while let Some(word) = argv.get(at) {
             let next = argv.get(at + 1);
             match (&word.to_ascii_uppercase()[..], next) {
                 (b"REPLACE", _) => options.replace = true,
                 (b"ABSTTL", _) => options.absolute = true,
-                (b"IDLETIME", Some(seconds)) if !freq => {
-                    if number::integer(seconds).ok_or(Error::NotAnInteger)? < 0 {
-                        return Err(Error::text("ERR Invalid IDLETIME value, must be >= 0"));
-                    }
-                    (idle, at) = (true, at + 1);
+                (b"IDLETIME", Some(seconds)) if options.frequency.is_none() => {
+                    let seconds = u64::try_from(number::integer(seconds).ok_or(Error::NotAnInteger)?);
+                    let wrong = || Error::text("ERR Invalid IDLETIME value, must be >= 0");
+                    options.idle_s = Some(seconds.map_err(|_| wrong())?);
+                    at += 1;
                 }
-                (b"FREQ", Some(frequency)) if !idle => {
-                    if !(0..=255).contains(&number::integer(frequency).ok_or(Error::NotAnInteger)?) {
-                        return Err(Error::text("ERR Invalid FREQ value, must be >= 0 and <= 255"));
-                    }
-                    (freq, at) = (true, at + 1);
+                (b"FREQ", Some(frequency)) if options.idle_s.is_none() => {
+                    let frequency = u8::try_from(number::integer(frequency).ok_or(Error::NotAnInteger)?);
+                    let wrong = || Error::text("ERR Invalid FREQ value, must be >= 0 and <= 255");
+                    options.frequency = Some(frequency.map_err(|_| wrong())?);
+                    at += 1;
                 }
                 _ => return Err(Error::Syntax),
             }
@@ -79,6 +80,7 @@ pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
         keyspace.remove(database, key);
     } else {
         keyspace.set(database, key, value, expire_at_ms);
+        keyspace.set_used(database, key, options.idle_s, options.frequency);
     }
     Ok(Reply::Ok)
 }

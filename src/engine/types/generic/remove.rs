@@ -11,15 +11,21 @@ pub(super) fn del(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Ar
     Ok(Reply::Int(removed as i64))
 }
 
-/// EXISTS and TOUCH: a key that is named twice counts twice.
+/// EXISTS: a key that is named twice counts twice. It is no use of a key.
 pub(super) fn exists(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
+    let present = argv.iter().skip(1).filter(|key| keyspace.entry(context.database, key).is_some()).count();
+    Ok(Reply::Int(present as i64))
+}
+
+/// TOUCH: EXISTS that is a use.
+pub(super) fn touch(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
     let present = argv.iter().skip(1).filter(|key| keyspace.value(context.database, key).is_some()).count();
     Ok(Reply::Int(present as i64))
 }
 
 /// TYPE
 pub(super) fn type_of(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) -> CommandResult {
-    Ok(Reply::status(keyspace.value(context.database, &argv[1]).map_or("none", |value| value.type_name())))
+    Ok(Reply::status(keyspace.entry(context.database, &argv[1]).map_or("none", |entry| entry.value.type_name())))
 }
 
 /// DBSIZE

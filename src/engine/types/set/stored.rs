@@ -11,6 +11,8 @@ use crate::{Settings, Value, number};
 const RDB_SET: u8 = 2;
 const RDB_INTSET: u8 = 11;
 const RDB_LISTPACK: u8 = 20;
+/// Bytes of what stands between a set and its numbers.
+const BOX_BYTES: u64 = 16;
 
 impl Set {
     /// Reads a set in any of the forms that RDB has had; nothing when the type byte is not a set's.
@@ -61,7 +63,7 @@ impl Collection for Set {
         match &self.0 {
             Body::Small(pack) => pack.item_bytes() as u64,
             Body::More(more) => match &**more {
-                More::Ints(ints) => 8 * ints.len() as u64,
+                More::Ints(ints) => BOX_BYTES + ints.bytes().len() as u64,
                 More::Large(tree) => tree.bytes(),
             },
         }
@@ -71,10 +73,7 @@ impl Collection for Set {
         match &self.0 {
             Body::Small(pack) => xxhash_rust::xxh3::xxh3_64(pack.as_bytes()),
             Body::More(more) => match &**more {
-                More::Ints(ints) => {
-                    let bytes: Vec<u8> = ints.iter().flat_map(|n| n.to_le_bytes()).collect();
-                    xxhash_rust::xxh3::xxh3_64(&bytes)
-                }
+                More::Ints(ints) => xxhash_rust::xxh3::xxh3_64(ints.as_bytes()),
                 More::Large(tree) => tree.print(anew).rotate_left(7) ^ tree.len(),
             },
         }
@@ -84,7 +83,7 @@ impl Collection for Set {
         match &mut self.0 {
             Body::Small(pack) => pack.flip_bit(),
             Body::More(more) => match &mut **more {
-                More::Ints(ints) => ints.first_mut().map(|n| *n ^= 1).is_some(),
+                More::Ints(ints) => ints.flip_bit(),
                 More::Large(tree) => tree.flip_bit(),
             },
         }
@@ -109,7 +108,7 @@ impl Collection for Set {
                 let numbers: Option<Vec<i64>> = self.members().map(|member| number::integer(&member)).collect();
                 let Some(mut numbers) = numbers else { return false };
                 numbers.sort_unstable();
-                self.0 = ints(numbers);
+                self.0 = ints(&numbers);
             }
             _ => return false,
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::ints::{Ints, IntsIter};
 use crate::sequence::{Items, Pack, Tree};
 use crate::types::collection::Collection;
 use crate::types::hashed::{self, HASH_BYTES, Item};
@@ -26,7 +27,7 @@ pub(super) enum Body {
 #[derive(Clone, Debug)]
 pub(super) enum More {
     /// Ascending.
-    Ints(Vec<i64>),
+    Ints(Ints),
     /// Hash and member, see [`hashed`].
     Large(Tree),
 }
@@ -36,7 +37,7 @@ const _: () = assert!(size_of::<Set>() == 16, "a set fits into a value");
 /// The members of a set, from some place on.
 #[derive(Debug)]
 pub(in crate::types) enum Members<'a> {
-    Ints(std::slice::Iter<'a, i64>),
+    Ints(IntsIter<'a>),
     /// Items, and how many of their bytes come before the member.
     Texts(Items<'a>, usize),
 }
@@ -46,7 +47,7 @@ impl<'a> Iterator for Members<'a> {
 
     fn next(&mut self) -> Option<Cow<'a, [u8]>> {
         match self {
-            Members::Ints(ints) => ints.next().map(|n| Cow::Owned(digits(*n))),
+            Members::Ints(ints) => ints.next().map(|n| Cow::Owned(digits(n))),
             Members::Texts(items, begin) => items.next().map(|item| Cow::Borrowed(&item[*begin..])),
         }
     }
@@ -60,8 +61,8 @@ fn large(tree: Tree) -> Body {
     Body::More(Box::new(More::Large(tree)))
 }
 
-pub(super) fn ints(ints: Vec<i64>) -> Body {
-    Body::More(Box::new(More::Ints(ints)))
+pub(super) fn ints(ascending: &[i64]) -> Body {
+    Body::More(Box::new(More::Ints(Ints::new(ascending))))
 }
 
 /// A member as an item of a tree.
@@ -112,7 +113,7 @@ impl Set {
             && let Some(mut numbers) = numbers()
         {
             numbers.sort_unstable();
-            return numbers.is_sorted_by(|a, b| a < b).then(|| Set(ints(numbers)));
+            return numbers.is_sorted_by(|a, b| a < b).then(|| Set(ints(&numbers)));
         }
         if is_small(count, longest, settings) {
             let mut sorted: Vec<&[u8]> = members.iter().map(|member| &**member).collect();
@@ -136,7 +137,7 @@ impl Set {
         match &self.0 {
             Body::Small(pack) => Members::Texts(Items::Small(pack.iter_from(index as usize)), 0),
             Body::More(more) => match &**more {
-                More::Ints(ints) => Members::Ints(ints[ints.len().min(index as usize)..].iter()),
+                More::Ints(ints) => Members::Ints(ints.iter_from(index as usize)),
                 More::Large(tree) => Members::Texts(Items::Large(tree.iter_from(index)), HASH_BYTES),
             },
         }
@@ -166,7 +167,7 @@ impl Set {
         match &self.0 {
             Body::Small(pack) => pack.iter().any(|other| other == member),
             Body::More(more) => match &**more {
-                More::Ints(ints) => number::integer(member).is_some_and(|n| ints.binary_search(&n).is_ok()),
+                More::Ints(ints) => number::integer(member).is_some_and(|n| ints.search(n).is_ok()),
                 More::Large(tree) => place(tree, &item(member)).is_ok(),
             },
         }
@@ -179,7 +180,7 @@ impl Set {
         match &mut self.0 {
             Body::Small(pack) if pack.is_empty() => {
                 if number::integer(first).is_some() && !many_ints {
-                    self.0 = ints(Vec::new());
+                    self.0 = ints(&[]);
                 } else if many_texts {
                     self.0 = large(Tree::default());
                 }
@@ -210,7 +211,7 @@ impl Set {
             Body::More(more) => match &mut **more {
                 More::Ints(ints) => {
                     if let Some(n) = number::integer(member) {
-                        let Err(at) = ints.binary_search(&n) else { return false };
+                        let Err(at) = ints.search(n) else { return false };
                         ints.insert(at, n);
                         if len + 1 > ints_max(settings) {
                             self.enlarge();
@@ -218,7 +219,8 @@ impl Set {
                         return true;
                     }
                     // The longest number is at one of the ends.
-                    let ends = ints.first().into_iter().chain(ints.last()).map(|n| digits(*n).len());
+                    let ends = [ints.get(0), ints.get(ints.len().wrapping_sub(1))].into_iter().flatten();
+                    let ends = ends.map(|n| digits(n).len());
                     let longest = ends.max().unwrap_or(0).max(member.len());
                     if is_small(len + 1, longest, settings) {
                         self.compact();
@@ -242,7 +244,7 @@ impl Set {
         let place = match &self.0 {
             Body::Small(pack) => pack.iter().position(|other| other == member).map(|at| at as u64),
             Body::More(more) => match &**more {
-                More::Ints(ints) => number::integer(member).and_then(|n| Some(ints.binary_search(&n).ok()? as u64)),
+                More::Ints(ints) => number::integer(member).and_then(|n| Some(ints.search(n).ok()? as u64)),
                 More::Large(tree) => place(tree, &item(member)).ok(),
             },
         };

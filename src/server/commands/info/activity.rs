@@ -57,11 +57,11 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     }
     lines.add("expired_keys", server.sum(|engine| engine.keyspace().expired()));
     lines.add("expired_stale_perc", "0.00");
+    lines.add("evicted_keys", server.node.memory().evicted());
     for name in [
+        "evicted_clients",
         "expired_time_cap_reached_count",
         "expire_cycle_cpu_milliseconds",
-        "evicted_keys",
-        "evicted_clients",
         "total_eviction_exceeded_time",
         "current_eviction_exceeded_time",
     ] {

@@ -43,7 +43,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("allocator_resident", now.resident);
     both(lines, "total_system_memory", total);
     scripts(snapshot.server, lines);
-    let maxmemory = server.tunables.memory_max.load(Relaxed);
+    let maxmemory = server.node.memory().max();
     both(lines, "maxmemory", maxmemory);
     lines.add("maxmemory_policy", server.config.text("maxmemory-policy"));
     lines.add("allocator_frag_ratio", ratio(now.active, now.allocated));
@@ -54,7 +54,7 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     lines.add("rss_overhead_bytes", resident as i64 - now.resident as i64);
     lines.add("mem_fragmentation_ratio", ratio(resident, used));
     lines.add("mem_fragmentation_bytes", resident as i64 - used as i64);
-    lines.add("mem_not_counted_for_evict", 0);
+    lines.add("mem_not_counted_for_evict", server.node.memory().left_out());
     lines.add("mem_replication_backlog", 0);
     lines.add("mem_total_replication_buffers", 0);
     lines.add("mem_clients_slaves", 0);
@@ -69,7 +69,8 @@ pub(super) fn memory(snapshot: &Snapshot<'_>, lines: &mut Lines) {
 
 /// Fields about scripts and functions. Libraries are the same in all groups, so one group's count is the node's.
 fn scripts(server: &Server, lines: &mut Lines) {
-    let counts = server.groups().iter().filter_map(|group| server.peek(*group, |e| e.keyspace().script_counts()));
+    let groups = server.groups();
+    let counts = groups.iter().filter_map(|group| server.peek(*group, |e| e.keyspace().script_counts()));
     let most = counts.fold([0; 3], |most, counts| std::array::from_fn(|at| counts[at].max(most[at])));
     for (name, count) in ["number_of_cached_scripts", "number_of_libraries", "number_of_functions"].iter().zip(most) {
         lines.add(name, count);
