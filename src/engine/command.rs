@@ -180,6 +180,8 @@ pub struct Command {
     pub tips: &'static [&'static str],
     /// When it was superseded and by what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// The argument that is a channel: where no key decides, its slot does.
+    pub channel: Option<usize>,
     /// For a command that can wait. Its handler never waits: it answers with a null that there is nothing.
     pub waits: Option<&'static Waits>,
     /// What runs.
@@ -203,6 +205,7 @@ pub const ROW: Command = Command {
     syntax: "",
     tips: &[],
     deprecated: None,
+    channel: None,
     waits: None,
     handler: Handler::Server,
     subcommands: &[],
@@ -266,6 +269,7 @@ pub static FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
+    crate::events::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     rows::TRANSACTIONS,

@@ -35,6 +35,7 @@ pub use state::Garbage;
 
 use siphasher::sip::SipHasher13;
 
+use crate::events::{Class, Events};
 use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
@@ -143,6 +144,7 @@ pub struct Keyspace {
     journal: Option<Box<Journal>>,
     awaited: Option<Box<Awaited>>,
     undo: Option<Box<Undo>>,
+    events: Events,
     scripts: Bodies,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
@@ -168,6 +170,7 @@ impl Keyspace {
             journal: None,
             awaited: None,
             undo: None,
+            events: Events::default(),
             scripts: Bodies::default(),
             slots: None,
             garbage: Vec::new(),
@@ -271,8 +274,9 @@ impl Keyspace {
         let place = self.place(key);
         let slot = place.slot();
         let expire_at_ms = stored(expire_at_ms);
+        let found = self.find_to_write(database, place, key);
         self.touch(database, key);
-        match self.find_to_write(database, place, key) {
+        match found {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
                 let version = self.versions.write(slot);
@@ -284,6 +288,7 @@ impl Keyspace {
                 let entry =
                     Entry { key: Key::new(key), value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0 };
                 self.databases[database as usize].insert(slot, entry);
+                self.notify(Class::New, "new", database, key);
             }
         }
     }

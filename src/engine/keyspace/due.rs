@@ -6,6 +6,7 @@
 
 use super::Keyspace;
 use super::table::Pos;
+use crate::events::Class;
 
 impl Keyspace {
     /// Advances the applied clock; it never goes back. What is due by then is gone at once for readers.
@@ -52,6 +53,9 @@ impl Keyspace {
     /// Physically removes a key that is due.
     pub(super) fn expire(&mut self, database: u32, slot: u16, index: Pos) {
         self.expired += 1;
+        let key = self.databases[database as usize].at(slot, index).key.clone();
+        self.note_expiry(database, key.bytes());
         self.discard(database, slot, index);
+        self.notify(Class::Expired, "expired", database, key.bytes());
     }
 }

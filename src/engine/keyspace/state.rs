@@ -3,6 +3,7 @@
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
+use crate::events::Events;
 use crate::script::Bodies;
 use crate::{Settings, Value};
 
@@ -72,6 +73,16 @@ impl Keyspace {
         })
     }
 
+    /// What the entry that is being applied has told.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The same, to tell more.
+    pub(crate) fn events_mut(&mut self) -> &mut Events {
+        &mut self.events
+    }
+
     /// The scripts that are known by their SHA1.
     pub(crate) fn scripts(&self) -> &Bodies {
         &self.scripts
@@ -84,6 +95,7 @@ impl Keyspace {
 
     /// Takes settings over, from the log or from a snapshot.
     pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.events.set_classes(settings.notify_keyspace_events);
         self.settings = settings;
     }
 }

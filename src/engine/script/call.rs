@@ -67,6 +67,9 @@ impl World<'_> {
             return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
         }
         match (row.handler, &mut *self) {
+            (Handler::Write(_), World::Write(keyspace, _)) if keyspace.events().is_full() => {
+                Err(Error::text("ERR the script tells more events than a log entry may have"))
+            }
             (Handler::Write(write), World::Write(keyspace, context)) => write(keyspace, context, argv),
             (Handler::Read(read), World::Write(keyspace, context)) => {
                 let rng = Rng::new(context.rng.next_u64()).into();

@@ -7,6 +7,7 @@ use super::expiry::{Clock, Time};
 use super::value::INLINE_MAX;
 use super::{StringValue, digest};
 use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_DELETE, RW_UPDATE};
+use crate::events::Class;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
@@ -139,9 +140,15 @@ impl<'a> Options<'a> {
 fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8], expire_at_ms: Option<u64>) {
     let database = context.database;
     if expire_at_ms.is_some_and(|at| at <= context.now_ms) {
-        keyspace.remove(database, key);
+        keyspace.delete_and_tell(database, key);
         return;
     }
+    put(keyspace, database, key, text, expire_at_ms);
+    keyspace.notify(Class::String, "set", database, key);
+}
+
+/// Stores `text`.
+fn put(keyspace: &mut Keyspace, database: u32, key: &[u8], text: &[u8], expire_at_ms: Option<u64>) {
     // A short text takes no allocation, so there is none to use again.
     let reusable = text.len() > INLINE_MAX
         && keyspace.entry(database, key).is_some_and(|old| {
