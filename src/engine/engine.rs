@@ -274,7 +274,7 @@ impl Engine {
 
     /// What the last entry told, in order: the n-th event, counted from 1, stands at `<group>:<index>-<n>`.
     pub fn take_events(&mut self) -> Vec<Event> {
-        self.keyspace.events_mut().take()
+        self.keyspace.take_events()
     }
 
     /// Somebody waits for a key: from now on [`Engine::take_changed`] names it when it may have changed. Which keys

@@ -17,7 +17,7 @@ pub(crate) use commands::COMMANDS;
 
 use bytes::Bytes;
 
-use crate::Keyspace;
+use crate::{Keyspace, Value};
 
 /// Bytes of events from which on a script can do nothing more: what an entry emits is held in memory.
 const SCRIPT_BYTES_MAX: usize = 64 << 20;
@@ -166,11 +166,44 @@ impl Events {
 }
 
 impl Keyspace {
+    /// What was told since the last time, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.events_mut().take()
+    }
+
     /// Something happened to a key: tells it if anybody may want to know. `name` must be in [`NAMES`].
     #[inline]
     pub(crate) fn notify(&mut self, class: Class, name: &'static str, database: u32, key: &[u8]) {
         if self.events().classes & class.bit() != 0 {
             self.note_event(class, name, database, key);
+        }
+    }
+
+    /// Stores a value as DEL and a new key would: what was there is gone, and the key is told to be new.
+    pub(crate) fn set_anew(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>) {
+        if self.value(database, key).is_some() {
+            self.set(database, key, value, expire_at_ms);
+            self.notify(Class::New, "new", database, key);
+        } else {
+            self.set(database, key, value, expire_at_ms);
+        }
+    }
+
+    /// Gives a key a deadline and tells it. Without one it has passed, and the key goes.
+    pub(crate) fn expire_at(&mut self, database: u32, key: &[u8], at_ms: Option<u64>) {
+        match at_ms {
+            Some(_) if self.set_expire(database, key, at_ms) => {
+                self.notify(Class::Generic, "expire", database, key);
+            }
+            Some(_) => {}
+            None => drop(self.delete_and_tell(database, key)),
+        }
+    }
+
+    /// Takes the deadline of a key away and tells it.
+    pub(crate) fn persist(&mut self, database: u32, key: &[u8]) {
+        if self.set_expire(database, key, None) {
+            self.notify(Class::Generic, "persist", database, key);
         }
     }
 
@@ -196,12 +229,11 @@ impl Keyspace {
 /// The names of all events of keys: a batch that names another one is of a newer program.
 #[rustfmt::skip]
 pub const NAMES: &[&str] = &[
-    "append", "copy_to", "decrby", "del", "evicted", "expire", "expired", "geoadd", "geosearchstore", "georadiusstore",
-    "getdel", "hdel", "hexpire", "hexpired", "hincrby", "hincrbyfloat", "hpersist", "hset", "incrby", "incrbyfloat",
-    "linsert", "lpop", "lpush", "lrem", "lset", "ltrim", "move_from", "move_to", "new", "persist", "rename_from",
-    "rename_to", "restore", "rpop", "rpush", "sadd", "sdiffstore", "set", "setbit", "setrange", "sinterstore",
-    "sortstore", "spop", "srem", "sunionstore", "xack", "xackdel", "xadd", "xautoclaim", "xclaim", "xdel",
-    "xgroup-create", "xgroup-createconsumer", "xgroup-delconsumer", "xgroup-destroy", "xgroup-setid", "xreadgroup",
+    "append", "copy_to", "del", "evicted", "expire", "expired", "georadiusstore", "geosearchstore", "hdel", "hexpire",
+    "hexpired", "hincrby", "hincrbyfloat", "hpersist", "hset", "incrby", "incrbyfloat", "linsert", "lpop", "lpush",
+    "lrem", "lset", "ltrim", "move_from", "move_to", "new", "persist", "pfadd", "rename_from", "rename_to", "restore",
+    "rpop", "rpush", "sadd", "sdiffstore", "set", "setbit", "setrange", "sinterstore", "spop", "srem", "sunionstore",
+    "xadd", "xdel", "xgroup-create", "xgroup-createconsumer", "xgroup-delconsumer", "xgroup-destroy", "xgroup-setid",
     "xsetid", "xtrim", "zadd", "zdiffstore", "zincr", "zinterstore", "zpopmax", "zpopmin", "zrangestore", "zrem",
     "zremrangebylex", "zremrangebyrank", "zremrangebyscore", "zunionstore",
 ];

@@ -318,8 +318,7 @@ impl Keyspace {
         Some((entry.value, deadline))
     }
 
-    /// Removes a key; false when it is absent or due. Cheaper than [`Keyspace::remove`] for large values
-    /// while a snapshot is taken.
+    /// Removes a key; false when it is absent or due. Cheaper than [`Keyspace::remove`] while a snapshot is taken.
     pub fn delete(&mut self, database: u32, key: &[u8]) -> bool {
         let place = self.place(key);
         let found = self.find_to_write(database, place, key);

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use super::Keyspace;
 use crate::Value;
-use crate::events::Class;
 
 /// A value and its deadline, or that there was none.
 type Before = Option<(Value, Option<u64>)>;
@@ -19,7 +18,7 @@ pub(super) struct Undo {
     /// The number of events at the beginning.
     events: usize,
     /// Keys that were found to be due: taking writes back does not bring them back.
-    expired: Vec<(u32, Vec<u8>)>,
+    expired: Vec<(u32, Vec<u8>, bool)>,
 }
 
 impl Keyspace {
@@ -37,8 +36,8 @@ impl Keyspace {
     pub(crate) fn roll_back(&mut self) {
         let Some(undo) = self.undo.take() else { return };
         self.events.truncate(undo.events);
-        for (database, key) in undo.expired {
-            self.notify(Class::Expired, "expired", database, &key);
+        for (database, key, by_fields) in undo.expired {
+            self.tell_expiry(database, &key, by_fields);
         }
         let classes = self.events.hush(0);
         for ((database, key), before) in undo.keys {
@@ -53,11 +52,11 @@ impl Keyspace {
     }
 
     /// A key is about to be removed because its time has come.
-    pub(super) fn note_expiry(&mut self, database: u32, key: &[u8]) {
+    pub(super) fn note_expiry(&mut self, database: u32, key: &[u8], by_fields: bool) {
         if let Some(undo) = &mut self.undo {
             let key = (database, key.to_vec());
             if !undo.keys.contains_key(&key) {
-                undo.expired.push(key);
+                undo.expired.push((key.0, key.1, by_fields));
             }
         }
     }
