@@ -27,9 +27,9 @@ pub use waits::Waits;
 
 use quoris_resp::Argv;
 
-use crate::settings;
 use crate::types::{bitmap, generic, geo, hash, hyperloglog, list, set, stream, string, zset};
 use crate::{CommandResult, Keyspace, Rng};
+use crate::{events, settings};
 
 /// What a write may see beside the keyspace.
 #[derive(Debug)]
@@ -269,7 +269,7 @@ pub static FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
-    crate::events::COMMANDS,
+    events::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     rows::TRANSACTIONS,
@@ -280,4 +280,4 @@ pub static FAMILIES: &[&[Command]] = &[
 ];
 
 /// Commands that nodes propose by themselves: they stand in logs and not in the table.
-pub static INTERNAL: &[&Command] = &[&settings::COMMAND];
+pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &events::DELIVERED];

@@ -19,7 +19,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::command::{self, ApplyContext, Command, Handler, ReadContext};
 use crate::entry::{Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
-use crate::events::Event;
+use crate::events::{Event, Outbox};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
@@ -275,6 +275,11 @@ impl Engine {
     /// What the last entry told, in order: the n-th event, counted from 1, stands at `<group>:<index>-<n>`.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.keyspace.take_events()
+    }
+
+    /// What was published for channels of other groups and waits for the leader to hand it to them.
+    pub fn outbox(&self) -> &Outbox {
+        self.keyspace.outbox()
     }
 
     /// Somebody waits for a key: from now on [`Engine::take_changed`] names it when it may have changed. Which keys

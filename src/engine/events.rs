@@ -11,9 +11,11 @@
 
 mod batch;
 mod commands;
+mod outbox;
 
 pub use batch::{MalformedEvents, decode, encode};
 pub(crate) use commands::COMMANDS;
+pub use outbox::{DELIVERED, Outbox, OutboxPlace, Outgoing, delivered};
 
 use bytes::Bytes;
 

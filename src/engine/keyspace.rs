@@ -5,9 +5,8 @@
 //! keys alone and survives restart, restore and failover without being stored.
 //!
 //! Invariants:
-//! * A key whose deadline is at or before the applied clock is gone for every reader at once. It is
-//!   removed physically by a later entry, in the order (deadline, database, slot, hash, key), and
-//!   before any write to the same key.
+//! * A key whose deadline is at or before the applied clock is gone for every reader at once. It is removed by a
+//!   later entry, in the order (deadline, database, slot, hash, key), and before any write to the same key.
 //! * Every change of an entry takes a new version, is counted in its database's account, and is
 //!   announced to a running cut first.
 //! * Reads change nothing.
@@ -35,7 +34,7 @@ pub use state::Garbage;
 
 use siphasher::sip::SipHasher13;
 
-use crate::events::{Class, Events};
+use crate::events::{Class, Events, Outbox};
 use crate::script::Bodies;
 use crate::{Settings, Value};
 use account::Opened;
@@ -145,6 +144,7 @@ pub struct Keyspace {
     awaited: Option<Box<Awaited>>,
     undo: Option<Box<Undo>>,
     events: Events,
+    outbox: Outbox,
     scripts: Bodies,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
@@ -171,6 +171,7 @@ impl Keyspace {
             awaited: None,
             undo: None,
             events: Events::default(),
+            outbox: Outbox::default(),
             scripts: Bodies::default(),
             slots: None,
             garbage: Vec::new(),
@@ -293,8 +294,7 @@ impl Keyspace {
         }
     }
 
-    /// Changes or removes a deadline; false when the key is absent. A deadline in the past is allowed:
-    /// the caller (EXPIRE) removes such keys instead, as Redis does.
+    /// Changes or removes a deadline; false when the key is absent. For one in the past the caller removes the key.
     pub fn set_expire(&mut self, database: u32, key: &[u8], expire_at_ms: Option<u64>) -> bool {
         let place = self.place(key);
         let Some(index) = self.find_to_write(database, place, key) else { return false };
@@ -356,8 +356,8 @@ impl Keyspace {
         self.expired
     }
 
-    /// Removes all keys of a database; returns how many. Takes no longer for many keys than for few: the
-    /// memory is freed later, by [`Keyspace::collect_garbage`] or [`Keyspace::take_garbage`].
+    /// Removes all keys of a database; returns how many. Their memory is freed later, by
+    /// [`Keyspace::collect_garbage`] or [`Keyspace::take_garbage`].
     pub fn clear(&mut self, database: u32) -> u64 {
         self.touch_all(database);
         let old = std::mem::take(&mut self.databases[database as usize]);

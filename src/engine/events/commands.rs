@@ -1,10 +1,11 @@
-//! PUBLISH and SPUBLISH: writes, whose only effect is an event.
+//! PUBLISH and SPUBLISH: writes, whose only effect is an event, or a message that waits for another group.
 //!
 //! The reply is 0 here: how many subscribers there are is known to the nodes and not to the log.
 
+use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 
-use super::Event;
+use super::{Event, Outgoing};
 use crate::command::*;
 use crate::{ApplyContext, CommandResult, Keyspace};
 
@@ -27,19 +28,24 @@ pub const COMMANDS: &[Command] = &[
         syntax: "shardchannel message", handler: Handler::Write(spublish), ..PUBLISHING },
 ];
 
-fn send(keyspace: &mut Keyspace, argv: &Argv, sharded: bool) -> CommandResult {
-    if let (Some(channel), Some(payload)) = (argv.slice(1), argv.slice(2)) {
+fn send(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, sharded: bool) -> CommandResult {
+    if keyspace.owns(&argv[1]) {
+        let [channel, payload] = [1, 2].map(|at| argv.slice(at).unwrap_or_default());
         keyspace.events_mut().push(Event::Message { channel, payload, sharded });
+    } else {
+        // What stays must not pin the entry.
+        let [channel, payload] = [1, 2].map(|at| Bytes::copy_from_slice(&argv[at]));
+        keyspace.outbox_mut().post(context.index, Outgoing { channel, payload, sharded })?;
     }
     Ok(Reply::Int(0))
 }
 
 /// PUBLISH
-fn publish(keyspace: &mut Keyspace, _context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    send(keyspace, argv, false)
+fn publish(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    send(keyspace, context, argv, false)
 }
 
 /// SPUBLISH
-fn spublish(keyspace: &mut Keyspace, _context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    send(keyspace, argv, true)
+fn spublish(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    send(keyspace, context, argv, true)
 }

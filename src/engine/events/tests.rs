@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quoris_resp::Reply;
 
 use super::*;
-use crate::testing::{SEED, apply, command, exec, for_seeds, run};
+use crate::testing::{SEED, apply, body, command, exec, for_seeds, random_entry, run};
 use crate::{Engine, Rng, Settings};
 
 /// An engine that tells some classes.
@@ -103,7 +103,6 @@ fn what_expired_is_told_lazily_and_by_a_tick() {
 fn a_script_that_is_taken_back_tells_nothing() {
     let mut engine = telling("KEA");
     let script = "redis.call('publish','c','m') redis.call('set','k','v') redis.call('set','due','v')";
-    let eval = |script: &str| (Default::default(), quoris_resp::Argv::from_parts(&["EVAL", script, "0"]));
     apply(&mut engine, 100, &[eval(script)]);
     assert_eq!(told(&mut engine), ["c<m", "set k", "set due"]);
     // More keys are due than an entry removes, so the script meets one of them.
@@ -166,4 +165,155 @@ fn batches_read_back_and_damaged_ones_are_refused() {
     });
     let claims = crate::codec::bytes(&(1u8, u32::MAX));
     assert!(decode(&Bytes::from(claims)).is_err());
+}
+
+/// An engine that owns the slot of `a` alone.
+fn owning_a() -> Engine {
+    let slot = crate::slot(b"a");
+    Engine::new(SEED).owning(&[(slot, slot)])
+}
+
+fn eval(script: &str) -> (crate::entry::CommandMeta, quoris_resp::Argv) {
+    (Default::default(), quoris_resp::Argv::from_parts(&["EVAL", script, "0"]))
+}
+
+fn waiting(engine: &Engine) -> Vec<(OutboxPlace, String)> {
+    let words = |argv: quoris_resp::Argv| argv.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+    engine.outbox().iter().map(|(place, message)| (place, words(message.to_argv()))).collect()
+}
+
+#[test]
+fn what_belongs_to_another_group_waits_until_it_was_handed_over() {
+    let mut engine = owning_a();
+    let many = exec(vec![], &["PUBLISH a 1", "PUBLISH b 2", "SET {a}k v", "SPUBLISH c 3"]);
+    let replies =
+        apply(&mut engine, 1, &[many, eval("return redis.call('spublish', 'd', '4')"), command("PUBLISH b 5")]);
+    assert_eq!(replies[1..], [Reply::Int(0), Reply::Int(0)]);
+    assert_eq!(told(&mut engine), ["a<1"]);
+    let at = |number, text: &str| ((1, number), text.to_string());
+    let expected = [at(1, "PUBLISH b 2"), at(2, "SPUBLISH c 3"), at(3, "SPUBLISH d 4"), at(4, "PUBLISH b 5")];
+    assert_eq!(waiting(&engine), expected);
+    let drop_some = (Default::default(), delivered(&[(1, 1), (1, 3), (7, 1)]));
+    assert_eq!(apply(&mut engine, 1, &[drop_some.clone(), drop_some]), [Reply::Int(2), Reply::Int(2)]);
+    run(&mut engine, 1, "PUBLISH b 6");
+    assert_eq!(waiting(&engine), [expected[1].clone(), expected[3].clone(), ((3, 1), "PUBLISH b 6".into())]);
+    let rest: Vec<OutboxPlace> = engine.outbox().iter().map(|(place, _)| place).collect();
+    apply(&mut engine, 1, &[(Default::default(), delivered(&rest))]);
+    assert_eq!((engine.outbox(), engine.outbox().digest()), (&Outbox::default(), 0));
+    for wrong in
+        ["QUORIS.DELIVERED 1", "QUORIS.DELIVERED 1 x", "QUORIS.DELIVERED 1 1 2", "QUORIS.DELIVERED 1 4294967296"]
+    {
+        assert!(run(&mut engine, 1, wrong).is_error(), "{wrong}");
+    }
+    let from_client = apply(&mut engine, 1, &[exec(vec![], &["QUORIS.DELIVERED 1 1"])]);
+    assert!(matches!(&from_client[0], Reply::Array(replies) if replies[0].is_error()));
+}
+
+#[test]
+fn what_waits_is_state() {
+    let (mut one, mut two) = (owning_a(), owning_a());
+    let empty = one.snapshot(vec![]).expect("none is running");
+    for engine in [&mut one, &mut two] {
+        apply(engine, 1, &[command("PUBLISH b 1"), command("SPUBLISH c 2")]);
+    }
+    let file = one.snapshot(vec![]).expect("none is running");
+    assert_ne!(file, empty);
+    let mut again = Engine::load(&mut &file[..], &mut |_| {}).expect("own snapshot").engine;
+    assert_eq!((waiting(&again), again.digest()), (waiting(&one), one.digest()));
+    assert_eq!(again.snapshot(vec![]).expect("none is running"), file);
+    apply(&mut one, 1, &[(Default::default(), delivered(&[(1, 2)]))]);
+    apply(&mut two, 1, &[(Default::default(), delivered(&[(1, 1)]))]);
+    assert_ne!(one.digest(), two.digest());
+    let saved = two.outbox().saved();
+    assert_eq!(Outbox::restore(&saved).as_ref(), Ok(two.outbox()));
+    assert!(
+        Outbox::restore(&saved[..saved.len() - 1]).is_err() && Outbox::restore(&[&saved[..], b"x"].concat()).is_err()
+    );
+    let twice = crate::codec::bytes(&vec![(1u64, 1u32, false, b"b".to_vec(), b"1".to_vec()); 2]);
+    assert!(Outbox::restore(&twice).is_err(), "a place twice");
+}
+
+#[test]
+fn a_script_that_is_taken_back_leaves_nothing_waiting() {
+    let mut engine = owning_a();
+    apply(&mut engine, 1, &[command("PUBLISH b before")]);
+    let endless = eval("redis.call('publish', 'b', 'x') redis.call('publish', 'a', 'x') while true do end");
+    let replies = apply(&mut engine, 1, &[command("PUBLISH b 1"), endless, command("PUBLISH b 2")]);
+    assert!(replies[1].is_error());
+    let places: Vec<_> = waiting(&engine).into_iter().map(|(place, _)| place).collect();
+    assert_eq!((places, told(&mut engine).len()), (vec![(1, 1), (2, 1), (2, 2)], 0));
+}
+
+#[test]
+fn the_outbox_is_bounded() {
+    let mut engine = owning_a();
+    let text = "m".repeat(6 << 20);
+    let publish = (Default::default(), quoris_resp::Argv::from_parts(&["PUBLISH", "b", &text]));
+    let replies = apply(&mut engine, 1, &[publish.clone(), publish.clone(), publish]);
+    assert_eq!(replies[..2], [Reply::Int(0), Reply::Int(0)]);
+    assert!(replies[2].is_error() && engine.outbox().len() == 2 && engine.outbox().bytes() > 12 << 20);
+}
+
+#[test]
+fn the_same_entries_tell_the_same() {
+    for_seeds(8, |rng| {
+        let mut plain = telling("KEAn").owning(&[(0, 12_000)]);
+        let mut restarting = telling("KEAn").owning(&[(0, 12_000)]);
+        let (mut clock, mut sequence, mut kinds) = (1_000_000, 0, std::collections::BTreeSet::new());
+        for index in 2..400 {
+            let entry = match rng.below(5) {
+                0 => body(clock, &[command(&format!("PUBLISH c{} {index}", rng.below(50))), command("SPUBLISH d x")]),
+                _ => random_entry(rng, &mut clock, &mut sequence),
+            };
+            let [one, other] = [&mut plain, &mut restarting].map(|engine| {
+                engine.apply_entry(index, &entry, &mut |_, _, _| {}).expect("own format");
+                engine.take_events()
+            });
+            assert_eq!(one, other, "entry {index}");
+            assert_eq!(decode(&encode(&one).into()).expect("own bytes"), one);
+            kinds.extend(one.iter().map(|event| match event {
+                Event::Message { .. } => "message",
+                Event::Key { name, .. } => *name,
+            }));
+            if rng.below(30) == 0 {
+                let file = restarting.snapshot(vec![]).expect("none is running");
+                restarting = Engine::load(&mut &file[..], &mut |_| {}).expect("own snapshot").engine;
+            }
+        }
+        assert_eq!((plain.digest(), plain.outbox()), (restarting.digest(), restarting.outbox()));
+        assert!(kinds.len() > 15 && kinds.contains("expired"), "{kinds:?}");
+        assert!(plain.outbox().len() > 5);
+    });
+}
+
+#[test]
+fn fields_that_expire_are_told() {
+    let mut engine = telling("KEA");
+    run(&mut engine, 100, "HSET h f 1 g 2 i 3");
+    engine.take_events();
+    for (words, expected) in [
+        ("HPEXPIRE h 10 FIELDS 2 f absent", &["hexpire h"][..]),
+        ("HPEXPIRE h 10 FIELDS 1 absent", &[]),
+        ("HPERSIST h FIELDS 1 f", &["hpersist h"]),
+        ("HPERSIST h FIELDS 1 f", &[]),
+        ("HGETEX h PX 20 FIELDS 1 f", &["hexpire h"]),
+        ("HGETEX h PERSIST FIELDS 1 f", &["hpersist h"]),
+        ("HSETEX h PX 20 FIELDS 1 f v", &["hset h", "hexpire h"]),
+        ("HSETEX h KEEPTTL FIELDS 1 f w", &["hset h"]),
+        ("HPEXPIREAT h 1 FIELDS 1 i", &["hdel h"]),
+        ("HGETDEL h FIELDS 2 absent h", &[]),
+        ("HSETEX made PXAT 1 FIELDS 1 f v", &["hset made", "hdel made", "del made"]),
+        ("HSET short f v", &["hset short"]),
+        ("HPEXPIREAT short 1 FIELDS 1 f", &["hdel short", "del short"]),
+        ("HSETEX last PX 20 FIELDS 1 f v", &["hset last", "hexpire last"]),
+    ] {
+        run(&mut engine, 100, words);
+        assert_eq!(told(&mut engine), expected, "{words}");
+    }
+    run(&mut engine, 120, "GET x");
+    let mut events = told(&mut engine);
+    events.sort();
+    assert_eq!(events, ["del last", "hexpired h", "hexpired last"]);
+    run(&mut engine, 120, "HGETDEL h FIELDS 1 g");
+    assert_eq!(told(&mut engine), ["hdel h", "del h"]);
 }

@@ -3,7 +3,7 @@
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
-use crate::events::Events;
+use crate::events::{Events, Outbox};
 use crate::script::Bodies;
 use crate::{Settings, Value};
 
@@ -45,6 +45,7 @@ impl Keyspace {
             self.versions.digest(),
             self.settings.digest(),
             self.scripts.digest(),
+            self.outbox.digest(),
         ];
         sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
@@ -81,6 +82,16 @@ impl Keyspace {
     /// The same, to tell more.
     pub(crate) fn events_mut(&mut self) -> &mut Events {
         &mut self.events
+    }
+
+    /// What was published for channels of other groups and waits to be handed to them.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The same, to change it.
+    pub(crate) fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     /// The scripts that are known by their SHA1.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Keyspace;
 use crate::Value;
+use crate::events::OutboxPlace;
 
 /// A value and its deadline, or that there was none.
 type Before = Option<(Value, Option<u64>)>;
@@ -17,6 +18,8 @@ pub(super) struct Undo {
     keys: BTreeMap<(u32, Vec<u8>), Before>,
     /// The number of events at the beginning.
     events: usize,
+    /// The last message that waited then.
+    outbox: Option<OutboxPlace>,
     /// Keys that were found to be due: taking writes back does not bring them back.
     expired: Vec<(u32, Vec<u8>, bool)>,
 }
@@ -24,7 +27,7 @@ pub(super) struct Undo {
 impl Keyspace {
     /// From now on changes can be taken back.
     pub(crate) fn begin_undo(&mut self) {
-        self.undo = Some(Box::new(Undo { events: self.events.len(), ..Undo::default() }));
+        self.undo = Some(Box::new(Undo { events: self.events.len(), outbox: self.outbox.last(), ..Undo::default() }));
     }
 
     /// The changes stay.
@@ -36,6 +39,7 @@ impl Keyspace {
     pub(crate) fn roll_back(&mut self) {
         let Some(undo) = self.undo.take() else { return };
         self.events.truncate(undo.events);
+        self.outbox.take_back(undo.outbox);
         for (database, key, by_fields) in undo.expired {
             self.tell_expiry(database, &key, by_fields);
         }

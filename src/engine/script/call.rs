@@ -87,7 +87,8 @@ impl World<'_> {
             World::Write(keyspace, _) => keyspace,
             World::Read(keyspace, _) => keyspace,
         };
-        if keyspace.slots().is_none() {
+        // What is published for another group waits in the outbox.
+        if keyspace.slots().is_none() || row.channel.is_some() {
             return Ok(false);
         }
         Ok(row.keys(argv)?.iter().any(|at| !keyspace.owns(&argv[*at])))

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
 use super::{FORMAT, field, numbers};
+use crate::events::Outbox;
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::script::Bodies;
 use crate::session::Sessions;
@@ -100,6 +101,7 @@ impl Loading {
             | field::EXPIRED
             | field::SLOTS
             | field::SCRIPTS
+            | field::OUTBOX
             | field::OWN
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
@@ -182,6 +184,9 @@ impl Loading {
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
+        if let Some(saved) = self.own.get(field::OUTBOX) {
+            *keys.outbox_mut() = Outbox::restore(saved)?;
+        }
         Ok(engine)
     }
 

@@ -56,7 +56,7 @@ fn is_comparable(argv: &Argv, event: &str) -> bool {
     let is = |name: &str| argv[0].eq_ignore_ascii_case(name.as_bytes());
     let has_passed = is("SET") && argv.iter().skip(3).any(|word| word == b"1");
     let attempts = ["XREADGROUP", "XCLAIM", "XAUTOCLAIM"].into_iter().any(is);
-    !event.starts_with("expired") && !has_passed && !(attempts && event.starts_with("xgroup-createconsumer"))
+    !(event.starts_with("expired") || has_passed || attempts && event.starts_with("xgroup-createconsumer"))
 }
 
 impl Target for Both {
