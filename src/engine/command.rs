@@ -29,7 +29,7 @@ use quoris_resp::Argv;
 
 use crate::types::{bitmap, generic, geo, hash, hyperloglog, list, set, stream, string, zset};
 use crate::{CommandResult, Keyspace, Rng};
-use crate::{evict, settings};
+use crate::{events, evict, settings};
 
 /// What a write may see beside the keyspace.
 #[derive(Debug)]
@@ -182,6 +182,8 @@ pub struct Command {
     pub tips: &'static [&'static str],
     /// When it was superseded and by what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// The argument that is a channel: where no key decides, its slot does.
+    pub channel: Option<usize>,
     /// For a command that can wait. Its handler never waits: it answers with a null that there is nothing.
     pub waits: Option<&'static Waits>,
     /// What runs.
@@ -205,6 +207,7 @@ pub const ROW: Command = Command {
     syntax: "",
     tips: &[],
     deprecated: None,
+    channel: None,
     waits: None,
     handler: Handler::Server,
     subcommands: &[],
@@ -268,6 +271,7 @@ pub static FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     generic::COMMANDS,
     crate::script::COMMANDS,
+    events::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     rows::TRANSACTIONS,
@@ -278,4 +282,4 @@ pub static FAMILIES: &[&[Command]] = &[
 ];
 
 /// Commands that nodes propose by themselves: they stand in logs and not in the table.
-pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &evict::COMMAND];
+pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &evict::COMMAND, &events::DELIVERED];

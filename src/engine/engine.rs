@@ -19,6 +19,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::command::{self, ApplyContext, Command, DENYOOM, Handler, ReadContext};
 use crate::entry::{Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
+use crate::events::{Event, Outbox};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
@@ -133,6 +134,7 @@ impl Engine {
             commands.push((meta, work));
         }
         self.applied_index = index;
+        self.keyspace.events_mut().take();
         self.keyspace.advance(header.clock_ms);
         self.keyspace.remove_due(REMOVALS_MAX);
         self.keyspace.settle_journal();
@@ -280,6 +282,16 @@ impl Engine {
         self.keyspace.take_effects()
     }
 
+    /// What the last entry told, in order: the n-th event, counted from 1, stands at `<group>:<index>-<n>`.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.keyspace.take_events()
+    }
+
+    /// What was published for channels of other groups and waits for the leader to hand it to them.
+    pub fn outbox(&self) -> &Outbox {
+        self.keyspace.outbox()
+    }
+
     /// Somebody waits for a key: from now on [`Engine::take_changed`] names it when it may have changed. Which keys
     /// are waited for is no part of the state.
     pub fn await_key(&mut self, database: u32, key: &[u8]) {
@@ -354,7 +366,8 @@ fn homes(work: &Work) -> Homes {
         Work::Transaction(transaction) => &transaction.commands,
     };
     session::homes(commands.iter().flat_map(|argv| {
-        let positions = command::lookup(argv).and_then(|found| found.command.keys(argv)).unwrap_or_default();
+        let found = command::lookup(argv);
+        let positions = found.as_ref().map(|found| found.command.routed_by(argv)).unwrap_or_default();
         positions.into_iter().filter_map(|at| argv.get(at)).map(slot).collect::<Homes>()
     }))
 }

@@ -7,6 +7,7 @@
 use quoris_resp::{Argv, Reply};
 
 use crate::command::{ADMIN, Command, Handler, ROW, WRITE};
+use crate::events::Class;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Victim};
 
 /// The name of the command in the log.
@@ -41,7 +42,11 @@ fn apply(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> Co
     let database = context.database;
     let evicted = pairs.iter().filter(|(key, version)| {
         let is_same = keyspace.entry(database, key).is_some_and(|entry| entry.version == *version);
-        is_same && keyspace.delete(database, key)
+        let goes = is_same && keyspace.delete(database, key);
+        if goes {
+            keyspace.notify(Class::Evicted, "evicted", database, key);
+        }
+        goes
     });
     Ok(Reply::Int(evicted.count() as i64))
 }

@@ -5,9 +5,8 @@
 //! keys alone and survives restart, restore and failover without being stored.
 //!
 //! Invariants:
-//! * A key whose deadline is at or before the applied clock is gone for every reader at once. It is
-//!   removed physically by a later entry, in the order (deadline, database, slot, hash, key), and
-//!   before any write to the same key.
+//! * A key whose deadline is at or before the applied clock is gone for every reader at once. It is removed by a
+//!   later entry, in the order (deadline, database, slot, hash, key), and before any write to the same key.
 //! * Every change of an entry takes a new version, is counted in its database's account, and is
 //!   announced to a running cut first.
 //! * Reads change nothing.
@@ -39,6 +38,7 @@ pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;
 
+use crate::events::{Class, Events, Outbox};
 use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
 use access::Access;
@@ -148,6 +148,8 @@ pub struct Keyspace {
     journal: Option<Box<Journal>>,
     awaited: Option<Box<Awaited>>,
     undo: Option<Box<Undo>>,
+    events: Events,
+    outbox: Outbox,
     scripts: Bodies,
     libraries: Libraries,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
@@ -177,6 +179,8 @@ impl Keyspace {
             journal: None,
             awaited: None,
             undo: None,
+            events: Events::default(),
+            outbox: Outbox::default(),
             scripts: Bodies::default(),
             libraries: Libraries::default(),
             slots: None,
@@ -292,8 +296,9 @@ impl Keyspace {
         let place = self.place(key);
         let slot = place.slot();
         let expire_at_ms = stored(expire_at_ms);
+        let found = self.find_to_write(database, place, key);
         self.touch(database, key);
-        match self.find_to_write(database, place, key) {
+        match found {
             Some(index) => {
                 let wanted = self.wanted(database, slot, index);
                 self.touch_access(self.databases[database as usize].at(slot, index));
@@ -304,15 +309,23 @@ impl Keyspace {
             None => {
                 let version = self.versions.write(slot);
                 let used = self.access.new_stamp();
-                let key = Key::new(key);
-                let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
+                let entry = Entry {
+                    key: Key::new(key),
+                    value,
+                    expire_at_ms,
+                    version,
+                    print: 0,
+                    hash: place.hash(),
+                    next: 0,
+                    used,
+                };
                 self.databases[database as usize].insert(slot, entry);
+                self.notify(Class::New, "new", database, key);
             }
         }
     }
 
-    /// Changes or removes a deadline; false when the key is absent. A deadline in the past is allowed:
-    /// the caller (EXPIRE) removes such keys instead, as Redis does.
+    /// Changes or removes a deadline; false when the key is absent. For one in the past the caller removes the key.
     pub fn set_expire(&mut self, database: u32, key: &[u8], expire_at_ms: Option<u64>) -> bool {
         let place = self.place(key);
         let Some(index) = self.find_to_write(database, place, key) else { return false };
@@ -336,8 +349,7 @@ impl Keyspace {
         Some((entry.value, deadline))
     }
 
-    /// Removes a key; false when it is absent or due. Cheaper than [`Keyspace::remove`] for large values
-    /// while a snapshot is taken.
+    /// Removes a key; false when it is absent or due. Cheaper than [`Keyspace::remove`] while a snapshot is taken.
     pub fn delete(&mut self, database: u32, key: &[u8]) -> bool {
         let place = self.place(key);
         let found = self.find_to_write(database, place, key);

@@ -20,6 +20,7 @@ mod effect;
 mod engine;
 pub mod entry;
 mod error;
+pub mod events;
 pub mod evict;
 mod extended;
 pub mod glob;

@@ -43,6 +43,7 @@ mod field {
     pub(super) const SLOTS: &str = "quoris-slot-versions";
     pub(super) const SETTINGS: &str = "quoris-settings";
     pub(super) const SCRIPTS: &str = "quoris-scripts";
+    pub(super) const OUTBOX: &str = "quoris-outbox";
     pub(super) const OWN: &str = "quoris-own-slots";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
@@ -210,6 +211,9 @@ impl Engine {
         put(field::SLOTS, &slot_versions(keys));
         put(field::SETTINGS, keys.settings().to_string().as_bytes());
         put(field::SCRIPTS, &keys.scripts().saved());
+        if !keys.outbox().is_empty() {
+            put(field::OUTBOX, &keys.outbox().saved());
+        }
         put(field::OWN, own_slots(keys).as_bytes());
         aux.iter().for_each(|(name, value)| put(name, value));
         keys.libraries().codes().for_each(|code| write::function(code, &mut out));

@@ -172,7 +172,11 @@ impl Client {
                 Ok(())
             }
         };
-        for (found, argv) in commands {
+        // What is published inside goes along with the rest, wherever its channel is at home.
+        let publishes = |found: &Found| found.command.channel.is_some() && found.command.keys.is_empty();
+        let others = || commands.iter().filter(|(found, _)| !publishes(found));
+        let leading = commands.first().filter(|_| others().next().is_none() && watches.is_empty());
+        for (found, argv) in others().chain(leading) {
             match server.route(found, argv, self.database) {
                 Route::One(group, slot) => join(group, slot)?,
                 Route::NoOwner(slot) => return Err(outcome::no_owner(slot)),

@@ -131,6 +131,10 @@ impl Server {
     }
 
     fn keyless(&self, found: &Found, argv: &Argv, database: u32) -> Route {
+        if let Some(channel) = found.command.channel.and_then(|at| argv.get(at)) {
+            let slot = slot(channel);
+            return self.node.group_of(slot).map_or(Route::NoOwner(slot), |group| Route::One(group, slot));
+        }
         let groups = self.groups_to_walk();
         let (all, operation) = (groups.as_slice(), self.operation(found, argv.clone(), database));
         if all.is_empty() {

@@ -73,7 +73,7 @@ fn mutate(input: &mut Vec<u8>, kept: &[Vec<u8>], dice: &mut Pcg64) {
 
 #[test]
 fn every_target_has_a_test_here_and_the_corpora_stay_small() {
-    assert_eq!(format!("{TARGETS:?}"), "[resp, rdb, frames, entry, apply]");
+    assert_eq!(format!("{TARGETS:?}"), "[resp, rdb, frames, entry, events, apply]");
     let bytes: usize = TARGETS.iter().flat_map(|target| kept(target.name)).map(|input| input.len()).sum();
     assert!(bytes < 200_000, "{bytes} bytes: minimise them");
 }
@@ -96,6 +96,11 @@ fn frames() {
 #[test]
 fn entry() {
     run("entry", 5_000);
+}
+
+#[test]
+fn events() {
+    run("events", 200_000);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod apply;
 mod entry;
+mod events;
 mod feed;
 mod frames;
 mod rdb;
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rdb", run: rdb::run },
     Target { name: "frames", run: frames::run },
     Target { name: "entry", run: entry::run },
+    Target { name: "events", run: events::run },
     Target { name: "apply", run: apply::run },
 ];
 

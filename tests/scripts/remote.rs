@@ -34,6 +34,22 @@ impl Connection {
         stream.set_nodelay(true)?;
         Ok(Connection { address: address.to_string(), version: redis, stream, buffer: BytesMut::new() })
     }
+
+    /// The next thing that the server says: a reply, or a message to a subscriber.
+    ///
+    /// # Panics
+    /// When nothing comes, or something that is no RESP.
+    pub fn next_reply(&mut self) -> Reply {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(reply) = ReplyDecoder::decode(&mut self.buffer).expect("the server speaks RESP") {
+                return reply;
+            }
+            let len = self.stream.read(&mut chunk).unwrap_or_else(|e| panic!("no reply of {}: {e}", self.address));
+            assert!(len > 0, "the server closed the connection");
+            self.buffer.extend_from_slice(&chunk[..len]);
+        }
+    }
 }
 
 impl Target for Connection {
@@ -49,15 +65,7 @@ impl Target for Connection {
 
     fn call(&mut self, argv: &Argv) -> Reply {
         self.stream.write_all(argv.frame()).expect("the server is there");
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            if let Some(reply) = ReplyDecoder::decode(&mut self.buffer).expect("the server speaks RESP") {
-                return reply;
-            }
-            let len = self.stream.read(&mut chunk).unwrap_or_else(|e| panic!("{argv:?}: {e}"));
-            assert!(len > 0, "the server closed the connection after {argv:?}");
-            self.buffer.extend_from_slice(&chunk[..len]);
-        }
+        self.next_reply()
     }
 
     fn wait(&mut self, ms: u64) {
@@ -69,7 +77,6 @@ impl Target for Connection {
         self.version.is_none_or(|version| !case.ours && case.redis.is_none_or(|needed| needed <= version))
     }
 }
-
 /// A redis-server of its own on a free port, stopped at the end.
 pub struct RedisServer {
     process: Child,

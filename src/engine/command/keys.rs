@@ -235,6 +235,13 @@ impl Command {
         Ok(self.key_uses(argv)?.iter().map(|key| key.position).collect())
     }
 
+    /// The arguments whose slots decide which group a command goes to when it stands alone: its keys, or else its
+    /// channel. In MULTI and in scripts a channel decides nothing.
+    pub fn routed_by(&self, argv: &Argv) -> KeyPositions {
+        let keys = self.keys(argv).unwrap_or_default();
+        if keys.is_empty() { self.channel.into_iter().filter(|at| *at < argv.len()).collect() } else { keys }
+    }
+
     /// All keys in `argv` with what happens to them.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use super::Keyspace;
 use super::table::Pos;
+use crate::events::Class;
 
 impl Keyspace {
     /// Advances the applied clock; it never goes back. What is due by then is gone at once for readers.
@@ -52,6 +53,20 @@ impl Keyspace {
     /// Physically removes a key that is due.
     pub(super) fn expire(&mut self, database: u32, slot: u16, index: Pos) {
         self.expired += 1;
+        let entry = self.databases[database as usize].at(slot, index);
+        let (key, by_fields) = (entry.key.clone(), entry.expire_at_ms > self.now_ms);
+        self.note_expiry(database, key.bytes(), by_fields);
         self.discard(database, slot, index);
+        self.tell_expiry(database, key.bytes(), by_fields);
+    }
+
+    /// A key is gone because its time had come, or that of the last fields of its hash.
+    pub(super) fn tell_expiry(&mut self, database: u32, key: &[u8], by_fields: bool) {
+        if by_fields {
+            self.notify(Class::Hash, "hexpired", database, key);
+            self.notify(Class::Generic, "del", database, key);
+        } else {
+            self.notify(Class::Expired, "expired", database, key);
+        }
     }
 }

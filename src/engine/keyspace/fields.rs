@@ -5,6 +5,7 @@
 //! out, so no command has to know of it.
 
 use super::Keyspace;
+use crate::events::Class;
 
 impl Keyspace {
     /// The earliest deadline of a field that is still there physically, due or not.
@@ -41,6 +42,8 @@ impl Keyspace {
             let version = self.versions.write(slot);
             let opened = self.databases[number as usize].open(slot, index, version);
             removed += opened.entry.value.remove_due(now_ms, left).max(1);
+            drop(opened);
+            self.notify(Class::Hash, "hexpired", number, key.bytes());
         }
         removed
     }

@@ -3,6 +3,7 @@
 use super::database::Database;
 use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
+use crate::events::{Events, Outbox};
 use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
 
@@ -45,6 +46,7 @@ impl Keyspace {
             self.settings.digest(),
             self.scripts.digest(),
             self.libraries.digest(),
+            self.outbox.digest(),
         ];
         sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
@@ -71,6 +73,26 @@ impl Keyspace {
             let slot = slot(key);
             ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
         })
+    }
+
+    /// What the entry that is being applied has told.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The same, to tell more.
+    pub(crate) fn events_mut(&mut self) -> &mut Events {
+        &mut self.events
+    }
+
+    /// What was published for channels of other groups and waits to be handed to them.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The same, to change it.
+    pub(crate) fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     /// The scripts that are known by their SHA1.
@@ -101,6 +123,7 @@ impl Keyspace {
 
     /// Takes settings over, from the log or from a snapshot.
     pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.events.set_classes(settings.notify_keyspace_events);
         self.settings = settings;
     }
 }

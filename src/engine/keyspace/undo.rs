@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Keyspace;
 use crate::Value;
+use crate::events::OutboxPlace;
 
 /// A value and its deadline, or that there was none.
 type Before = Option<(Value, Option<u64>)>;
@@ -15,12 +16,18 @@ type Before = Option<(Value, Option<u64>)>;
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     keys: BTreeMap<(u32, Vec<u8>), Before>,
+    /// The number of events at the beginning.
+    events: usize,
+    /// The last message that waited then.
+    outbox: Option<OutboxPlace>,
+    /// Keys that were found to be due: taking writes back does not bring them back.
+    expired: Vec<(u32, Vec<u8>, bool)>,
 }
 
 impl Keyspace {
     /// From now on changes can be taken back.
     pub(crate) fn begin_undo(&mut self) {
-        self.undo = Some(Box::default());
+        self.undo = Some(Box::new(Undo { events: self.events.len(), outbox: self.outbox.last(), ..Undo::default() }));
     }
 
     /// The changes stay.
@@ -28,15 +35,32 @@ impl Keyspace {
         self.undo = None;
     }
 
-    /// Takes every change since the beginning back. The keys get new versions.
+    /// Takes every change since the beginning back, and what was told of it. The keys get new versions.
     pub(crate) fn roll_back(&mut self) {
         let Some(undo) = self.undo.take() else { return };
+        self.events.truncate(undo.events);
+        self.outbox.take_back(undo.outbox);
+        for (database, key, by_fields) in undo.expired {
+            self.tell_expiry(database, &key, by_fields);
+        }
+        let classes = self.events.hush(0);
         for ((database, key), before) in undo.keys {
             match before {
                 Some((value, expire_at_ms)) => self.set(database, &key, value, expire_at_ms),
                 None => {
                     self.delete(database, &key);
                 }
+            }
+        }
+        self.events.hush(classes);
+    }
+
+    /// A key is about to be removed because its time has come.
+    pub(super) fn note_expiry(&mut self, database: u32, key: &[u8], by_fields: bool) {
+        if let Some(undo) = &mut self.undo {
+            let key = (database, key.to_vec());
+            if !undo.keys.contains_key(&key) {
+                undo.expired.push((key.0, key.1, by_fields));
             }
         }
     }

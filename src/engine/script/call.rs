@@ -81,6 +81,9 @@ impl World<'_> {
             (Handler::Write(_), World::Write(_, context)) if context.short && row.flags.has(DENYOOM) => {
                 Err(Error::text(outcome::OUT_OF_MEMORY))
             }
+            (Handler::Write(_), World::Write(keyspace, _)) if keyspace.events().is_full() => {
+                Err(Error::text("ERR the script tells more events than a log entry may have"))
+            }
             (Handler::Write(write), World::Write(keyspace, context)) => {
                 // A script that has written something is not stopped half way, as in Redis.
                 context.short = false;
@@ -99,7 +102,9 @@ impl World<'_> {
     /// Where keys are spread over groups, a script may not use those of other groups, nor those of several slots
     /// unless it says so.
     fn keep_to_slots(&self, row: &Command, argv: &Argv, permits: &Permits) -> Result<(), Error> {
-        for at in row.keys(argv)? {
+        // What is published for another group waits in the outbox.
+        let keys = if row.channel.is_some() { Default::default() } else { row.keys(argv)? };
+        for at in keys {
             if !self.keyspace().owns(&argv[at]) {
                 return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
             }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
 use super::{FORMAT, field, numbers};
+use crate::events::Outbox;
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::script::Bodies;
 use crate::session::Sessions;
@@ -107,6 +108,7 @@ impl Loading {
             | field::EXPIRED
             | field::SLOTS
             | field::SCRIPTS
+            | field::OUTBOX
             | field::OWN
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
@@ -190,6 +192,9 @@ impl Loading {
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         self.libraries.iter().try_for_each(|code| keys.libraries_mut().restore(code))?;
+        if let Some(saved) = self.own.get(field::OUTBOX) {
+            *keys.outbox_mut() = Outbox::restore(saved)?;
+        }
         Ok(engine)
     }
 

@@ -10,6 +10,7 @@ mod common;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::InProcess;
+use common::events::Watched;
 use common::script::remote::{Connection, RedisServer};
 use common::script::{Case, Target, show};
 use quoris_engine::Rng;
@@ -126,6 +127,7 @@ fn settled(words: &str, reply: &Reply) -> String {
 struct Pair {
     ours: InProcess,
     theirs: Connection,
+    watched: Option<Watched>,
     told: Vec<String>,
 }
 
@@ -141,6 +143,9 @@ impl Pair {
         let (ours, theirs) = (self.ours.call(&argv), self.theirs.call(&argv));
         let (one, other) = (settled(words, &ours), settled(words, &theirs));
         assert_eq!(one, other, "ours, Redis's; the last of\n{}", self.told.join("\n"));
+        if let Some(watched) = &mut self.watched {
+            watched.compare(&mut self.ours, &mut self.theirs, &|| self.told.join("\n"));
+        }
     }
 
     /// Gives each side the payload of the other.
@@ -167,7 +172,7 @@ fn streams_answer_as_a_redis_server_does() {
         return eprintln!("there is no redis-server here: nothing is compared");
     };
     let theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
-    let mut pair = Pair { ours: InProcess::new(), theirs, told: Vec::new() };
+    let mut pair = Pair { ours: InProcess::telling(), theirs, watched: Watched::open(&server), told: Vec::new() };
     for seed in 0..CASES {
         let mut rng = Rng::new(seed);
         pair.ours.reset(&Case::default());

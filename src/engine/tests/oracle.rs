@@ -8,6 +8,7 @@ mod common;
 use std::cell::RefCell;
 
 use common::InProcess;
+use common::events::Watched;
 use common::generate::command;
 use common::script::remote::{Connection, RedisServer};
 use common::script::{self, Case, Target};
@@ -115,7 +116,8 @@ fn random_commands_answer_as_a_redis_server_does() {
         return eprintln!("there is no redis-server here: nothing is compared");
     };
     let theirs = RefCell::new(Connection::open(&server.address, Some(server.version)).expect("it listens"));
-    let ours = RefCell::new(InProcess::new());
+    let ours = RefCell::new(InProcess::telling());
+    let watched = RefCell::new(Watched::open(&server));
     let commands = proptest::collection::vec(command(comparable), 1..80);
     let config = Config { failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&commands, |commands| {
@@ -123,8 +125,11 @@ fn random_commands_answer_as_a_redis_server_does() {
         theirs.reset(&Case::default());
         ours.reset(&Case::default());
         for argv in commands.iter().filter(|argv| !depends_on_time_or_version(argv)) {
-            let (theirs, ours) = (theirs.call(argv), ours.call(argv));
-            prop_assert_eq!(settled(argv, ours), settled(argv, theirs), "ours, Redis's; {:?}", argv);
+            let (expected, reply) = (theirs.call(argv), ours.call(argv));
+            prop_assert_eq!(settled(argv, reply), settled(argv, expected), "ours, Redis's; {:?}", argv);
+            if let Some(watched) = &mut *watched.borrow_mut() {
+                watched.compare(&mut ours, &mut theirs, &|| format!("{argv:?}"));
+            }
         }
         Ok(())
     });

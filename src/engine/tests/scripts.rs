@@ -3,8 +3,9 @@
 mod common;
 
 use common::InProcess;
+use common::events::{Watched, told};
 use common::script::remote::{Connection, RedisServer};
-use common::script::{self, Step, Target, cases, run};
+use common::script::{self, Case, Step, Target, cases, run};
 use quoris_engine::command::{lookup, walk};
 use quoris_resp::{Argv, Reply};
 
@@ -20,6 +21,7 @@ const FAMILIES: &[&str] = &[
     "bitmap",
     "hyperloglog",
     "scripting",
+    "pubsub",
     "generic",
     "command",
 ];
@@ -47,6 +49,65 @@ fn a_redis_server_answers_as_the_scripts_say() {
     };
     let mut connection = Connection::open(&server.address, Some(server.version)).expect("it listens");
     run(&mut connection, &cases(FAMILIES));
+}
+
+/// Both at once: their replies are compared by the tests above, here what they tell of keys.
+struct Both {
+    ours: InProcess,
+    theirs: Connection,
+    watched: Watched,
+    wrong: String,
+}
+
+/// Whether an event is one of both sides. Not compared is what differs for a reason:
+/// * a redis-server tells by itself, while it waits, that keys have expired;
+/// * SET with a deadline in the past removes the key at once, as later versions do;
+/// * a consumer is made by the attempt to read or to claim, as later versions do it.
+fn is_comparable(argv: &Argv, event: &str) -> bool {
+    let is = |name: &str| argv[0].eq_ignore_ascii_case(name.as_bytes());
+    let has_passed = is("SET") && argv.iter().skip(3).any(|word| word == b"1");
+    let attempts = ["XREADGROUP", "XCLAIM", "XAUTOCLAIM"].into_iter().any(is);
+    !(event.starts_with("expired") || has_passed || attempts && event.starts_with("xgroup-createconsumer"))
+}
+
+impl Target for Both {
+    fn reset(&mut self, case: &Case) {
+        self.ours.reset(case);
+        self.theirs.reset(case);
+    }
+
+    fn call(&mut self, argv: &Argv) -> Reply {
+        self.ours.call(argv);
+        let reply = self.theirs.call(argv);
+        let (mut ours, mut theirs) = (told(&mut self.ours), self.watched.theirs(&mut self.theirs));
+        ours.retain(|event| is_comparable(argv, event));
+        theirs.retain(|event| is_comparable(argv, event));
+        if ours != theirs {
+            self.wrong += &format!("{argv:?}: {ours:?}, Redis's {theirs:?}\n");
+        }
+        reply
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.ours.wait(ms);
+        self.theirs.wait(ms);
+    }
+
+    fn takes(&self, case: &Case) -> bool {
+        self.ours.takes(case) && self.theirs.takes(case)
+    }
+}
+
+#[test]
+fn the_scripts_tell_of_keys_what_a_redis_server_tells() {
+    let server = RedisServer::start();
+    let Some((server, watched)) = server.as_ref().and_then(|server| Some((server, Watched::open(server)?))) else {
+        return eprintln!("there is no redis-server 7.0 here: nothing is compared");
+    };
+    let theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    let mut both = Both { ours: InProcess::telling(), theirs, watched, wrong: String::new() };
+    run(&mut both, &cases(FAMILIES));
+    assert!(both.wrong.is_empty(), "{}", both.wrong);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn apply(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) {
 #[ignore = "a measurement, not a check"]
 fn scripts_and_functions() {
     let mut keyspace = Keyspace::new([1, 2], 1);
-    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false };
+    let mut context = ApplyContext { database: 0, index: 1, now_ms: 1, rng: Rng::new(1), waits: false, short: false };
     let library =
         "#!lua name=lib\nredis.register_function('get', function(keys) return redis.call('GET', keys[1]) end)";
     apply(&mut keyspace, &mut context, &Argv::from_parts(&["FUNCTION", "LOAD", library]));

@@ -5,6 +5,7 @@
 
 use quoris_resp::Argv;
 
+use crate::events::Class;
 use crate::{ApplyContext, Error, Keyspace, Settings, Value, number};
 
 /// A value of many elements.
@@ -61,6 +62,9 @@ pub(crate) trait Collection {
 
 /// A type of collection, as its commands see it.
 pub(crate) trait Typed: Collection + Default {
+    /// The class of the events of its own commands.
+    const CLASS: Class;
+
     /// The value as this type.
     fn of(value: &Value) -> Option<&Self>;
 
@@ -109,7 +113,8 @@ pub(crate) fn len<C: Typed>(keyspace: &Keyspace, database: u32, key: &[u8], _: &
 }
 
 /// Changes the collection at a key, and removes the key when nothing is left in it. The key gets a new version,
-/// so a command looks first whether there is something to change.
+/// so a command looks first whether there is something to change. The change is told by a name, unless the caller
+/// does that.
 ///
 /// Nothing when there is no such key.
 ///
@@ -119,6 +124,7 @@ pub(crate) fn change<C: Typed, R>(
     keyspace: &mut Keyspace,
     database: u32,
     key: &[u8],
+    name: impl Into<Option<&'static str>>,
     change: impl FnOnce(&mut C, &Settings) -> R,
 ) -> Result<Option<R>, Error> {
     if look::<C>(keyspace, database, key)?.is_none() {
@@ -130,8 +136,11 @@ pub(crate) fn change<C: Typed, R>(
     let result = change(collection, &settings);
     let is_gone = collection.is_gone();
     drop(edit);
+    if let Some(name) = name.into() {
+        keyspace.notify(C::CLASS, name, database, key);
+    }
     if is_gone {
-        keyspace.delete(database, key);
+        keyspace.delete_and_tell(database, key);
     }
     Ok(Some(result))
 }
@@ -144,16 +153,20 @@ pub(crate) fn change_or_make<C: Typed, R>(
     keyspace: &mut Keyspace,
     database: u32,
     key: &[u8],
+    name: impl Into<Option<&'static str>>,
     first: impl FnOnce(&mut C, &Settings) -> R,
 ) -> Result<R, Error> {
     if look::<C>(keyspace, database, key)?.is_some() {
-        let result = change(keyspace, database, key, first)?;
+        let result = change(keyspace, database, key, name, first)?;
         return result.ok_or(Error::NoSuchKey);
     }
     let mut collection = C::default();
     let result = first(&mut collection, keyspace.settings());
     if !collection.is_gone() {
         keyspace.set(database, key, collection.into_value(), None);
+        if let Some(name) = name.into() {
+            keyspace.notify(C::CLASS, name, database, key);
+        }
     }
     Ok(result)
 }

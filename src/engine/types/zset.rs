@@ -22,10 +22,13 @@ pub(in crate::types) use value::Scored;
 pub use value::SortedSet;
 
 use crate::command::*;
+use crate::events::Class;
 use crate::types::collection::{Collection, Typed};
 use crate::{ApplyContext, Keyspace, Value};
 
 impl Typed for SortedSet {
+    const CLASS: Class = Class::SortedSet;
+
     fn of(value: &Value) -> Option<&SortedSet> {
         if let Value::SortedSet(set) = value { Some(set) } else { None }
     }
@@ -48,13 +51,20 @@ fn shown<'a>(elements: impl Iterator<Item = Scored<'a>>, with_scores: bool) -> R
 }
 
 /// Puts a result in the place of whatever a key held, or removes the key when the result is empty; the reply is
-/// the number of elements.
-pub(in crate::types) fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], result: SortedSet) -> Reply {
+/// the number of elements. `name` is the event.
+pub(in crate::types) fn store(
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    key: &[u8],
+    result: SortedSet,
+    name: &'static str,
+) -> Reply {
     let len = result.len();
     if len == 0 {
-        keyspace.delete(context.database, key);
+        keyspace.delete_and_tell(context.database, key);
     } else {
         keyspace.set(context.database, key, result.into_value(), None);
+        keyspace.notify(Class::SortedSet, name, context.database, key);
     }
     Reply::Int(len as i64)
 }

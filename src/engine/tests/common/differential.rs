@@ -1,9 +1,10 @@
-//! Random commands on the engine and on a redis-server: the loop.
+//! Random commands on the engine and on a redis-server: the loop. Replies are compared, and what is told of keys.
 
 use quoris_engine::Rng;
 use quoris_resp::{Argv, Reply};
 
 use super::InProcess;
+use super::events::Watched;
 use super::script::remote::{Connection, RedisServer};
 use super::script::{Case, Target, show};
 
@@ -30,8 +31,9 @@ pub fn compare(families: &[(&str, Generator)], settled: impl Fn(&Argv, Reply) ->
     };
     let seed = std::env::var("QUORIS_TEST_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     let mut theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
+    let mut watched = Watched::open(&server);
     for (family, generate) in families {
-        let mut ours = InProcess::new();
+        let mut ours = InProcess::telling();
         let mut rng = Rng::new(seed);
         let mut errors = 0;
         for at in 0..COMMANDS {
@@ -41,10 +43,13 @@ pub fn compare(families: &[(&str, Generator)], settled: impl Fn(&Argv, Reply) ->
             }
             let words = generate(&mut rng);
             let argv = Argv::from_parts(&words.split(' ').collect::<Vec<_>>());
-            let (theirs, ours) = (settled(&argv, theirs.call(&argv)), settled(&argv, ours.call(&argv)));
-            errors += usize::from(ours.is_error());
-            let (theirs, ours) = (show(&theirs), show(&ours));
-            assert_eq!(ours, theirs, "ours, Redis's; {family} command {at} of QUORIS_TEST_SEED={seed}: {words}");
+            let (reply, own) = (settled(&argv, theirs.call(&argv)), settled(&argv, ours.call(&argv)));
+            errors += usize::from(own.is_error());
+            let what = || format!("{family} command {at} of QUORIS_TEST_SEED={seed}: {words}");
+            assert_eq!(show(&own), show(&reply), "ours, Redis's; {}", what());
+            if let Some(watched) = &mut watched {
+                watched.compare(&mut ours, &mut theirs, &what);
+            }
         }
         assert!(errors < COMMANDS / 2, "{errors} commands of {family} failed: this compares little");
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod differential;
+pub mod events;
 pub mod generate;
 #[path = "../../../../tests/scripts/script.rs"]
 pub mod script;
@@ -10,8 +11,8 @@ pub mod script;
 use std::cell::RefCell;
 
 use bytes::BytesMut;
-use quoris_engine::command::{Handler, introspect, lookup};
-use quoris_engine::{ApplyContext, CommandResult, Error, Keyspace, ReadContext, Rng, number};
+use quoris_engine::command::{Handler, introspect, logged, lookup};
+use quoris_engine::{ApplyContext, CommandResult, Error, Keyspace, ReadContext, Rng, Settings, number};
 use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 use script::{Case, Target};
 
@@ -29,6 +30,20 @@ const DATABASES: u32 = 16;
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
 impl InProcess {
+    /// The same, and what happens to keys is told.
+    pub fn telling() -> InProcess {
+        let mut this = InProcess::new();
+        let mut settings = Settings { version: 1, ..Settings::default() };
+        settings.set("notify-keyspace-events", events::CLASSES).expect("letters");
+        let argv = settings.to_argv();
+        if let Handler::Write(write) = logged(&argv).expect("a command of the log").handler {
+            let rng = Rng::new(0);
+            let mut context = ApplyContext { database: 0, index: 0, now_ms: BEGIN_MS, rng, waits: false, short: false };
+            write(&mut this.keyspace, &mut context, &argv).expect("own settings");
+        }
+        this
+    }
+
     /// Empty databases, at a fixed time.
     pub fn new() -> InProcess {
         let mut keyspace = Keyspace::new([1, 2], DATABASES);
@@ -71,7 +86,8 @@ impl InProcess {
 
 impl Target for InProcess {
     fn reset(&mut self, case: &Case) {
-        *self = InProcess::new();
+        let tells = self.keyspace.settings().version > 0;
+        *self = if tells { InProcess::telling() } else { InProcess::new() };
         self.protocol = if case.resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
     }
 

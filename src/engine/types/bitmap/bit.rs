@@ -4,6 +4,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::bit_offset;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::number;
 use crate::types::string;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -26,12 +27,12 @@ pub(super) fn setbit(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         _ => return Err(Error::text("ERR bit is not an integer or out of range")),
     };
     let len = (offset / 8) as usize + 1;
-    let mut old = false;
+    let (mut old, mut old_len) = (false, 0);
     if let Some(value) = keyspace.value(context.database, &argv[1]) {
         let value = value.as_string()?;
         let mut digits = itoa::Buffer::new();
         let text = value.bytes(&mut digits);
-        old = is_set(text, offset);
+        (old, old_len) = (is_set(text, offset), text.len());
         // A change in place makes the encoding raw, as in Redis even where no bit changes.
         if old == wanted && text.len() >= len && value.encoding() == "raw" {
             return Ok(Reply::Int(i64::from(old)));
@@ -42,6 +43,9 @@ pub(super) fn setbit(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         let byte = &mut text[len - 1];
         *byte = if wanted { *byte | mask(offset) } else { *byte & !mask(offset) };
     })?;
+    if old != wanted || old_len < len {
+        keyspace.notify(Class::String, "setbit", context.database, &argv[1]);
+    }
     Ok(Reply::Int(i64::from(old)))
 }
 

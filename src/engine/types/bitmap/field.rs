@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::checked_offset;
 use crate::command::{KeyUse, KeyUses, RO_ACCESS, RW_ACCESS_UPDATE, ReadContext};
+use crate::events::Class;
 use crate::number;
 use crate::types::string;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -205,15 +206,21 @@ pub(super) fn bitfield(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
         return Ok(look(&operations, text));
     }
     // Redis makes room even where the rule FAIL then writes nothing.
-    let replies = string::change(keyspace, context.database, &argv[1], Vec::new, |text| {
+    let (replies, is_told) = string::change(keyspace, context.database, &argv[1], Vec::new, |text| {
+        let grows = text.len() < len;
         string::pad(text, len);
+        let mut is_told = false;
         let one = |operation: &Operation| {
             let (reply, number) = operation.step(text);
+            is_told |= number.is_some() || grows && operation.is_write() && reply != Reply::Null;
             number.into_iter().for_each(|number| operation.store(text, number));
             reply
         };
-        operations.iter().map(one).collect()
+        (operations.iter().map(one).collect(), is_told)
     })?;
+    if is_told {
+        keyspace.notify(Class::String, "setbit", context.database, &argv[1]);
+    }
     Ok(Reply::Array(replies))
 }
 

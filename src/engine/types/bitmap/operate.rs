@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use quoris_resp::{Argv, Reply};
 
+use crate::events::Class;
 use crate::types::string;
 use crate::types::string::StringValue;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
@@ -114,9 +115,10 @@ pub(super) fn bitop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     let result = combine(operator, &sources);
     let len = result.len();
     if len == 0 {
-        keyspace.delete(context.database, target);
+        keyspace.delete_and_tell(context.database, target);
     } else {
         keyspace.set(context.database, target, Value::String(StringValue::grown(result)), None);
+        keyspace.notify(Class::String, "set", context.database, target);
     }
     Ok(Reply::Int(len as i64))
 }

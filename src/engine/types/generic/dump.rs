@@ -3,6 +3,7 @@
 use quoris_resp::{Argv, Reply};
 
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::number;
 use crate::rdb::{self, RdbError};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings, Value};
@@ -77,10 +78,11 @@ pub(super) fn restore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
         ms => Some(ms.saturating_add(context.now_ms).min(i64::MAX as u64)),
     };
     if expire_at_ms.is_some_and(|at| at <= context.now_ms) {
-        keyspace.remove(database, key);
+        keyspace.delete_and_tell(database, key);
     } else {
-        keyspace.set(database, key, value, expire_at_ms);
+        keyspace.set_anew(database, key, value, expire_at_ms);
         keyspace.set_used(database, key, options.idle_s, options.frequency);
+        keyspace.notify(Class::Generic, "restore", database, key);
     }
     Ok(Reply::Ok)
 }

@@ -71,10 +71,8 @@ fn set_deadline(
         return Ok(Reply::Int(0));
     }
     // A deadline that has passed removes the key at once, as in Redis.
-    match u64::try_from(at).ok().filter(|at| *at > context.now_ms) {
-        Some(at) => drop(keyspace.set_expire(context.database, &argv[1], Some(at))),
-        None => drop(keyspace.remove(context.database, &argv[1])),
-    }
+    let at = u64::try_from(at).ok().filter(|at| *at > context.now_ms);
+    keyspace.expire_at(context.database, &argv[1], at);
     Ok(Reply::Int(1))
 }
 
@@ -102,7 +100,7 @@ pub(super) fn pexpireat(keyspace: &mut Keyspace, context: &mut ApplyContext, arg
 pub(super) fn persist(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let mortal = keyspace.entry(context.database, &argv[1]).is_some_and(|entry| entry.expire_at_ms.is_some());
     if mortal {
-        keyspace.set_expire(context.database, &argv[1], None);
+        keyspace.persist(context.database, &argv[1]);
     }
     Ok(Reply::Int(i64::from(mortal)))
 }

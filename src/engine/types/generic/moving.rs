@@ -2,6 +2,7 @@
 
 use quoris_resp::{Argv, Reply};
 
+use crate::events::Class;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
@@ -35,7 +36,9 @@ fn rename_key(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, only
         return Ok(false);
     }
     if let Some((value, expire_at_ms)) = keyspace.remove(database, from) {
-        keyspace.set(database, to, value, expire_at_ms);
+        keyspace.set_anew(database, to, value, expire_at_ms);
+        keyspace.notify(Class::Generic, "rename_from", database, from);
+        keyspace.notify(Class::Generic, "rename_to", database, to);
     }
     Ok(true)
 }
@@ -73,7 +76,8 @@ pub(super) fn copy(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if !replace && keyspace.value(target, to).is_some() {
         return Ok(Reply::Int(0));
     }
-    keyspace.set(target, to, value, expire_at_ms);
+    keyspace.set_anew(target, to, value, expire_at_ms);
+    keyspace.notify(Class::Generic, "copy_to", target, to);
     Ok(Reply::Int(1))
 }
 
@@ -89,6 +93,8 @@ pub(super) fn move_key(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
     }
     if let Some((value, expire_at_ms)) = keyspace.remove(context.database, key) {
         keyspace.set(target, key, value, expire_at_ms);
+        keyspace.notify(Class::Generic, "move_from", context.database, key);
+        keyspace.notify(Class::Generic, "move_to", target, key);
     }
     Ok(Reply::Int(1))
 }

@@ -7,7 +7,7 @@ use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
 /// DEL and UNLINK: the same here, since memory is given back in the background by neither.
 pub(super) fn del(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let removed = argv.iter().skip(1).filter(|key| keyspace.delete(context.database, key)).count();
+    let removed = argv.iter().skip(1).filter(|key| keyspace.delete_and_tell(context.database, key)).count();
     Ok(Reply::Int(removed as i64))
 }
 

@@ -17,6 +17,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::command::{KeyUse, KeyUses, OW_UPDATE, RO_ACCESS, ReadContext};
 use crate::double;
+use crate::events::Class;
 use crate::keyspace::slot;
 use crate::number;
 use crate::types::collection::{Collection, Typed};
@@ -253,9 +254,10 @@ pub(super) fn sort(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     let texts = run(keyspace, database, argv, &options, |text| text.unwrap_or_default().into_owned())?;
     let list = List::of(texts.iter().map(|text| &text[..]), keyspace.settings());
     if list.len() == 0 {
-        keyspace.delete(database, destination);
+        keyspace.delete_and_tell(database, destination);
     } else {
         keyspace.set(database, destination, list.into_value(), None);
+        keyspace.notify(Class::List, "sortstore", database, destination);
     }
     Ok(Reply::Int(texts.len() as i64))
 }

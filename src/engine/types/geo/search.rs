@@ -75,7 +75,8 @@ fn keep(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, family: Fa
         Scored { score, member: found.member }
     });
     let result = SortedSet::fitting(&elements.collect::<Vec<_>>(), keyspace.settings());
-    Ok(store(keyspace, context, key, result))
+    let name = if family == Family::SearchStore { "geosearchstore" } else { "georadiusstore" };
+    Ok(store(keyspace, context, key, result, name))
 }
 
 /// The keys of GEORADIUS and GEORADIUSBYMEMBER: the source, and the last one behind STORE or STOREDIST.

@@ -13,12 +13,13 @@ fn update(
     keyspace: &mut Keyspace,
     context: &ApplyContext,
     argv: &Argv,
+    name: &'static str,
     next: impl Fn(Option<&[u8]>) -> Result<String, Error>,
 ) -> Result<String, Error> {
     let (database, key, field, now_ms) = (context.database, &argv[1], &argv[2], keyspace.now_ms());
     let hash = look::<Hash>(keyspace, database, key)?;
     let value = next(hash.and_then(|hash| hash.get(field, now_ms)))?;
-    change_or_make(keyspace, database, key, |hash: &mut Hash, settings| {
+    change_or_make(keyspace, database, key, name, |hash: &mut Hash, settings| {
         hash.set(field, value.as_bytes(), true, now_ms, settings)
     })?;
     Ok(value)
@@ -27,7 +28,7 @@ fn update(
 /// HINCRBY
 pub(super) fn hincrby(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let increment = number::integer(&argv[3]).ok_or(Error::NotAnInteger)?;
-    let sum = update(keyspace, context, argv, |old| {
+    let sum = update(keyspace, context, argv, "hincrby", |old| {
         let old =
             old.map_or(Some(0), number::integer).ok_or_else(|| Error::text("ERR hash value is not an integer"))?;
         let sum = old.checked_add(increment);
@@ -42,7 +43,7 @@ pub(super) fn hincrbyfloat(keyspace: &mut Keyspace, context: &mut ApplyContext, 
     if !increment.is_finite() {
         return Err(Error::text("ERR value is NaN or Infinity"));
     }
-    let sum = update(keyspace, context, argv, |old| {
+    let sum = update(keyspace, context, argv, "hincrbyfloat", |old| {
         let old = old.map_or(Some(Extended::ZERO), Extended::parse);
         let sum = old.ok_or_else(|| Error::text("ERR hash value is not a float"))?.plus(increment);
         if !sum.is_finite() {

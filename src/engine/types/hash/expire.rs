@@ -59,6 +59,11 @@ pub(super) fn put_deadline(hash: &mut Hash, field: &[u8], at: u64, now_ms: u64) 
     false
 }
 
+/// The event of a deadline: one that has passed removes what it is given to.
+pub(super) fn told(at: u64, now_ms: u64) -> &'static str {
+    if at <= now_ms { "hdel" } else { "hexpire" }
+}
+
 /// Which deadlines may be replaced. No deadline counts as the latest.
 #[derive(Clone, Copy)]
 enum Condition {
@@ -106,7 +111,7 @@ fn expire(name: &str, clock: Clock, keyspace: &mut Keyspace, context: &ApplyCont
     if !hash.is_some_and(|hash| fields.iter().any(|field| changes(hash, field))) {
         return Ok(Reply::Array(fields.iter().map(|field| refused(hash, field)).collect()));
     }
-    let replies = change(keyspace, database, key, |hash: &mut Hash, _| {
+    let replies = change(keyspace, database, key, told(at, now_ms), |hash: &mut Hash, _| {
         let one = |field: &&[u8]| {
             if !changes(hash, field) {
                 return refused(Some(hash), field);
@@ -151,7 +156,7 @@ pub(super) fn hpersist(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
     if !hash.is_some_and(|hash| fields.iter().any(|field| mortal(hash, field))) {
         return Ok(Reply::Array(fields.iter().map(|field| others(hash, field)).collect()));
     }
-    let replies = change(keyspace, database, key, |hash: &mut Hash, _| {
+    let replies = change(keyspace, database, key, "hpersist", |hash: &mut Hash, _| {
         let one = |field: &&[u8]| {
             if !mortal(hash, field) {
                 return others(Some(hash), field);

@@ -6,6 +6,7 @@
 
 use super::times::Times;
 use super::value::{Body, Hash, View};
+use crate::events::Class;
 use crate::rdb::{HASH_METADATA, RdbError, Source, packed, write};
 use crate::types::collection::{Collection, Typed};
 use crate::{Settings, Value, number};
@@ -198,6 +199,8 @@ impl Collection for Hash {
 }
 
 impl Typed for Hash {
+    const CLASS: Class = Class::Hash;
+
     fn of(value: &Value) -> Option<&Hash> {
         if let Value::Hash(hash) = value { Some(hash) } else { None }
     }

@@ -2,7 +2,7 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::expire::{NOT_POSITIVE, deadline, fields, put_deadline};
+use super::expire::{NOT_POSITIVE, deadline, fields, put_deadline, told};
 use super::read::bulk;
 use super::value::Hash;
 use crate::command::quoted;
@@ -28,7 +28,7 @@ pub(super) fn hgetdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     if !hash.is_some_and(|hash| fields.iter().any(|field| hash.get(field, now_ms).is_some())) {
         return Ok(Reply::Array(vec![Reply::Null; fields.len()]));
     }
-    let replies = change(keyspace, database, key, |hash: &mut Hash, _| {
+    let replies = change(keyspace, database, key, "hdel", |hash: &mut Hash, _| {
         let one = |field: &&[u8]| {
             let value = bulk(hash.get(field, now_ms));
             if value != Reply::Null {
@@ -61,7 +61,11 @@ pub(super) fn hgetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         let get = |field: &&[u8]| bulk(hash.and_then(|hash| hash.get(field, now_ms)));
         return Ok(Reply::Array(fields.iter().map(get).collect()));
     }
-    let replies = change(keyspace, database, key, |hash: &mut Hash, _| {
+    let name = match expiry {
+        Expiry::At(at) => told(at, now_ms),
+        _ => "hpersist",
+    };
+    let replies = change(keyspace, database, key, name, |hash: &mut Hash, _| {
         let one = |field: &&[u8]| {
             let value = bulk(hash.get(field, now_ms));
             if changes(hash, field) {
@@ -138,15 +142,19 @@ pub(super) fn hsetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     if options.present.is_some_and(|wanted| pairs().any(|(field, _)| is_there(field) != wanted)) {
         return Ok(Reply::Int(0));
     }
-    change_or_make(keyspace, database, key, |hash: &mut Hash, settings| {
+    change_or_make(keyspace, database, key, "hset", |hash: &mut Hash, settings| {
         let longest = pairs().map(|(field, value)| field.len().max(value.len())).max().unwrap_or(0);
         hash.prepare(pairs().count() as u64, longest, settings);
         for (field, value) in pairs() {
             hash.set(field, value, options.expiry == Expiry::Keep, now_ms, settings);
-            if let Expiry::At(at) = options.expiry {
-                put_deadline(hash, field, at, now_ms);
-            }
         }
     })?;
+    if let Expiry::At(at) = options.expiry {
+        change(keyspace, database, key, told(at, now_ms), |hash: &mut Hash, _| {
+            for (field, _) in pairs() {
+                put_deadline(hash, field, at, now_ms);
+            }
+        })?;
+    }
     Ok(Reply::Int(1))
 }

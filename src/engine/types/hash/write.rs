@@ -12,7 +12,7 @@ fn set_all(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> Resu
         return Err(Error::Arity(String::from_utf8_lossy(&argv[0]).to_lowercase()));
     }
     let now_ms = keyspace.now_ms();
-    change_or_make(keyspace, context.database, &argv[1], |hash: &mut Hash, settings| {
+    change_or_make(keyspace, context.database, &argv[1], "hset", |hash: &mut Hash, settings| {
         let longest = argv.iter().skip(2).map(<[u8]>::len).max().unwrap_or(0);
         hash.prepare(argv.len() as u64 / 2 - 1, longest, settings);
         let pairs = (2..argv.len()).step_by(2);
@@ -36,7 +36,7 @@ pub(super) fn hsetnx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     if look::<Hash>(keyspace, database, key)?.is_some_and(|hash| hash.get(&argv[2], now_ms).is_some()) {
         return Ok(Reply::Int(0));
     }
-    change_or_make(keyspace, database, key, |hash: &mut Hash, settings| {
+    change_or_make(keyspace, database, key, "hset", |hash: &mut Hash, settings| {
         hash.set(&argv[2], &argv[3], false, now_ms, settings)
     })?;
     Ok(Reply::Int(1))
@@ -50,7 +50,7 @@ pub(super) fn hdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if !look::<Hash>(keyspace, database, key)?.is_some_and(any) {
         return Ok(Reply::Int(0));
     }
-    let removed = change(keyspace, database, key, |hash: &mut Hash, _| {
+    let removed = change(keyspace, database, key, "hdel", |hash: &mut Hash, _| {
         fields().filter(|field| hash.get(field, now_ms).is_some() && hash.remove(field)).count()
     })?;
     Ok(Reply::Int(removed.unwrap_or(0) as i64))

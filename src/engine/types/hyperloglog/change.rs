@@ -7,6 +7,7 @@ use super::header;
 use super::place::Place;
 use super::value::{self, Union};
 use crate::command::{KeyUse, KeyUses, RO_ACCESS};
+use crate::events::Class;
 use crate::types::string;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
@@ -31,6 +32,7 @@ pub(super) fn pfadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
         header::outdate(text);
         places.skip(known).try_for_each(|place| value::raise(text, place, sparse_bytes_max).map(drop))
     })??;
+    keyspace.notify(Class::String, "pfadd", context.database, &argv[1]);
     Ok(Reply::Int(1))
 }
 
@@ -53,6 +55,7 @@ pub(super) fn pfmerge(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
         let mut places = raised.map(|(index, rank)| Place { index, rank: *rank });
         places.try_for_each(|place| value::raise(text, place, sparse_bytes_max).map(drop))
     })??;
+    keyspace.notify(Class::String, "pfadd", context.database, &argv[1]);
     Ok(Reply::Ok)
 }
 

@@ -4,13 +4,13 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::ends::{Many, end};
+use super::ends::{Many, end, popped};
 use super::moving::transfer;
 use super::value::{End, List};
 use crate::command::Waits;
 use crate::command::waits::{self, first_seconds, last_seconds};
 use crate::types::collection::{change, len, to_take};
-use crate::{ApplyContext, CommandResult, Keyspace};
+use crate::{ApplyContext, CommandResult, Keyspace, Settings};
 
 /// The timeout stands last.
 pub(super) const LAST: Waits =
@@ -25,8 +25,9 @@ fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from:
         if to_take::<List>(keyspace, context, key)?.is_none() {
             continue;
         }
-        let popped = change(keyspace, context.database, key, |list: &mut List, settings| list.pop(from, 1, settings))?;
-        if let Some(element) = popped.and_then(|mut elements| elements.pop()) {
+        let pop = |list: &mut List, settings: &Settings| list.pop(from, 1, settings);
+        let elements = change(keyspace, context.database, key, popped(from), pop)?;
+        if let Some(element) = elements.and_then(|mut elements| elements.pop()) {
             return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Bulk(element.into())]));
         }
     }

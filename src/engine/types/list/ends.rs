@@ -8,18 +8,30 @@ use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, look, positive, to_take};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
+/// The event of an element that is added at an end.
+pub(super) fn pushed(end: End) -> &'static str {
+    if end == End::Left { "lpush" } else { "rpush" }
+}
+
+/// The event of elements that are taken from an end.
+pub(super) fn popped(end: End) -> &'static str {
+    if end == End::Left { "lpop" } else { "rpop" }
+}
+
 fn push_all(list: &mut List, end: End, argv: &Argv, settings: &Settings) -> Reply {
     argv.iter().skip(2).for_each(|element| list.push(end, element, settings));
     Reply::Int(list.len() as i64)
 }
 
 fn push(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
-    change_or_make(keyspace, context.database, &argv[1], |list, settings| push_all(list, end, argv, settings))
+    let push = |list: &mut List, settings: &Settings| push_all(list, end, argv, settings);
+    change_or_make(keyspace, context.database, &argv[1], pushed(end), push)
 }
 
 fn push_existing(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -> CommandResult {
-    let pushed = change(keyspace, context.database, &argv[1], |list, settings| push_all(list, end, argv, settings))?;
-    Ok(pushed.unwrap_or(Reply::Int(0)))
+    let push = |list: &mut List, settings: &Settings| push_all(list, end, argv, settings);
+    let len = change(keyspace, context.database, &argv[1], pushed(end), push)?;
+    Ok(len.unwrap_or(Reply::Int(0)))
 }
 
 /// LPUSH
@@ -57,9 +69,8 @@ fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -
         let is_there = look::<List>(keyspace, database, key)?.is_some();
         return Ok(if is_there { Reply::Array(Vec::new()) } else { Reply::NullArray });
     }
-    let popped =
-        change(keyspace, database, key, |list: &mut List, settings| list.pop(end, count.unwrap_or(1), settings))?;
-    Ok(match (popped, count) {
+    let pop = |list: &mut List, settings: &Settings| list.pop(end, count.unwrap_or(1), settings);
+    Ok(match (change(keyspace, database, key, popped(end), pop)?, count) {
         (Some(elements), Some(_)) => bulks(elements),
         (Some(mut elements), None) => elements.pop().map_or(Reply::Null, |element| Reply::Bulk(element.into())),
         (None, Some(_)) => Reply::NullArray,
@@ -133,10 +144,8 @@ impl Many {
             if to_take::<List>(keyspace, context, key)?.is_none() {
                 continue;
             }
-            let popped = change(keyspace, context.database, key, |list: &mut List, settings| {
-                list.pop(self.end, self.count, settings)
-            })?;
-            if let Some(elements) = popped {
+            let pop = |list: &mut List, settings: &Settings| list.pop(self.end, self.count, settings);
+            if let Some(elements) = change(keyspace, context.database, key, popped(self.end), pop)? {
                 return Ok(Reply::Array(vec![Reply::bulk(key), bulks(elements)]));
             }
         }

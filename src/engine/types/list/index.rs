@@ -4,6 +4,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::List;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::number;
 use crate::types::collection::{Collection, change, look, range};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -31,7 +32,7 @@ pub(super) fn lset(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     let list = look::<List>(keyspace, database, key)?.ok_or(Error::NoSuchKey)?;
     let out_of_range = || Error::text("ERR index out of range");
     let place = place(integer(&argv[2])?, list.len()).ok_or_else(out_of_range)?;
-    change(keyspace, database, key, |list: &mut List, settings| list.replace(place, &argv[3], settings))?;
+    change(keyspace, database, key, "lset", |list: &mut List, settings| list.replace(place, &argv[3], settings))?;
     Ok(Reply::Ok)
 }
 
@@ -51,11 +52,13 @@ pub(super) fn ltrim(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     let len = list.len();
     match range(start, stop, len) {
         None => {
-            keyspace.delete(database, key);
+            keyspace.notify(Class::List, "ltrim", database, key);
+            keyspace.delete_and_tell(database, key);
         }
-        Some((0, count)) if count == len => {}
+        // Told all the same, as in Redis.
+        Some((0, count)) if count == len => keyspace.notify(Class::List, "ltrim", database, key),
         Some((first, count)) => {
-            change(keyspace, database, key, |list: &mut List, settings| {
+            change(keyspace, database, key, "ltrim", |list: &mut List, settings| {
                 list.remove_range(first + count, len - first - count, settings);
                 list.remove_range(0, first, settings);
             })?;

@@ -5,10 +5,11 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::ends::end;
+use super::ends::{end, popped, pushed};
 use super::value::{End, List};
 use crate::command::Waits;
 use crate::command::waits;
+use crate::events::Class;
 use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, len, look, to_take};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
@@ -79,15 +80,18 @@ fn run(
     look::<List>(keyspace, database, destination)?;
     if source == destination {
         // In one step, so that a list is not removed in between with its deadline.
-        return change(keyspace, database, source, |list: &mut List, settings| {
+        let moved = change(keyspace, database, source, pushed(wanted.to), |list: &mut List, settings| {
             let taken = wanted.take(list, settings);
             wanted.lay(list, &taken, settings);
             taken
         });
+        keyspace.notify(Class::List, popped(wanted.from), database, source);
+        return moved;
     }
-    let taken = change(keyspace, database, source, |list: &mut List, settings| wanted.take(list, settings))?;
+    let take = |list: &mut List, settings: &Settings| wanted.take(list, settings);
+    let taken = change(keyspace, database, source, popped(wanted.from), take)?;
     if let Some(taken) = &taken {
-        change_or_make(keyspace, database, destination, |list: &mut List, settings| {
+        change_or_make(keyspace, database, destination, pushed(wanted.to), |list: &mut List, settings| {
             wanted.lay(list, taken, settings);
         })?;
     }

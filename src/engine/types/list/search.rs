@@ -18,7 +18,7 @@ pub(super) fn linsert(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     let (database, key) = (context.database, &argv[1]);
     let Some(list) = look::<List>(keyspace, database, key)? else { return Ok(Reply::Int(0)) };
     let Some(pivot) = list.iter_from(0).position(|element| *element == argv[3]) else { return Ok(Reply::Int(-1)) };
-    let len = change(keyspace, database, key, |list: &mut List, settings| {
+    let len = change(keyspace, database, key, "linsert", |list: &mut List, settings| {
         list.insert(pivot as u64 + behind, &argv[4], settings);
         list.len()
     })?;
@@ -43,7 +43,7 @@ pub(super) fn lrem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
         return Ok(Reply::Int(0));
     }
     places.sort_unstable();
-    change(keyspace, database, key, |list: &mut List, settings| {
+    change(keyspace, database, key, "lrem", |list: &mut List, settings| {
         // From the tail on, so that the places in front stay what they are.
         places.iter().rev().for_each(|place| list.remove_range(*place, 1, settings));
     })?;

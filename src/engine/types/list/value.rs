@@ -1,5 +1,6 @@
 //! The value of a list key.
 
+use crate::events::Class;
 use crate::rdb::{RdbError, Source, packed, write};
 use crate::sequence::{Items, ItemsBack, Sequence};
 use crate::types::collection::{Collection, Typed};
@@ -206,6 +207,8 @@ impl Collection for List {
 }
 
 impl Typed for List {
+    const CLASS: Class = Class::List;
+
     fn of(value: &Value) -> Option<&List> {
         if let Value::List(list) = value { Some(list) } else { None }
     }

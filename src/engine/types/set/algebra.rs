@@ -6,6 +6,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::Set;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::number;
 use crate::types::collection::{Collection, Typed, look};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -16,6 +17,17 @@ enum Operation {
     Inter,
     Union,
     Diff,
+}
+
+impl Operation {
+    /// The event of a result that is stored.
+    fn stored(self) -> &'static str {
+        match self {
+            Operation::Inter => "sinterstore",
+            Operation::Union => "sunionstore",
+            Operation::Diff => "sdiffstore",
+        }
+    }
 }
 
 type Members<'a> = Box<dyn Iterator<Item = Cow<'a, [u8]>> + 'a>;
@@ -87,9 +99,10 @@ fn store(operation: Operation, keyspace: &mut Keyspace, context: &ApplyContext, 
     let set = Set::of(&members, keyspace.settings()).unwrap_or_default();
     let len = set.len() as i64;
     if len == 0 {
-        keyspace.delete(database, destination);
+        keyspace.delete_and_tell(database, destination);
     } else {
         keyspace.set(database, destination, set.into_value(), None);
+        keyspace.notify(Class::Set, operation.stored(), database, destination);
     }
     Ok(Reply::Int(len))
 }

@@ -4,12 +4,13 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::Set;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::glob;
 use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, look};
 use crate::types::generic::Scan;
 use crate::types::hashed;
-use crate::{ApplyContext, CommandResult, Error, Keyspace};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 /// SADD
 pub(super) fn sadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
@@ -17,7 +18,7 @@ pub(super) fn sadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if look::<Set>(keyspace, database, key)?.is_some_and(|set| members().all(|member| set.contains(member))) {
         return Ok(Reply::Int(0));
     }
-    let added = change_or_make(keyspace, database, key, |set: &mut Set, settings| {
+    let added = change_or_make(keyspace, database, key, "sadd", |set: &mut Set, settings| {
         set.prepare(&argv[2], argv.len() as u64 - 2, settings);
         members().filter(|member| set.add(member, settings)).count()
     })?;
@@ -30,8 +31,8 @@ pub(super) fn srem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if !look::<Set>(keyspace, database, key)?.is_some_and(|set| members().any(|member| set.contains(member))) {
         return Ok(Reply::Int(0));
     }
-    let removed =
-        change(keyspace, database, key, |set: &mut Set, _| members().filter(|member| set.remove(member)).count())?;
+    let remove = |set: &mut Set, _: &Settings| members().filter(|member| set.remove(member)).count();
+    let removed = change(keyspace, database, key, "srem", remove)?;
     Ok(Reply::Int(removed.unwrap_or(0) as i64))
 }
 
@@ -66,11 +67,14 @@ pub(super) fn smove(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     let is_member = set.contains(member);
     look::<Set>(keyspace, database, destination)?;
     if is_member && source != destination {
-        change(keyspace, database, source, |set: &mut Set, _| set.remove(member))?;
-        change_or_make(keyspace, database, destination, |set: &mut Set, settings| {
+        change(keyspace, database, source, "srem", |set: &mut Set, _| set.remove(member))?;
+        let added = change_or_make(keyspace, database, destination, None, |set: &mut Set, settings| {
             set.prepare(member, 1, settings);
             set.add(member, settings)
         })?;
+        if added {
+            keyspace.notify(Class::Set, "sadd", database, destination);
+        }
     }
     Ok(Reply::Int(is_member.into()))
 }

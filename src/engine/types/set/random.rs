@@ -4,6 +4,7 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::Set;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::types::collection::{Collection, change, look, positive};
 use crate::types::hashed::{self, Picks};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -27,9 +28,10 @@ pub(super) fn spop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
         false => picked.iter().filter_map(|place| set.get(*place)).map(Reply::bulk).collect(),
     };
     if is_all {
-        keyspace.delete(database, key);
+        keyspace.notify(Class::Set, "spop", database, key);
+        keyspace.delete_and_tell(database, key);
     } else {
-        change(keyspace, database, key, |set: &mut Set, _| set.remove_places(&picked))?;
+        change(keyspace, database, key, "spop", |set: &mut Set, _| set.remove_places(&picked))?;
     }
     Ok(match count {
         Some(_) => Reply::Set(members),

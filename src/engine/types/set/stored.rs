@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::value::{Body, More, Set, digits, ints};
+use crate::events::Class;
 use crate::rdb::{RdbError, Source, packed, write};
 use crate::types::collection::{Collection, Typed};
 use crate::{Settings, Value, number};
@@ -129,6 +130,8 @@ impl Collection for Set {
 }
 
 impl Typed for Set {
+    const CLASS: Class = Class::Set;
+
     fn of(value: &Value) -> Option<&Set> {
         if let Value::Set(set) = value { Some(set) } else { None }
     }

@@ -6,6 +6,7 @@ use super::id::{self, Id, Wanted};
 use super::options::{Options, References};
 use super::value::Stream;
 use crate::command::ReadContext;
+use crate::events::Class;
 use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, look};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -37,11 +38,18 @@ pub(super) fn xadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if argv.iter().skip(options.end).map(<[u8]>::len).sum::<usize>() > ENTRY_BYTES_MAX {
         return Err(Error::text("ERR Elements are too large to be stored"));
     }
-    change_or_make(keyspace, context.database, &argv[1], |stream: &mut Stream, settings| {
+    let trimmed = change_or_make(keyspace, context.database, &argv[1], "xadd", |stream: &mut Stream, settings| {
         stream.append(id, argv.iter().skip(options.end));
-        options.trim(stream, settings);
+        options.trim(stream, settings)
     })?;
+    tell_trim(keyspace, context, &argv[1], trimmed);
     Ok(id::reply(id))
+}
+
+fn tell_trim(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], trimmed: u64) {
+    if trimmed > 0 {
+        keyspace.notify(Class::Stream, "xtrim", context.database, key);
+    }
 }
 
 /// XTRIM
@@ -52,8 +60,10 @@ pub(super) fn xtrim(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     if !options.would_trim(stream, keyspace.settings()) {
         return Ok(Reply::Int(0));
     }
-    let trimmed = change(keyspace, database, key, |stream, settings| options.trim(stream, settings))?;
-    Ok(Reply::Int(trimmed.unwrap_or(0) as i64))
+    let trimmed = change(keyspace, database, key, None, |stream, settings| options.trim(stream, settings))?;
+    let trimmed = trimmed.unwrap_or(0);
+    tell_trim(keyspace, context, key, trimmed);
+    Ok(Reply::Int(trimmed as i64))
 }
 
 /// XLEN
@@ -69,7 +79,7 @@ pub(super) fn xdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if !ids.iter().any(|id| stream.find(*id).is_some()) {
         return Ok(Reply::Int(0));
     }
-    let removed = change(keyspace, database, key, |stream: &mut Stream, _| {
+    let removed = change(keyspace, database, key, "xdel", |stream: &mut Stream, _| {
         ids.iter().filter(|id| stream.remove(**id)).count() as i64
     })?;
     Ok(Reply::Int(removed.unwrap_or(0)))
@@ -109,7 +119,7 @@ pub(super) fn xsetid(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         let why = "ERR The entries_added specified in XSETID is smaller than the target stream length";
         return Err(Error::text(why));
     }
-    change(keyspace, database, key, |stream: &mut Stream, _| {
+    change(keyspace, database, key, "xsetid", |stream: &mut Stream, _| {
         let max_deleted = if max_deleted == Id::MIN { stream.max_deleted() } else { max_deleted };
         stream.set_counters(last, max_deleted, added.unwrap_or(stream.added()));
     })?;
@@ -159,6 +169,25 @@ fn results(results: impl Iterator<Item = i64>) -> Reply {
     Reply::Array(results.map(Reply::Int).collect())
 }
 
+/// Changes a stream, and tells it when entries went.
+fn change_telling(
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    key: &[u8],
+    remove: impl FnOnce(&mut Stream) -> Reply,
+) -> Result<Option<Reply>, Error> {
+    let done = change(keyspace, context.database, key, None, |stream: &mut Stream, _| {
+        let before = stream.len();
+        let reply = remove(stream);
+        (reply, stream.len() < before)
+    })?;
+    let Some((reply, has_removed)) = done else { return Ok(None) };
+    if has_removed {
+        keyspace.notify(Class::Stream, "xdel", context.database, key);
+    }
+    Ok(Some(reply))
+}
+
 /// XDELEX
 pub(super) fn xdelex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let (references, ids) = policy_and_ids(argv, 2)?;
@@ -169,7 +198,7 @@ pub(super) fn xdelex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     if !ids.iter().any(|id| stream.find(*id).is_some() || dangling(*id)) {
         return Ok(nothing());
     }
-    let done = change(keyspace, database, key, |stream: &mut Stream, _| {
+    let done = change_telling(keyspace, context, key, |stream| {
         let one = |id: &Id| {
             let is_there = stream.find(*id).is_some();
             if !is_there && references != References::Delete {
@@ -195,7 +224,7 @@ pub(super) fn xackdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     if !group.is_some_and(|group| ids.iter().any(|id| group.is_pending(*id))) {
         return Ok(nothing());
     }
-    let done = change(keyspace, database, key, |stream: &mut Stream, _| {
+    let done = change_telling(keyspace, context, key, |stream| {
         let one = |id: &Id| {
             let acknowledged = stream.change_group(name, |_, group| group.take(*id)).flatten();
             match acknowledged {

@@ -3,7 +3,7 @@
 use quoris_resp::{Argv, Reply};
 
 use super::group::{Group, Pending};
-use super::groups::no_group;
+use super::groups::{created_by, no_group};
 use super::id::{self, Id, Interval};
 use super::read::count_of;
 use super::value::{Stream, entry_reply};
@@ -159,7 +159,8 @@ pub(super) fn xclaim(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     group_of(keyspace, context.database, argv)?;
     let now_ms = context.now_ms;
     let (ids, claim) = Claim::parse(argv, now_ms)?;
-    let claimed = change(keyspace, context.database, &argv[1], |stream: &mut Stream, _| {
+    let created = created_by(keyspace, context.database, &argv[1], &argv[2], &argv[3]);
+    let claimed = change(keyspace, context.database, &argv[1], created, |stream: &mut Stream, _| {
         stream.change_group(&argv[2], |stream, group| {
             group.last = group.last.max(claim.last);
             let number = group.see(&argv[3], now_ms);
@@ -189,7 +190,8 @@ pub(super) fn xautoclaim(keyspace: &mut Keyspace, context: &mut ApplyContext, ar
     }
     group_of(keyspace, context.database, argv)?;
     let claim = Claim { min_idle, time: now_ms, count: None, force: false, only_ids, last: Id::MIN };
-    let replies = change(keyspace, context.database, &argv[1], |stream: &mut Stream, _| {
+    let created = created_by(keyspace, context.database, &argv[1], &argv[2], &argv[3]);
+    let replies = change(keyspace, context.database, &argv[1], created, |stream: &mut Stream, _| {
         stream.change_group(&argv[2], |stream, group| {
             let number = group.see(&argv[3], now_ms);
             auto(stream, group, number, start, count, &claim, now_ms)

@@ -9,7 +9,7 @@ use super::value::{Stream, entry_reply, fields_reply};
 use crate::command::{ReadContext, Waits, by_name, introspect};
 use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, look};
-use crate::{ApplyContext, CommandResult, Error, Keyspace};
+use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 /// Neither key nor group, or one of them.
 pub(super) fn no_group(key: &[u8], group: &[u8], where_: &str) -> Error {
@@ -93,7 +93,8 @@ pub(super) fn create(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
     }
     let group = Group::new(last, options.read_of(stream));
-    change_or_make(keyspace, context.database, &argv[2], |stream: &mut Stream, _| stream.put_group(&argv[3], group))?;
+    let make = |stream: &mut Stream, _: &Settings| stream.put_group(&argv[3], group);
+    change_or_make(keyspace, context.database, &argv[2], "xgroup-create", make)?;
     Ok(Reply::Ok)
 }
 
@@ -106,7 +107,7 @@ pub(super) fn setid(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
         text => Id::parse_special(text, 0)?,
     };
     let read = options.read_of(Some(stream));
-    change(keyspace, context.database, &argv[2], |stream: &mut Stream, _| {
+    change(keyspace, context.database, &argv[2], "xgroup-setid", |stream: &mut Stream, _| {
         stream.change_group(&argv[3], |_, group| (group.last, group.read) = (last, read));
     })?;
     Ok(Reply::Ok)
@@ -117,9 +118,24 @@ pub(super) fn destroy(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     if stream_of(keyspace, context, argv)?.group(&argv[3]).is_none() {
         return Ok(Reply::Int(0));
     }
-    let database = context.database;
-    let removed = change(keyspace, database, &argv[2], |stream: &mut Stream, _| stream.remove_group(&argv[3]))?;
+    let remove = |stream: &mut Stream, _: &Settings| stream.remove_group(&argv[3]);
+    let removed = change(keyspace, context.database, &argv[2], "xgroup-destroy", remove)?;
     Ok(Reply::Int(i64::from(removed == Some(true))))
+}
+
+/// The event of a consumer that is made.
+const CREATED: &str = "xgroup-createconsumer";
+
+/// The same, for a command that makes the consumer when there is none.
+pub(super) fn created_by(
+    keyspace: &Keyspace,
+    database: u32,
+    key: &[u8],
+    group: &[u8],
+    consumer: &[u8],
+) -> Option<&'static str> {
+    let stream = look::<Stream>(keyspace, database, key).ok()??;
+    stream.group(group)?.number(consumer).is_none().then_some(CREATED)
 }
 
 /// XGROUP CREATECONSUMER
@@ -128,7 +144,7 @@ pub(super) fn createconsumer(keyspace: &mut Keyspace, context: &mut ApplyContext
     if group.number(&argv[4]).is_some() {
         return Ok(Reply::Int(0));
     }
-    change(keyspace, context.database, &argv[2], |stream: &mut Stream, _| {
+    change(keyspace, context.database, &argv[2], CREATED, |stream: &mut Stream, _| {
         stream.change_group(&argv[3], |_, group| group.add_consumer(&argv[4], context.now_ms));
     })?;
     Ok(Reply::Int(1))
@@ -140,7 +156,7 @@ pub(super) fn delconsumer(keyspace: &mut Keyspace, context: &mut ApplyContext, a
     if group.number(&argv[4]).is_none() {
         return Ok(Reply::Int(0));
     }
-    let pending = change(keyspace, context.database, &argv[2], |stream: &mut Stream, _| {
+    let pending = change(keyspace, context.database, &argv[2], "xgroup-delconsumer", |stream: &mut Stream, _| {
         stream.change_group(&argv[3], |_, group| group.remove_consumer(&argv[4]))
     })?;
     Ok(Reply::Int(pending.flatten().flatten().unwrap_or(0) as i64))
@@ -160,7 +176,7 @@ pub(super) fn xack(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if !ids.iter().any(|id| group.is_pending(*id)) {
         return Ok(Reply::Int(0));
     }
-    let taken = change(keyspace, database, key, |stream: &mut Stream, _| {
+    let taken = change(keyspace, database, key, None, |stream: &mut Stream, _| {
         stream.change_group(name, |_, group| ids.iter().filter(|id| group.take(**id).is_some()).count())
     })?;
     Ok(Reply::Int(taken.flatten().unwrap_or(0) as i64))
@@ -211,7 +227,8 @@ pub(super) fn xreadgroup(keyspace: &mut Keyspace, context: &mut ApplyContext, ar
     }
     let mut replies = Vec::new();
     for (key, from) in wanted {
-        let entries = change(keyspace, database, &argv[key], |stream: &mut Stream, _| {
+        let created = created_by(keyspace, database, &argv[key], name, consumer);
+        let entries = change(keyspace, database, &argv[key], created, |stream: &mut Stream, _| {
             stream.change_group(name, |stream, group| {
                 let number = group.see(consumer, context.now_ms);
                 match from {

@@ -16,6 +16,7 @@ use quoris_resp::Reply;
 
 use super::group::{Group, UNKNOWN};
 use super::id::{self, Id, Interval};
+use crate::events::Class;
 use crate::sequence::{PackIter, Tree, items, put_item};
 use crate::types::collection::{Collection, Typed};
 use crate::{Settings, Value};
@@ -339,6 +340,8 @@ impl Collection for Stream {
 }
 
 impl Typed for Stream {
+    const CLASS: Class = Class::Stream;
+
     fn of(value: &Value) -> Option<&Stream> {
         if let Value::Stream(stream) = value { Some(stream) } else { None }
     }

@@ -3,6 +3,7 @@
 use quoris_resp::{Argv, Reply};
 
 use super::StringValue;
+use crate::events::Class;
 use crate::extended::Extended;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
@@ -16,6 +17,7 @@ fn add(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], increment: i
     let sum = old.unwrap_or(0).checked_add(increment);
     let sum = sum.ok_or_else(|| Error::text("ERR increment or decrement would overflow"))?;
     put(keyspace, context, key, old.is_some(), StringValue::Int(sum))?;
+    keyspace.notify(Class::String, "incrby", context.database, key);
     Ok(Reply::Int(sum))
 }
 
@@ -73,5 +75,6 @@ pub(super) fn incrbyfloat(keyspace: &mut Keyspace, context: &mut ApplyContext, a
     }
     let text = sum.human();
     put(keyspace, context, &argv[1], old.is_some(), StringValue::text(text.as_bytes()))?;
+    keyspace.notify(Class::String, "incrbyfloat", context.database, &argv[1]);
     Ok(Reply::bulk(text))
 }

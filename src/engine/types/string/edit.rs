@@ -3,6 +3,7 @@
 use quoris_resp::{Argv, Reply};
 
 use super::StringValue;
+use crate::events::Class;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
@@ -49,6 +50,7 @@ pub(super) fn append(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     let (key, tail) = (&argv[1], &argv[2]);
     let Some(value) = keyspace.value(context.database, key) else {
         keyspace.set(context.database, key, Value::String(StringValue::new(tail)), None);
+        keyspace.notify(Class::String, "append", context.database, key);
         return Ok(Reply::Int(tail.len() as i64));
     };
     let len = value.as_string()?.len() + tail.len();
@@ -56,6 +58,7 @@ pub(super) fn append(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     if let Some(mut edit) = keyspace.edit(context.database, key) {
         edit.as_string_mut()?.grow().extend_from_slice(tail);
     }
+    keyspace.notify(Class::String, "append", context.database, key);
     Ok(Reply::Int(len as i64))
 }
 
@@ -78,5 +81,6 @@ pub(super) fn setrange(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
         text[offset..end].copy_from_slice(part);
         text.len()
     })?;
+    keyspace.notify(Class::String, "setrange", context.database, key);
     Ok(Reply::Int(len as i64))
 }

@@ -7,6 +7,7 @@ use quoris_resp::{Argv, Reply};
 use super::StringValue;
 use super::count::put;
 use super::set::Expiry;
+use crate::events::Class;
 use crate::extended::Extended;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
@@ -139,16 +140,20 @@ pub(super) fn increx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     let present = old.is_some();
     let Some(new) = new else { return Ok(reply) };
     put(keyspace, context, key, present, new)?;
+    let name = if matches!(options.by, Some((true, _))) { "incrbyfloat" } else { "incrby" };
+    keyspace.notify(Class::String, name, database, key);
     match deadline {
         Some(_) if options.only_first && has_deadline => {}
         Some(at) if at <= context.now_ms => {
-            keyspace.delete(database, key);
+            keyspace.delete_and_tell(database, key);
         }
         Some(at) => {
             keyspace.set_expire(database, key, Some(at));
+            keyspace.notify(Class::Generic, "expire", database, key);
         }
         None if options.expiry == Expiry::Persist && has_deadline => {
             keyspace.set_expire(database, key, None);
+            keyspace.notify(Class::Generic, "persist", database, key);
         }
         None => {}
     }

@@ -7,6 +7,7 @@ use super::expiry::{Clock, Time};
 use super::value::INLINE_MAX;
 use super::{StringValue, digest};
 use crate::command::{KeyUse, KeyUses, OW_UPDATE, RM_DELETE, RW_ACCESS_UPDATE, RW_DELETE, RW_UPDATE};
+use crate::events::Class;
 use crate::number;
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Value};
 
@@ -135,13 +136,36 @@ impl<'a> Options<'a> {
     }
 }
 
+/// The deadline of a string that is stored.
+#[derive(Clone, Copy)]
+enum Until {
+    /// That which the key had.
+    Kept(Option<u64>),
+    Given(u64),
+}
+
+const FOREVER: Until = Until::Kept(None);
+
 /// Stores `text`; a deadline that has passed removes the key instead, as Redis does.
-fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8], expire_at_ms: Option<u64>) {
+fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8], until: Until) {
     let database = context.database;
+    let expire_at_ms = match until {
+        Until::Kept(at) => at,
+        Until::Given(at) => Some(at),
+    };
     if expire_at_ms.is_some_and(|at| at <= context.now_ms) {
-        keyspace.remove(database, key);
+        keyspace.delete_and_tell(database, key);
         return;
     }
+    put(keyspace, database, key, text, expire_at_ms);
+    keyspace.notify(Class::String, "set", database, key);
+    if matches!(until, Until::Given(_)) {
+        keyspace.notify(Class::Generic, "expire", database, key);
+    }
+}
+
+/// Stores `text`.
+fn put(keyspace: &mut Keyspace, database: u32, key: &[u8], text: &[u8], expire_at_ms: Option<u64>) {
     // A short text takes no allocation, so there is none to use again.
     let reusable = text.len() > INLINE_MAX
         && keyspace.entry(database, key).is_some_and(|old| {
@@ -161,15 +185,15 @@ fn store(keyspace: &mut Keyspace, context: &ApplyContext, key: &[u8], text: &[u8
 pub(super) fn set(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let (key, text) = (&argv[1], &argv[2]);
     if argv.len() == 3 {
-        store(keyspace, context, key, text, None);
+        store(keyspace, context, key, text, FOREVER);
         return Ok(Reply::Ok);
     }
     let options = Options::parse(argv)?;
     let old = keyspace.entry(context.database, key);
-    let expire_at_ms = match options.expiry {
-        Expiry::At(time) => Some(time.deadline_ms("set", context)?),
-        Expiry::Keep => old.as_ref().and_then(|entry| entry.expire_at_ms),
-        Expiry::Unsaid | Expiry::Persist => None,
+    let until = match options.expiry {
+        Expiry::At(time) => Until::Given(time.deadline_ms("set", context)?),
+        Expiry::Keep => Until::Kept(old.as_ref().and_then(|entry| entry.expire_at_ms)),
+        Expiry::Unsaid | Expiry::Persist => FOREVER,
     };
     let old = old.map(|entry| entry.value);
     let before = match (options.get, old) {
@@ -181,7 +205,7 @@ pub(super) fn set(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Ar
         None => true,
     };
     if done {
-        store(keyspace, context, key, text, expire_at_ms);
+        store(keyspace, context, key, text, until);
     }
     Ok(match before {
         Some(before) => before,
@@ -205,7 +229,7 @@ pub(super) fn set_keys(argv: &Argv) -> Result<KeyUses, Error> {
 pub(super) fn setnx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let absent = keyspace.value(context.database, &argv[1]).is_none();
     if absent {
-        store(keyspace, context, &argv[1], &argv[2], None);
+        store(keyspace, context, &argv[1], &argv[2], FOREVER);
     }
     Ok(Reply::Int(i64::from(absent)))
 }
@@ -213,14 +237,14 @@ pub(super) fn setnx(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
 /// SETEX
 pub(super) fn setex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let at = Time { clock: Clock::Seconds, text: &argv[2] }.deadline_ms("setex", context)?;
-    store(keyspace, context, &argv[1], &argv[3], Some(at));
+    store(keyspace, context, &argv[1], &argv[3], Until::Given(at));
     Ok(Reply::Ok)
 }
 
 /// PSETEX
 pub(super) fn psetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let at = Time { clock: Clock::Milliseconds, text: &argv[2] }.deadline_ms("psetex", context)?;
-    store(keyspace, context, &argv[1], &argv[3], Some(at));
+    store(keyspace, context, &argv[1], &argv[3], Until::Given(at));
     Ok(Reply::Ok)
 }
 
@@ -230,7 +254,7 @@ pub(super) fn getset(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         Some(value) => Reply::Bulk(value.as_string()?.to_bytes()),
         None => Reply::Null,
     };
-    store(keyspace, context, &argv[1], &argv[2], None);
+    store(keyspace, context, &argv[1], &argv[2], FOREVER);
     Ok(old)
 }
 
@@ -240,7 +264,7 @@ pub(super) fn getdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         Some(value) => Reply::Bulk(value.as_string()?.to_bytes()),
         None => return Ok(Reply::Null),
     };
-    keyspace.remove(context.database, &argv[1]);
+    keyspace.delete_and_tell(context.database, &argv[1]);
     Ok(old)
 }
 
@@ -259,14 +283,10 @@ pub(super) fn getex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     match expiry {
         Expiry::At(time) => {
             let at = time.deadline_ms("getex", context)?;
-            if at <= context.now_ms {
-                keyspace.remove(context.database, &argv[1]);
-            } else {
-                keyspace.set_expire(context.database, &argv[1], Some(at));
-            }
+            keyspace.expire_at(context.database, &argv[1], Some(at).filter(|at| *at > context.now_ms));
         }
         Expiry::Persist if entry.expire_at_ms.is_some() => {
-            keyspace.set_expire(context.database, &argv[1], None);
+            keyspace.persist(context.database, &argv[1]);
         }
         Expiry::Persist | Expiry::Keep | Expiry::Unsaid => {}
     }
@@ -279,7 +299,7 @@ pub(super) fn mset(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
         return Err(Error::Arity("mset".into()));
     }
     for at in (1..argv.len()).step_by(2) {
-        store(keyspace, context, &argv[at], &argv[at + 1], None);
+        store(keyspace, context, &argv[at], &argv[at + 1], FOREVER);
     }
     Ok(Reply::Ok)
 }
@@ -317,7 +337,7 @@ pub(super) fn msetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
         }
     }
     let given = match expiry {
-        Expiry::At(time) => Some(time.deadline_ms("msetex", context)?),
+        Expiry::At(time) => Some(Until::Given(time.deadline_ms("msetex", context)?)),
         Expiry::Persist => return Err(Error::Syntax),
         Expiry::Keep | Expiry::Unsaid => None,
     };
@@ -328,8 +348,8 @@ pub(super) fn msetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
     }
     for at in (2..options_at).step_by(2) {
         let kept = keyspace.entry(context.database, &argv[at]).and_then(|entry| entry.expire_at_ms);
-        let expire_at_ms = if expiry == Expiry::Keep { kept } else { given };
-        store(keyspace, context, &argv[at], &argv[at + 1], expire_at_ms);
+        let kept = Until::Kept(kept.filter(|_| expiry == Expiry::Keep));
+        store(keyspace, context, &argv[at], &argv[at + 1], given.unwrap_or(kept));
     }
     Ok(Reply::Int(1))
 }
@@ -337,7 +357,7 @@ pub(super) fn msetex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: 
 /// DELEX
 pub(super) fn delex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     if argv.len() == 2 {
-        return Ok(Reply::Int(i64::from(keyspace.remove(context.database, &argv[1]).is_some())));
+        return Ok(Reply::Int(i64::from(keyspace.delete_and_tell(context.database, &argv[1]))));
     }
     let condition = match Condition::by_option(&argv[2], argv.get(3)) {
         Some((condition, 2)) if argv.len() == 4 => condition,
@@ -346,7 +366,7 @@ pub(super) fn delex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     let old = keyspace.value(context.database, &argv[1]);
     let done = condition.holds(old)? && old.is_some();
     if done {
-        keyspace.remove(context.database, &argv[1]);
+        keyspace.delete_and_tell(context.database, &argv[1]);
     }
     Ok(Reply::Int(i64::from(done)))
 }
@@ -362,7 +382,7 @@ pub(super) fn delifeq(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     let old = keyspace.value(context.database, &argv[1]);
     let done = Condition::Equal(&argv[2]).holds(old)?;
     if done {
-        keyspace.remove(context.database, &argv[1]);
+        keyspace.delete_and_tell(context.database, &argv[1]);
     }
     Ok(Reply::Int(i64::from(done)))
 }

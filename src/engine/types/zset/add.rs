@@ -118,7 +118,8 @@ pub(in crate::types) fn add(
     }
     let mut counted = 0;
     if changes {
-        counted = change_or_make(keyspace, context.database, key, |set: &mut SortedSet, settings| {
+        let name = if rules.increment { "zincr" } else { "zadd" };
+        counted = change_or_make(keyspace, context.database, key, name, |set: &mut SortedSet, settings| {
             put_all(set, rules, pairs, settings)
         })?;
     }

@@ -9,7 +9,7 @@ use super::value::SortedSet;
 use crate::command::Waits;
 use crate::command::waits::{self, first_seconds, last_seconds};
 use crate::types::collection::{change, len, to_take};
-use crate::{ApplyContext, CommandResult, Keyspace};
+use crate::{ApplyContext, CommandResult, Keyspace, Settings};
 
 /// The timeout stands last.
 pub(super) const LAST: Waits =
@@ -24,7 +24,8 @@ fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from:
         if to_take::<SortedSet>(keyspace, context, key)?.is_none() {
             continue;
         }
-        let popped = change(keyspace, context.database, key, |set: &mut SortedSet, _| set.pop(from, 1))?;
+        let pop = |set: &mut SortedSet, _: &Settings| set.pop(from, 1);
+        let popped = change(keyspace, context.database, key, from.popped(), pop)?;
         if let Some((member, score)) = popped.and_then(|mut elements| elements.pop()) {
             return Ok(Reply::Array(vec![Reply::bulk(key), member, score]));
         }

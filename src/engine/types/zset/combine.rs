@@ -238,7 +238,7 @@ fn keep(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, row: Row) 
     let combination = Combination::parse(keyspace, context.database, argv, row)?;
     let result = combination.result();
     let result = SortedSet::fitting(&result.iter().map(scored).collect::<Vec<_>>(), keyspace.settings());
-    Ok(store(keyspace, context, &argv[1], result))
+    Ok(store(keyspace, context, &argv[1], result, row.0))
 }
 
 /// ZUNION

@@ -162,5 +162,5 @@ pub(super) fn zrangestore(keyspace: &mut Keyspace, context: &mut ApplyContext, a
         let elements: Vec<Scored<'_>> = query.select(set).collect();
         SortedSet::fitting(&elements, keyspace.settings())
     });
-    Ok(store(keyspace, context, &argv[1], result.unwrap_or_default()))
+    Ok(store(keyspace, context, &argv[1], result.unwrap_or_default(), "zrangestore"))
 }

@@ -15,7 +15,7 @@ pub(super) fn zrem(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if members().all(|member| set.score(member).is_none()) {
         return Ok(Reply::Int(0));
     }
-    let removed = change(keyspace, database, key, |set: &mut SortedSet, _| {
+    let removed = change(keyspace, database, key, "zrem", |set: &mut SortedSet, _| {
         members().filter(|member| set.remove(member)).count()
     })?;
     Ok(Reply::Int(removed.unwrap_or(0) as i64))
@@ -26,13 +26,14 @@ fn remove(
     keyspace: &mut Keyspace,
     context: &ApplyContext,
     key: &[u8],
+    name: &'static str,
     find: impl FnOnce(&SortedSet) -> Span,
 ) -> CommandResult {
     let span = look::<SortedSet>(keyspace, context.database, key)?.map_or(0..0, find);
     if span.is_empty() {
         return Ok(Reply::Int(0));
     }
-    change(keyspace, context.database, key, |set: &mut SortedSet, _| set.remove_span(&span))?;
+    change(keyspace, context.database, key, name, |set: &mut SortedSet, _| set.remove_span(&span))?;
     Ok(Reply::Int((span.end - span.start) as i64))
 }
 
@@ -40,7 +41,7 @@ fn remove(
 pub(super) fn zremrangebyrank(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let integer = |at: usize| number::integer(&argv[at]).ok_or(Error::NotAnInteger);
     let (start, stop) = (integer(2)?, integer(3)?);
-    remove(keyspace, context, &argv[1], |set| {
+    remove(keyspace, context, &argv[1], "zremrangebyrank", |set| {
         range(start, stop, set.len()).map_or(0..0, |(first, count)| first..first + count)
     })
 }
@@ -48,13 +49,13 @@ pub(super) fn zremrangebyrank(keyspace: &mut Keyspace, context: &mut ApplyContex
 /// ZREMRANGEBYSCORE
 pub(super) fn zremrangebyscore(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let range = ScoreRange::parse(&argv[2], &argv[3])?;
-    remove(keyspace, context, &argv[1], |set| range.span(set))
+    remove(keyspace, context, &argv[1], "zremrangebyscore", |set| range.span(set))
 }
 
 /// ZREMRANGEBYLEX
 pub(super) fn zremrangebylex(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let range = LexRange::parse(&argv[2], &argv[3])?;
-    remove(keyspace, context, &argv[1], |set| range.span(set, false))
+    remove(keyspace, context, &argv[1], "zremrangebylex", |set| range.span(set, false))
 }
 
 /// One end of a sorted set.
@@ -62,6 +63,13 @@ pub(super) fn zremrangebylex(keyspace: &mut Keyspace, context: &mut ApplyContext
 pub(super) enum End {
     Min,
     Max,
+}
+
+impl End {
+    /// The event of elements that are taken from it.
+    pub(super) fn popped(self) -> &'static str {
+        if self == End::Min { "zpopmin" } else { "zpopmax" }
+    }
 }
 
 impl SortedSet {
@@ -89,7 +97,8 @@ fn pop(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, end: End) -
     if look::<SortedSet>(keyspace, database, key)?.is_none() || count == Some(0) {
         return Ok(Reply::Array(Vec::new()));
     }
-    let popped = change(keyspace, database, key, |set: &mut SortedSet, _| set.pop(end, count.unwrap_or(1)))?;
+    let pop = |set: &mut SortedSet, _: &Settings| set.pop(end, count.unwrap_or(1));
+    let popped = change(keyspace, database, key, end.popped(), pop)?;
     let popped = popped.unwrap_or_default();
     Ok(match count {
         Some(_) => Reply::Pairs(popped),
@@ -150,7 +159,7 @@ impl Many {
                 continue;
             }
             let pop = |set: &mut SortedSet, _: &Settings| set.pop(self.end, self.count);
-            if let Some(popped) = change(keyspace, context.database, key, pop)? {
+            if let Some(popped) = change(keyspace, context.database, key, self.end.popped(), pop)? {
                 let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
                 return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)]));
             }
