@@ -138,11 +138,11 @@ impl Group {
         let (loaded, broken) = seams.blocking(move || snapshot::load_newest(&*disk, group)).await??;
         let covered = loaded.as_ref().map(|l| l.file.meta.last_log_id.map_or(0, |id| id.index));
         let mut replica = match loaded {
-            None => Replica::new(group, id, engine, seams.clone()),
+            None => Replica::new(group, id, engine, 0, seams.clone())?,
             Some(loaded) => {
-                let replica = Replica::new(group, id, loaded.engine, seams.clone());
                 let meta = loaded.file.meta.clone();
-                replica.publish_applied(meta.last_log_id.map_or(0, |id| id.index));
+                let applied = meta.last_log_id.map_or(0, |id| id.index);
+                let replica = Replica::new(group, id, loaded.engine, applied, seams.clone())?;
                 *replica.position.lock() = (meta.last_log_id, meta.last_membership);
                 *replica.snapshot.lock() = Some(loaded.file);
                 replica
@@ -324,6 +324,7 @@ impl Group {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
         self.replica.pending.waiters.step_down();
         let _ = self.raft.shutdown().await;
+        self.replica.feed.end();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::founding::{Identity, Probe};
 use crate::types::GroupId;
 use crate::waiting;
 use crate::wire::{self, Frame, Kind, read_frame};
-use crate::{forward, wire::Hello};
+use crate::{events, forward, wire::Hello};
 
 /// A frame with the checksum that it should have; nothing when there is no such kind.
 pub fn seal(kind: u8, id: u64, body: &[u8]) -> Option<Vec<u8>> {
@@ -51,6 +51,9 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::SnapshotPiece => vec![shown(codec::read::<wire::SnapshotPiece>(body, "piece"))],
         Kind::Forward => vec![shown(forward::group_of(body)), shown(forward::operations_of(body))],
         Kind::Wait => vec![shown(forward::operations_of(body)), shown(wire::message::<waiting::Ask>(body))],
+        Kind::Events => vec![shown(wire::message::<(GroupId, u64)>(body))],
+        Kind::EventsNow => vec![shown(wire::message::<GroupId>(body))],
+        Kind::Interest => vec![shown(wire::message::<Vec<crate::interest::Count>>(body))],
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::Digest => vec![shown(wire::message::<(wire::Target, u64)>(body))],
         Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
@@ -63,6 +66,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             shown(wire::message::<crate::timekeeper::Times>(body)),
             shown(forward::read_answer(body).map(|answers| answers.len())),
             shown(waiting::read_note(body)),
+            shown(events::read_note(GroupId(1), body.clone())),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream => vec![Some(String::from_utf8_lossy(body).into_owned())],
     };

@@ -181,6 +181,11 @@ impl VoteWindow {
         self.heard.lock().count
     }
 
+    /// How long no leader was heard.
+    pub fn silence(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.heard.lock().monotonic)
+    }
+
     /// How long this replica has yet to wait, on whichever of its clocks is slower.
     pub fn left(&self) -> Duration {
         let heard = self.heard.lock();

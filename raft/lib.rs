@@ -11,9 +11,12 @@
 //! * openraft is named only here; disk, network, clocks, threads and randomness only in [`seam`] and
 //!   [`runtime`].
 
+mod backfill;
 mod clock;
 mod deliver;
 mod evict;
+mod events;
+pub mod feed;
 mod follow;
 mod forward;
 mod forwarder;
@@ -23,6 +26,7 @@ mod handshake;
 mod hint;
 #[doc(hidden)]
 pub mod hostile;
+pub mod interest;
 pub mod lease;
 mod link;
 mod lives;
@@ -41,6 +45,7 @@ mod rebuild;
 mod receive;
 pub mod record;
 mod replica;
+pub mod retained;
 mod room;
 pub mod runtime;
 pub mod seam;
@@ -63,6 +68,7 @@ mod waiting;
 mod wire;
 mod write;
 
+pub use events::EventStream;
 pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};
 pub use machine::Machine;

@@ -46,6 +46,8 @@ pub enum Lane {
     Forward,
     /// Snapshots.
     Snapshot,
+    /// Events, and who listens to them.
+    Events,
 }
 
 enum Waiter {

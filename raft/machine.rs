@@ -13,6 +13,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use quoris_engine::entry::{EntryError, EntryReader};
 
+use crate::feed::Batch;
 use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::skip::Skips;
 use crate::snapshot::{self, Builder};
@@ -79,8 +80,15 @@ impl Machine {
         if let Some(difference) = engine.difference() {
             replica.quarantine(Fault::Astray(difference));
         }
+        let events = engine.take_events();
+        let settings = (!events.is_empty()).then(|| *engine.keyspace().settings());
         drop(engine);
         result?;
+        if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
+            let batch = Batch::new(replica.group, log_id.index, now_ms, events);
+            replica.retained.put(&batch, settings.event_bytes_max(), settings.event_age_ms_max());
+            replica.feed.offer(Arc::new(batch), body.0.len());
+        }
         if let Some(delivery) = delivery {
             delivery.end();
         }

@@ -37,6 +37,9 @@ pub(crate) async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, s
     let keep = KEEP_BYTES.min(snapshot_log_bytes / KEEP_PART);
     loop {
         tokio::time::sleep(PAUSE).await;
+        let settings = *replica.engine.read().keyspace().settings();
+        let (bytes_max, age_ms_max) = (settings.event_bytes_max(), settings.event_age_ms_max());
+        replica.retained.tidy(bytes_max, age_ms_max, replica.clock.now_ms());
         let limit = snapshot_log_bytes.max(replica.engine.read().keyspace().memory_bytes());
         if log.log_bytes() <= limit {
             continue;

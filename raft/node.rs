@@ -19,6 +19,7 @@ use crate::forwarder::Forwarder;
 use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
 use crate::handshake::Greeter;
+use crate::interest::Interest;
 use crate::link::{Lane, Links};
 use crate::lives::Lives;
 use crate::runtime::random_u64;
@@ -85,6 +86,8 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     /// Starts of all nodes.
     pub(crate) lives: Lives,
+    /// What clients listen to, here and elsewhere.
+    interest: Interest,
     /// Tasks of the node itself; they end with it.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -142,6 +145,7 @@ impl Node {
                 memory: Arc::default(),
             },
             lives: Lives::load(seams.disk.clone())?,
+            interest: Interest::default(),
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),
@@ -167,6 +171,7 @@ impl Node {
         node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
         node.keep(tokio::spawn(crate::settings::spread(node.clone())));
+        node.keep(tokio::spawn(crate::interest::tell(node.clone())));
         Ok(node)
     }
 
@@ -199,6 +204,7 @@ impl Node {
             // One by one, so that a peer's request finds what already runs.
             self.0.groups.store(Arc::new(groups.clone()));
             self.keep(tokio::spawn(crate::rebuild::keep_whole(self.clone(), group)));
+            self.keep(tokio::spawn(crate::backfill::keep_filled(self.clone(), group)));
         }
         for (group, running) in &groups {
             let record = &identity.topology.groups[group];
@@ -223,6 +229,11 @@ impl Node {
 
     pub(crate) fn links(&self) -> &Arc<Links> {
         self.0.links.get().expect("set in start")
+    }
+
+    /// What clients listen to, here and elsewhere.
+    pub fn interest(&self) -> &Interest {
+        &self.0.interest
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -270,22 +281,28 @@ impl Node {
     }
 
     /// The same, unless it is in quarantine.
-    fn sound_group(&self, group: GroupId) -> Option<Arc<Group>> {
+    pub(crate) fn sound_group(&self, group: GroupId) -> Option<Arc<Group>> {
         self.group(group).filter(|local| !local.replica.is_quarantined())
     }
 
     /// The node that leads a group, as far as is known; for a group without a sound replica here, one that
     /// holds a replica and can tell.
     pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        if let Some(local) = self.sound_group(group) {
-            return local.leader();
-        }
-        if let Some(leader) = self.0.remote.lock().get(&group).and_then(|r| r.leader) {
-            return Some(leader);
+        let known = self.known_leader(group);
+        if known.is_some() || self.sound_group(group).is_some() {
+            return known;
         }
         let routes = self.routes();
         let holders: Vec<NodeId> = routes.topology.groups.get(&group)?.replicas.values().copied().collect();
         holders.get(random_u64() as usize % holders.len().max(1)).copied()
+    }
+
+    /// The same, when it is known.
+    pub(crate) fn known_leader(&self, group: GroupId) -> Option<NodeId> {
+        match self.sound_group(group) {
+            Some(local) => local.leader(),
+            None => self.0.remote.lock().get(&group).and_then(|r| r.leader),
+        }
     }
 
     pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {

@@ -108,6 +108,9 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
         for name in disk.snapshots(id)?.into_iter().filter(|name| *name != right) {
             disk.remove_snapshot(id, &name)?;
         }
+        // What the wrong state told may be wrong, too.
+        old.replica.retained.reset(crate::snapshot::with_index(right).0);
+        old.replica.retained.settled().await?;
     }
     let timing = node.config().timing.clone();
     // The process is the same, so is what it has heard of the clock.

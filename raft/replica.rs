@@ -4,6 +4,7 @@
 //! Invariant: the engine's lock is never held across an await, and a write lock only for one entry or
 //! one step of a snapshot.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,8 +13,10 @@ use quoris_engine::{Difference, Engine, Flaw};
 use tokio::sync::watch;
 
 use crate::clock::GroupClock;
+use crate::feed::Feed;
 use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
+use crate::retained::Retained;
 use crate::seam::Seams;
 use crate::types::{GroupId, LogId, NodeId, SnapshotMeta, StoredMembership};
 
@@ -33,6 +36,10 @@ pub struct Replica {
     pub position: Mutex<(Option<LogId>, StoredMembership)>,
     /// Entries of this node whose outcome is open.
     pub pending: Arc<Pending>,
+    /// What the applied entries have told.
+    pub feed: Feed,
+    /// What is kept of it on disk.
+    pub retained: Retained,
     /// The group's clock as this node knows it.
     pub clock: Arc<GroupClock>,
     /// What this replica may answer as a leader.
@@ -87,16 +94,22 @@ pub struct SnapshotFile {
 }
 
 impl Replica {
-    /// A replica that stands at nothing yet.
-    pub fn new(group: GroupId, id: u64, engine: Engine, seams: Seams) -> Replica {
-        Replica {
+    /// A replica whose state stands at `applied`.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn new(group: GroupId, id: u64, engine: Engine, applied: u64, seams: Seams) -> io::Result<Replica> {
+        let retained = Retained::open(seams.disk.clone(), group, applied)?;
+        Ok(Replica {
             group,
             id,
             engine: Arc::new(RwLock::new(engine)),
-            applied: Arc::default(),
-            applied_watch: watch::channel(0).0,
+            applied: Arc::new(applied.into()),
+            applied_watch: watch::channel(applied).0,
             position: Mutex::default(),
             pending: Arc::default(),
+            feed: Feed::new(applied),
+            retained,
             clock: Arc::new(GroupClock::new(seams.clock.clone())),
             lease: ReadLease::new(seams.clock.clone()),
             window: VoteWindow::new(seams.clock.clone()),
@@ -112,7 +125,7 @@ impl Replica {
             fault: watch::channel(None).0,
             bytes: Arc::default(),
             quarantined: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The state is wrong: from now on nobody gets anything of it.
@@ -125,6 +138,7 @@ impl Replica {
             applied = self.applied.load(Ordering::Acquire),
             "this replica is wrong and goes into quarantine, to be rebuilt: {fault}"
         );
+        self.feed.end();
         self.fault.send_replace(Some(fault));
     }
 

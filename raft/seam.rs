@@ -39,6 +39,17 @@ pub enum DiskOp {
     Vote(Vec<u8>),
     /// Stores the committed log id; needs no flush of its own.
     Committed(Vec<u8>),
+    /// Stores events of entries, by index; needs no flush of its own.
+    Events(Vec<(u64, Bytes)>),
+    /// Deletes the events up to an index, and keeps the record of the floor.
+    DropEvents {
+        /// The last index whose events are deleted.
+        upto: u64,
+        /// What [`Disk::events_floor`] gives from now on.
+        floor: u64,
+    },
+    /// Nothing: but everything in front of it is flushed.
+    Barrier,
 }
 
 /// What a group has on disk at start.
@@ -78,6 +89,19 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// When the disk fails.
     fn read(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>>;
+
+    /// Events of entries behind `after`, in order: at least one if there is one, and no further one once `bytes_max`
+    /// is passed.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>>;
+
+    /// As given to [`DiskOp::DropEvents`] last.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn events_floor(&self, group: GroupId) -> io::Result<Option<u64>>;
 
     /// Removes everything of a group.
     fn remove(&self, group: GroupId, done: Done);

@@ -37,11 +37,17 @@ pub trait Service: Greeter {
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>>;
     /// The connection of a peer that has sent appends has ended.
     fn lost(self: Arc<Self>, peer: Hello) -> BoxFuture<()>;
-    /// Takes the appends of one stream in order and sends a reply for each, in order. Ends when `input`
-    /// ends or the group cannot go on.
-    fn append_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
-    /// Has a command wait, and says what becomes of it. Ends with it, or when `input` ends.
-    fn wait_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()>;
+    /// Takes what comes on one stream of this kind in order, and says what there is to say. Ends when `input` ends
+    /// or it cannot go on.
+    fn stream(self: Arc<Self>, peer: Hello, kind: Kind, frames: Frames) -> BoxFuture<()>;
+}
+
+/// Both directions of a stream.
+pub struct Frames {
+    /// What the peer says.
+    pub input: mpsc::Receiver<Bytes>,
+    /// What it is told.
+    pub output: mpsc::Sender<Vec<Bytes>>,
 }
 
 /// Accepts peers until the process ends.
@@ -81,12 +87,15 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
             let body = frame.body.pop().unwrap_or_default();
             leads |= matches!(frame.kind, Kind::Append | Kind::Heartbeat);
             match frame.kind {
-                Kind::Append | Kind::Wait if peer.node == NodeId(0) => {
+                kind if kind.is_stream() && peer.node == NodeId(0) => {
                     return Err(io::Error::other("a stream from a stranger"));
                 }
-                Kind::Append | Kind::Wait => {
+                kind if kind.is_stream() => {
                     forget_ended(&mut streams, &mut streams_max)?;
-                    on_stream(&mut streams, frame.kind, frame.id, body, &service, &replies).await;
+                    let stream = streams
+                        .entry(frame.id)
+                        .or_insert_with(|| open_stream(service.clone(), peer.clone(), kind, frame.id, replies.clone()));
+                    let _ = stream.send(body).await;
                 }
                 Kind::CloseStream => drop(streams.remove(&frame.id)),
                 kind => {
@@ -119,33 +128,26 @@ fn forget_ended(streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>, most: &mut usi
     if streams.len() < STREAMS_MAX { Ok(()) } else { Err(io::Error::other("too many streams")) }
 }
 
-async fn on_stream(
-    streams: &mut BTreeMap<u64, mpsc::Sender<Bytes>>,
+/// Runs a stream; what is sent into it is what the peer says.
+fn open_stream(
+    service: Arc<dyn Service>,
+    peer: Hello,
     kind: Kind,
     id: u64,
-    body: Bytes,
-    service: &Arc<dyn Service>,
-    replies: &mpsc::Sender<Frame>,
-) {
-    let stream = streams.entry(id).or_insert_with(|| {
-        let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);
-        let (output, mut results) = mpsc::channel::<Vec<Bytes>>(STREAM_FRAMES_MAX);
-        let service = service.clone();
-        let run =
-            if kind == Kind::Wait { service.wait_stream(input, output) } else { service.append_stream(input, output) };
-        tokio::spawn(run);
-        let replies = replies.clone();
-        tokio::spawn(async move {
-            while let Some(body) = results.recv().await {
-                if replies.send(Frame { kind: Kind::Reply, id, body }).await.is_err() {
-                    return;
-                }
+    replies: mpsc::Sender<Frame>,
+) -> mpsc::Sender<Bytes> {
+    let (tx, input) = mpsc::channel(STREAM_FRAMES_MAX);
+    let (output, mut results) = mpsc::channel::<Vec<Bytes>>(STREAM_FRAMES_MAX);
+    tokio::spawn(service.stream(peer, kind, Frames { input, output }));
+    tokio::spawn(async move {
+        while let Some(body) = results.recv().await {
+            if replies.send(Frame { kind: Kind::Reply, id, body }).await.is_err() {
+                return;
             }
-            let _ = replies.send(Frame { kind: Kind::Error, id, body: Vec::new() }).await;
-        });
-        tx
+        }
+        let _ = replies.send(Frame { kind: Kind::Error, id, body: Vec::new() }).await;
     });
-    let _ = stream.send(body).await;
+    tx
 }
 
 async fn answer(

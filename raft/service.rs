@@ -7,12 +7,13 @@ use bytes::Bytes;
 use quoris_engine::codec;
 use tokio::sync::mpsc;
 
+use crate::events;
 use crate::forward;
 use crate::founding;
 use crate::group::Group;
 use crate::node::{Node, covering};
 use crate::seam::BoxFuture;
-use crate::serve::Service;
+use crate::serve::{Frames, Service};
 use crate::types::{GroupId, NodeId};
 use crate::waiting;
 use crate::wire::{self, Hello, Kind, SnapshotPiece, Target};
@@ -78,10 +79,33 @@ impl Node {
                 let group = self.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
                 Ok(vec![wire::part(&group.on_snapshot_wanted(self, wanted).await?)])
             }
+            Kind::EventsNow => {
+                let id: GroupId = wire::message(&body)?;
+                let group = self.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
+                Ok(vec![wire::part(&group.position_now().await?)])
+            }
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
-            Kind::Hello | Kind::Reply | Kind::Error | Kind::Append | Kind::Wait | Kind::CloseStream => {
-                Err(io::Error::other(format!("{kind:?} is no request")))
+            Kind::Hello
+            | Kind::Reply
+            | Kind::Error
+            | Kind::Append
+            | Kind::Wait
+            | Kind::Events
+            | Kind::Interest
+            | Kind::CloseStream => Err(io::Error::other(format!("{kind:?} is no request"))),
+        }
+    }
+
+    async fn take_appends(&self, mut input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) {
+        let Some(first) = input.recv().await else { return };
+        let found =
+            wire::read_append(&first).and_then(|(head, entries)| Ok((self.target(head.target)?, head, entries)));
+        match found {
+            Ok((group, head, entries)) => group.on_append_stream((head, entries), input, output).await,
+            Err(e) => {
+                let failed = wire::part(&wire::AppendReply::Failed(e.to_string()));
+                let _ = output.send(vec![failed]).await;
             }
         }
     }
@@ -102,26 +126,13 @@ impl Service for Node {
         Box::pin(Node::clone(&self).peer_lost(peer))
     }
 
-    fn append_stream(
-        self: Arc<Self>,
-        mut input: mpsc::Receiver<Bytes>,
-        output: mpsc::Sender<Vec<Bytes>>,
-    ) -> BoxFuture<()> {
-        Box::pin(async move {
-            let Some(first) = input.recv().await else { return };
-            let found =
-                wire::read_append(&first).and_then(|(head, entries)| Ok((self.target(head.target)?, head, entries)));
-            match found {
-                Ok((group, head, entries)) => group.on_append_stream((head, entries), input, output).await,
-                Err(e) => {
-                    let failed = wire::part(&wire::AppendReply::Failed(e.to_string()));
-                    let _ = output.send(vec![failed]).await;
-                }
-            }
-        })
-    }
-
-    fn wait_stream(self: Arc<Self>, input: mpsc::Receiver<Bytes>, output: mpsc::Sender<Vec<Bytes>>) -> BoxFuture<()> {
-        Box::pin(async move { waiting::serve(&self, input, output).await })
+    fn stream(self: Arc<Self>, peer: Hello, kind: Kind, frames: Frames) -> BoxFuture<()> {
+        let Frames { input, output } = frames;
+        match kind {
+            Kind::Wait => Box::pin(async move { waiting::serve(&self, input, output).await }),
+            Kind::Events => Box::pin(async move { events::serve(&self, input, output).await }),
+            Kind::Interest => Box::pin(async move { self.interest().hear(peer.node, input).await }),
+            _ => Box::pin(async move { self.take_appends(input, output).await }),
+        }
     }
 }

@@ -138,6 +138,8 @@ async fn write_out(replica: &Arc<Replica>, meta: SnapshotMeta, installs: u64) ->
         replica.quarantine(Fault::Memory(flaw));
         return Err(io::Error::other(flaw));
     }
+    // What it covers is not applied again.
+    replica.retained.settled().await?;
     replica.seams.blocking(move || sink.finish()).await??;
     Ok(SnapshotFile { meta, name, bytes })
 }
@@ -243,6 +245,8 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     replica.pending.snapshot_installed();
     keep_newest(&*replica.seams.disk, group, &loaded.file.name);
     *replica.snapshot.lock() = Some(loaded.file);
+    replica.retained.reset(index);
+    replica.feed.jump(index);
     replica.publish_applied(index);
     tracing::info!(group = group.0, index, "snapshot installed");
     Ok(())

@@ -54,6 +54,10 @@ pub struct GroupStatus {
     pub last_log: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Kept events: everything above this index.
+    pub events_floor: u64,
+    /// Bytes of them.
+    pub events_bytes: u64,
     /// The index that the newest snapshot covers.
     pub snapshot_index: u64,
     /// The last index that is purged.
@@ -169,6 +173,8 @@ impl Node {
             applied: 0,
             last_log: 0,
             log_bytes: 0,
+            events_floor: 0,
+            events_bytes: 0,
             snapshot_index: 0,
             purged: 0,
             snapshots_installed: 0,
@@ -197,6 +203,8 @@ impl Node {
         status.applied = group.replica.applied.load(Ordering::Acquire);
         status.last_log = metrics.last_log_index.unwrap_or(0);
         status.log_bytes = group.log.log_bytes();
+        let kept = group.replica.retained.figures();
+        (status.events_floor, status.events_bytes) = (kept.floor, kept.bytes);
         status.snapshot_index = index(metrics.snapshot);
         status.purged = index(metrics.purged);
         status.snapshots_installed = group.replica.installs.load(Ordering::Relaxed);

@@ -75,15 +75,26 @@ pub enum Kind {
     Clock = 19,
     /// A command that waits, for the leader of a group, on a stream; what is said about it later, too.
     Wait = 24,
+    /// Events of a group behind an index, on a stream.
+    Events = 25,
+    /// Up to which index does everything stand that was acknowledged by now? Asked of the leader.
+    EventsNow = 26,
+    /// What the sender's clients listen to, on a stream: the counts that changed.
+    Interest = 27,
 }
 
 impl Kind {
+    /// Whether frames with the same id belong to one stream and are taken in order.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest)
+    }
+
     /// The kind of a byte.
     ///
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 20] = [
+        const ALL: [Kind; 23] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -104,6 +115,9 @@ impl Kind {
             Kind::SnapshotWanted,
             Kind::Clock,
             Kind::Wait,
+            Kind::Events,
+            Kind::EventsNow,
+            Kind::Interest,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)

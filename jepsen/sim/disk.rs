@@ -32,6 +32,8 @@ struct GroupLog {
     committed: Option<Vec<u8>>,
     purged: Option<(u64, Vec<u8>)>,
     entries: BTreeMap<u64, Bytes>,
+    events: BTreeMap<u64, Bytes>,
+    events_floor: Option<u64>,
 }
 
 /// An accepted operation, with its entries as they rest.
@@ -41,6 +43,9 @@ enum Change {
     Purge(u64, Vec<u8>),
     Vote(Vec<u8>),
     Committed(Vec<u8>),
+    Events(Vec<(u64, Bytes)>),
+    DropEvents(u64, u64),
+    Nothing,
     Remove,
 }
 
@@ -102,6 +107,12 @@ fn apply(image: &mut Image, group: GroupId, change: &Change) {
         }
         Change::Vote(vote) => log.vote = Some(vote.clone()),
         Change::Committed(mark) => log.committed = Some(mark.clone()),
+        Change::Events(batches) => log.events.extend(batches.iter().cloned()),
+        Change::DropEvents(upto, floor) => {
+            log.events = log.events.split_off(&(upto + 1));
+            log.events_floor = Some(*floor);
+        }
+        Change::Nothing => {}
         Change::Remove => *log = GroupLog::default(),
     }
 }
@@ -227,7 +238,12 @@ impl SimDisk {
                     self.ledger.violation(format!("{who}: committed up to {compared:?}, but cut off after {keep:?}"));
                 }
             }
-            Change::Purge(..) | Change::Committed(_) | Change::Remove => {}
+            Change::Purge(..)
+            | Change::Committed(_)
+            | Change::Events(_)
+            | Change::DropEvents(..)
+            | Change::Nothing
+            | Change::Remove => {}
         }
     }
 
@@ -293,6 +309,9 @@ impl Disk for SimDisk {
             DiskOp::Purge(upto, mark) => Change::Purge(upto, mark),
             DiskOp::Vote(vote) => Change::Vote(vote),
             DiskOp::Committed(mark) => Change::Committed(mark),
+            DiskOp::Events(batches) => Change::Events(batches),
+            DiskOp::DropEvents { upto, floor } => Change::DropEvents(upto, floor),
+            DiskOp::Barrier => Change::Nothing,
         };
         self.enqueue(group, change, done);
     }
@@ -325,6 +344,23 @@ impl Disk for SimDisk {
             }
         }
         Ok(out)
+    }
+
+    fn events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let state = self.state.lock();
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        for (index, events) in state.accepted.get(&group).into_iter().flat_map(|log| log.events.range(after + 1..)) {
+            bytes += events.len();
+            out.push((*index, events.clone()));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn events_floor(&self, group: GroupId) -> io::Result<Option<u64>> {
+        Ok(self.state.lock().accepted.get(&group).and_then(|log| log.events_floor))
     }
 
     fn remove(&self, group: GroupId, done: Done) {

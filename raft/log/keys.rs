@@ -12,12 +12,17 @@ pub const LOG: &str = "log";
 /// Column family of votes, marks and the node's own records.
 pub const STATE: &str = "state";
 
+/// Column family of the events of entries, with the keys of the entries.
+pub const EVENTS: &str = "events";
+
 /// Kinds of state of a group.
 pub const VOTE: u8 = b'v';
 /// The committed mark.
 pub const COMMITTED: u8 = b'c';
 /// The purge mark.
 pub const PURGED: u8 = b'p';
+/// Up to where no events are kept.
+pub const EVENTS_FLOOR: u8 = b'e';
 
 /// A column family that was opened with the database.
 pub fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {

@@ -34,7 +34,7 @@ use durable::Marks;
 pub use writer::Fsync;
 use writer::Writer;
 
-use crate::keys::{LOG, STATE};
+use crate::keys::{EVENTS, LOG, STATE};
 
 /// Memory for entries that are not yet in a file of their own, in bytes, per column family.
 const MEMTABLE_BYTES: usize = 32 << 20;
@@ -59,7 +59,8 @@ impl RocksDisk {
         let snapshots = dir.join("snapshots");
         std::fs::create_dir_all(&snapshots)?;
         snapshots::remove_unfinished(&snapshots)?;
-        let families = || [LOG, STATE].into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let families =
+            || [LOG, STATE, EVENTS].into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         verify::verify(dir, &database_options(), families())?;
         let db = DB::open_cf_descriptors(&database_options(), dir.join("log"), families())
             .map_err(|e| cannot_open(dir, &e))?;
@@ -76,7 +77,7 @@ impl RocksDisk {
     /// When there is no such folder, when a node is using it, or when its files are damaged.
     pub fn open_read_only(dir: &Path) -> io::Result<RocksDisk> {
         let lock = read_only::lock(dir)?;
-        let families = [LOG, STATE].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let families = [LOG, STATE, EVENTS].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors_read_only(&database_options(), dir.join("log"), families, false);
         let db = Arc::new(db.map_err(|e| cannot_open(dir, &e))?);
         let writer = Writer::start(db.clone(), Fsync::No, Marks::unused(), Box::new(|_| {}))?;
@@ -192,6 +193,29 @@ impl Disk for RocksDisk {
             }
         }
         Ok(out)
+    }
+
+    fn events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::entry(group, u64::MAX).to_vec());
+        let start = keys::entry(group, after.saturating_add(1));
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        for item in self.db.iterator_cf_opt(keys::family(&self.db, EVENTS), options, mode) {
+            let (key, value) = item.map_err(|e| self.damaged(&format!("the events of {group} behind {after}: {e}")))?;
+            bytes += value.len();
+            out.push((keys::index(&key)?, Bytes::from(value.into_vec())));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn events_floor(&self, group: GroupId) -> io::Result<Option<u64>> {
+        let Some(bytes) = self.state(&keys::state(group, keys::EVENTS_FLOOR))? else { return Ok(None) };
+        let floor = bytes.as_slice().try_into().map(u64::from_be_bytes);
+        floor.map(Some).map_err(|_| self.damaged(&format!("the floor of the events of {group}")))
     }
 
     fn remove(&self, group: GroupId, done: Done) {

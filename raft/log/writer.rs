@@ -20,7 +20,7 @@ use quoris_raft::types::GroupId;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 use crate::durable::Marks;
-use crate::keys::{self, LOG, STATE};
+use crate::keys::{self, EVENTS, LOG, STATE};
 
 /// A batch is closed at about this many bytes; one larger operation still fits.
 const BATCH_BYTES: usize = 8 << 20;
@@ -284,7 +284,9 @@ impl Run {
             Job::Remove(group, done) => {
                 self.marks.forget(group);
                 batch.delete_range_cf(keys::family(&self.db, LOG), keys::entry(group, 0), keys::entry(group, u64::MAX));
-                for kind in [keys::VOTE, keys::COMMITTED, keys::PURGED] {
+                let events = keys::family(&self.db, EVENTS);
+                batch.delete_range_cf(events, keys::entry(group, 0), keys::entry(group, u64::MAX));
+                for kind in [keys::VOTE, keys::COMMITTED, keys::PURGED, keys::EVENTS_FLOOR] {
                     batch.delete_cf(keys::family(&self.db, STATE), keys::state(group, kind));
                 }
                 waiting.needs_flush = true;
@@ -298,7 +300,12 @@ impl Run {
                         }
                     }
                     DiskOp::TruncateAfter(last) => self.marks.cut(group, last.unwrap_or(0)),
-                    DiskOp::Purge(..) | DiskOp::Vote(_) | DiskOp::Committed(_) => {}
+                    DiskOp::Purge(..)
+                    | DiskOp::Vote(_)
+                    | DiskOp::Committed(_)
+                    | DiskOp::Events(_)
+                    | DiskOp::DropEvents { .. }
+                    | DiskOp::Barrier => {}
                 }
                 waiting.needs_flush |= self.add_op(group, op, batch);
                 waiting.done.extend(done);
@@ -338,6 +345,19 @@ impl Run {
                 batch.put_cf(state, keys::state(group, keys::COMMITTED), mark);
                 false
             }
+            DiskOp::Events(batches) => {
+                for (index, events) in batches {
+                    batch.put_cf(keys::family(&self.db, EVENTS), keys::entry(group, index), &events);
+                }
+                false
+            }
+            DiskOp::DropEvents { upto, floor } => {
+                let events = keys::family(&self.db, EVENTS);
+                batch.delete_range_cf(events, keys::entry(group, 0), keys::entry(group, upto + 1));
+                batch.put_cf(state, keys::state(group, keys::EVENTS_FLOOR), floor.to_be_bytes());
+                false
+            }
+            DiskOp::Barrier => true,
         }
     }
 

@@ -279,6 +279,7 @@ pub static FAMILIES: &[&[Command]] = &[
     rows::SERVER,
     rows::ACL,
     rows::CLUSTER,
+    rows::PUBSUB_ROWS,
 ];
 
 /// Commands that nodes propose by themselves: they stand in logs and not in the table.

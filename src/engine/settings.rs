@@ -86,6 +86,8 @@ pub struct Settings {
     pub lfu_decay_time: i64,
     pub session_ttl: i64,
     pub encoding_names: i64,
+    pub event_retention_bytes: i64,
+    pub event_retention_time: i64,
 }
 
 const fn row(name: &'static str, kind: Kind, default: &'static str, field: fn(&mut Settings) -> &mut i64) -> Setting {
@@ -129,7 +131,21 @@ pub static SETTINGS: &[Setting] = &[
     row("lfu-decay-time", COUNT, "1", |s| &mut s.lfu_decay_time),
     row("session-ttl", SECONDS, "600", |s| &mut s.session_ttl),
     row("encoding-names", Kind::Choice(&["8", "7.0"]), "8", |s| &mut s.encoding_names),
+    row("event-retention-bytes", LONG, "67108864", |s| &mut s.event_retention_bytes),
+    row("event-retention-time", SECONDS, "3600", |s| &mut s.event_retention_time),
 ];
+
+impl Settings {
+    /// Bytes of events that a replica keeps.
+    pub fn event_bytes_max(&self) -> u64 {
+        self.event_retention_bytes.unsigned_abs()
+    }
+
+    /// How old events become before they are dropped, in milliseconds.
+    pub fn event_age_ms_max(&self) -> u64 {
+        self.event_retention_time.unsigned_abs().saturating_mul(1000)
+    }
+}
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -154,6 +170,8 @@ impl Default for Settings {
             lfu_decay_time: 0,
             session_ttl: 0,
             encoding_names: 0,
+            event_retention_bytes: 0,
+            event_retention_time: 0,
         };
         for setting in SETTINGS {
             settings.set(setting.name, setting.default).expect("defaults fit");

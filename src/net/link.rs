@@ -236,7 +236,7 @@ impl Link {
     }
 
     /// Moves queued messages behind the replies.
-    pub(crate) fn take_messages(&self, output: &mut BytesMut) {
+    pub fn take_messages(&self, output: &mut BytesMut) {
         if self.flags.fetch_and(!MESSAGES, Ordering::AcqRel) & MESSAGES == 0 {
             return;
         }

@@ -27,6 +27,16 @@ impl Client {
             self.reject(server, found, Reply::error("NOAUTH Authentication required."), output);
             return false;
         }
+        let listens =
+            matches!(found.command.name, "ping" | "quit" | "reset") || found.command.name.ends_with("subscribe");
+        if self.only_listens() && (!listens || found.container.is_some()) {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                found.full_name()
+            );
+            self.reject(server, found, Reply::error(text), output);
+            return false;
+        }
         let leaves = found.container.is_none() && matches!(found.command.name, "exec" | "discard" | "quit" | "reset");
         if self.queue.is_some() && !leaves {
             if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {

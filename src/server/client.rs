@@ -1,8 +1,11 @@
 //! One connection's state: who it is, what it selected, what it queued.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quoris_engine::{
     command::Found,
     entry::{SessionStamp, Watch},
@@ -43,6 +46,8 @@ pub struct Client {
     pub(crate) authenticated: bool,
     pub(crate) queue: Option<Queue>,
     pub(crate) watches: Vec<Watch>,
+    /// Channels, patterns and shard channels that it listens to.
+    pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
     pub(crate) replies: Replies,
     /// Whether the command that runs now is answered with nothing.
     pub(crate) silent: bool,
@@ -79,6 +84,7 @@ impl Client {
             authenticated,
             queue: None,
             watches: Vec::new(),
+            subscriptions: Default::default(),
             replies: Replies::On,
             silent: false,
             stalled: None,
@@ -91,7 +97,7 @@ impl Client {
 
     /// Whether a command cannot simply run.
     pub(crate) fn is_special(&self) -> bool {
-        !self.authenticated || self.queue.is_some() || self.replies != Replies::On
+        !self.authenticated || self.queue.is_some() || self.replies != Replies::On || self.only_listens()
     }
 
     pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
@@ -178,9 +184,16 @@ impl Client {
                     continue;
                 }
                 gather::Waits::One(lane) => lanes[lane as usize].next(slot.slot, &server.node),
-                gather::Waits::Transaction(lane, ids) => {
-                    let reply = lanes[lane as usize].next(slot.slot, &server.node);
-                    self.count_inner(&ids, &reply);
+                gather::Waits::Publish(lane, kin, channel) => {
+                    match lanes[lane as usize].next(slot.slot, &server.node) {
+                        Reply::Int(_) => server.receivers(kin, &channel),
+                        other => other,
+                    }
+                }
+                gather::Waits::Transaction(lane, inner) => {
+                    let mut reply = lanes[lane as usize].next(slot.slot, &server.node);
+                    inner.count_receivers(&server, &mut reply);
+                    self.count_inner(&inner.ids, &reply);
                     reply
                 }
                 gather::Waits::Many(join, parts) => {
@@ -210,6 +223,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        self.forget_subscriptions();
         self.server.clients.remove(self.info.link.id);
         if self.info.has(flag::MONITOR) {
             self.server.monitors.remove(self.info.link.id);

@@ -41,6 +41,8 @@ pub(crate) struct ClientInfo {
     pub multi: AtomicI32,
     pub multi_bytes: AtomicUsize,
     pub watches: AtomicU32,
+    /// Channels, patterns and shard channels that it listens to.
+    pub subscriptions: [AtomicU32; 3],
     pub protocol: AtomicU32,
     pub flags: AtomicU32,
     /// The id of the last command's row, `u16::MAX` before the first.
@@ -70,6 +72,7 @@ impl ClientInfo {
             multi: AtomicI32::new(-1),
             multi_bytes: AtomicUsize::new(0),
             watches: AtomicU32::new(0),
+            subscriptions: Default::default(),
             protocol: AtomicU32::new(2),
             flags: AtomicU32::new(0),
             last_command: AtomicU16::new(u16::MAX),
@@ -107,6 +110,11 @@ impl ClientInfo {
         self.protocol.store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
     }
 
+    /// The version that its messages are encoded in.
+    pub fn protocol(&self) -> Protocol {
+        if self.protocol.load(Relaxed) == 3 { Protocol::Resp3 } else { Protocol::Resp2 }
+    }
+
     /// The name that CLIENT KILL USER and the line show.
     pub fn user(&self) -> &'static str {
         if self.names.lock().authenticated { "default" } else { "(superuser)" }
@@ -140,8 +148,9 @@ impl ClientInfo {
         let mut line =
             format!("id={} addr={} laddr={} fd={} name={}", link.id, link.peer, link.local, link.fd, names.name);
         let _ = write!(line, " age={} idle={} flags={}", link.age_ms() / 1000, link.idle_ms() / 1000, self.letters());
-        let _ =
-            write!(line, " db={} sub=0 psub=0 ssub=0 multi={}", self.database.load(Relaxed), self.multi.load(Relaxed));
+        let [channels, patterns, shards] = &self.subscriptions.each_ref().map(|n| n.load(Relaxed));
+        let _ = write!(line, " db={} sub={channels} psub={patterns} ssub={shards}", self.database.load(Relaxed));
+        let _ = write!(line, " multi={}", self.multi.load(Relaxed));
         let (query, free) = (link.query_bytes.load(Relaxed), link.query_free.load(Relaxed));
         let (output, messages) = (link.output_bytes.load(Relaxed), link.message_bytes());
         let multi_bytes = self.multi_bytes.load(Relaxed);

@@ -12,10 +12,12 @@ mod debug;
 mod info;
 mod introspection;
 pub(crate) mod memory;
+mod pubsub;
 mod replication;
 
 use bytes::BytesMut;
 use quoris_engine::command::{self, Found};
+use quoris_raft::interest::Kin;
 use quoris_resp::{Argv, Reply};
 
 use crate::{client::Client, latency, slowlog};
@@ -71,7 +73,7 @@ pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<R
         None => {}
     }
     Some(match found.command.name {
-        "ping" => connection::ping(argv),
+        "ping" => connection::ping(client, argv),
         "echo" => Reply::Bulk(argv.slice(1).unwrap_or_default()),
         "select" => connection::select(client, argv),
         "multi" => client.multi(),
@@ -108,6 +110,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
             "cluster" => cluster::run(client, name, argv),
             "acl" => acl::run(client, name, argv),
+            "pubsub" => pubsub::ask(client, name, argv),
             "module" if name == "list" => Reply::Array(Vec::new()).into(),
             "module" => Served::error("ERR MODULE command not allowed: there is no interface for modules"),
             _ => Served::unknown(argv),
@@ -132,6 +135,12 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         "bgrewriteaof" => Served::Reply(Reply::status("Background append only file rewriting started")),
         "shutdown" => admin::shutdown(client, argv).await,
         "debug" => debug::run(client, argv, output).await,
+        "subscribe" => pubsub::subscribe(client, Kin::Channel, argv, output).await,
+        "psubscribe" => pubsub::subscribe(client, Kin::Pattern, argv, output).await,
+        "ssubscribe" => pubsub::subscribe(client, Kin::Shard, argv, output).await,
+        "unsubscribe" => pubsub::unsubscribe(client, Kin::Channel, argv, output),
+        "punsubscribe" => pubsub::unsubscribe(client, Kin::Pattern, argv, output),
+        "sunsubscribe" => pubsub::unsubscribe(client, Kin::Shard, argv, output),
         "role" => replication::role(client),
         "wait" => replication::wait(client, argv).await,
         "waitaof" => replication::wait_aof(client, argv).await,

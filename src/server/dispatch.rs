@@ -27,6 +27,7 @@ use crate::{
     client::{Client, Replies},
     clients::flag,
     commands::{self, Served},
+    gather::published,
     multi::Exec,
     outcome,
     server::Server,
@@ -275,13 +276,13 @@ impl Client {
                 });
                 match reply {
                     Some(reply) => {
-                        self.count_inner(&plain.ids, &reply);
+                        self.count_inner(&plain.inner.ids, &reply);
                         self.emit(reply, found.id, output);
                     }
                     None => {
                         let silent = std::mem::take(&mut self.silent);
                         let operation = plain.operation(self.own_stamp);
-                        self.gather.push_transaction(plain.group, operation, plain.ids, found.id, plain.slot, silent);
+                        self.gather.push_transaction(plain.group, operation, plain.inner, found.id, plain.slot, silent);
                     }
                 }
             }
@@ -299,7 +300,10 @@ impl Client {
                 let own = self.own_stamp;
                 let operation = Operation { own, ..server.operation(found, argv, self.database) };
                 let silent = std::mem::take(&mut self.silent);
-                self.gather.push(group, operation, found.id, slot, silent);
+                match published(found, &operation.argv) {
+                    Some(to) => self.gather.push_publish(group, operation, found.id, to, silent),
+                    None => self.gather.push(group, operation, found.id, slot, silent),
+                }
             }
             Route::Split(mut plan) => {
                 plan.parts.iter_mut().for_each(|(_, part)| part.own = self.own_stamp);

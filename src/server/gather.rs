@@ -8,12 +8,13 @@
 
 use std::vec;
 
-use bytes::BytesMut;
-use quoris_raft::{Error, Executed, GroupId, Operation, Session};
-use quoris_resp::Reply;
+use bytes::{Bytes, BytesMut};
+use quoris_engine::command::Found;
+use quoris_raft::{Error, Executed, GroupId, Operation, Session, interest::Kin};
+use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
 
-use crate::split::Join;
+use crate::{server::Server, split::Join};
 
 /// Commands and replies of a batch that wait for Raft.
 #[derive(Debug, Default)]
@@ -47,10 +48,47 @@ pub(crate) enum Waits {
     Nothing(Reply),
     /// For the next reply of a lane.
     One(u16),
-    /// For the next reply of a lane, which is a transaction of commands with these rows.
-    Transaction(u16, Vec<u16>),
+    /// For the next reply of a lane, whose place the number of those takes who listen to the channel.
+    Publish(u16, Kin, Bytes),
+    /// For the next reply of a lane, which is a transaction.
+    Transaction(u16, Inner),
     /// For the next reply of each of these lanes.
     Many(Join, Vec<u16>),
+}
+
+/// What a transaction's commands are.
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    /// The rows.
+    pub ids: Vec<u16>,
+    /// Where messages are published, and for whom.
+    pub publishes: Vec<(usize, Kin, Bytes)>,
+}
+
+impl Inner {
+    /// Adds a command behind the others.
+    pub fn push(&mut self, found: &Found, argv: &Argv) {
+        if let Some((kin, channel)) = published(found, argv) {
+            self.publishes.push((self.ids.len(), kin, channel));
+        }
+        self.ids.push(found.id);
+    }
+
+    /// Puts the number of those who listen in the places of the replies to PUBLISH.
+    pub fn count_receivers(&self, server: &Server, reply: &mut Reply) {
+        let Reply::Array(replies) = reply else { return };
+        for (at, kin, channel) in &self.publishes {
+            if let Some(place @ Reply::Int(_)) = replies.get_mut(*at) {
+                *place = server.receivers(*kin, channel);
+            }
+        }
+    }
+}
+
+/// The channel of a command that publishes.
+pub(crate) fn published(found: &Found, argv: &Argv) -> Option<(Kin, Bytes)> {
+    let channel = argv.slice(found.command.channel?)?;
+    Some((if found.command.name == "spublish" { Kin::Shard } else { Kin::Channel }, channel))
 }
 
 /// Operations that are gathered before they are sent; bounds the work and the memory of one batch.
@@ -84,12 +122,19 @@ impl Gather {
         self.slots.push(Slot { what: Waits::One(lane), id, slot, silent });
     }
 
-    /// Adds a transaction; `inner` are the rows of its commands.
+    /// Adds an operation that publishes.
+    pub fn push_publish(&mut self, group: GroupId, operation: Operation, id: u16, to: (Kin, Bytes), silent: bool) {
+        let slot = quoris_engine::slot(&to.1);
+        let lane = self.add(group, operation);
+        self.slots.push(Slot { what: Waits::Publish(lane, to.0, to.1), id, slot, silent });
+    }
+
+    /// Adds a transaction.
     pub fn push_transaction(
         &mut self,
         group: GroupId,
         operation: Operation,
-        inner: Vec<u16>,
+        inner: Inner,
         id: u16,
         slot: u16,
         silent: bool,

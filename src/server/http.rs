@@ -3,7 +3,10 @@
 use std::{
     fmt::Write,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
@@ -97,6 +100,11 @@ fn text(server: &Server) -> String {
     out.one("keys", "gauge", "Keys of the replicas on this node.", commands::memory::keys(server));
     out.one("fsyncs_total", "counter", "Fsyncs of the log.", status.fsyncs);
     out.one("ready", "gauge", "Whether every local group has a leader and is caught up.", u8::from(status.ready));
+    let pubsub = &server.pubsub;
+    let messages = |what: &AtomicU64| what.load(Relaxed);
+    out.one("messages_published_total", "counter", "Messages that clients published.", messages(&pubsub.published));
+    out.one("messages_delivered_total", "counter", "Messages handed to subscribers.", messages(&pubsub.delivered));
+    out.one("messages_dropped_total", "counter", "Messages for subscribers that were cut.", messages(&pubsub.dropped));
     group_metrics(&snapshot, &mut out);
     out.family("command_calls_total", "counter", "Calls per command.");
     let rows: Vec<_> = command::walk()
@@ -119,12 +127,14 @@ fn text(server: &Server) -> String {
 
 fn group_metrics(snapshot: &Snapshot<'_>, out: &mut Text) {
     type Value = fn(&GroupStatus) -> u64;
-    let families: [(&str, &str, &str, Value); 12] = [
+    let families: [(&str, &str, &str, Value); 14] = [
         ("group_is_leader", "gauge", "Whether this node leads the group.", |group| u64::from(group.role == "leader")),
         ("group_term", "gauge", "The group's term.", |group| group.term),
         ("group_commit_index", "gauge", "The last committed index.", |group| group.commit),
         ("group_applied_index", "gauge", "The last applied index.", |group| group.applied),
         ("group_log_bytes", "gauge", "Bytes of the group's log.", |group| group.log_bytes),
+        ("group_events_floor", "gauge", "Events above this index are kept.", |group| group.events_floor),
+        ("group_events_bytes", "gauge", "Bytes of kept events.", |group| group.events_bytes),
         ("group_snapshot_index", "gauge", "The last index of the newest snapshot.", |group| group.snapshot_index),
         ("group_purged_index", "gauge", "The last purged index.", |group| group.purged),
         ("group_snapshots_installed_total", "counter", "Snapshots received from a leader.", |group| {

@@ -23,6 +23,7 @@ mod monitor;
 mod multi;
 mod outcome;
 mod own_session;
+mod pubsub;
 mod saves;
 mod server;
 mod shutdown;

@@ -15,7 +15,15 @@ use quoris_engine::{
 use quoris_raft::{GroupId, Operation};
 use quoris_resp::{Argv, Reply};
 
-use crate::{client::Client, clients::flag, commands::Served, outcome, split::Route};
+use crate::{
+    client::Client,
+    clients::flag,
+    commands::Served,
+    gather::{Inner, published},
+    outcome,
+    split::Route,
+};
+
 /// What MULTI has collected.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -40,8 +48,8 @@ pub(crate) struct Plain {
     pub slot: u16,
     pub transaction: Transaction,
     pub reads: Option<Vec<Found>>,
-    /// The rows of the commands, for counters.
-    pub ids: Vec<u16>,
+    /// The commands, for counters and for what PUBLISH answers.
+    pub inner: Inner,
     pub database: u32,
 }
 
@@ -156,9 +164,10 @@ impl Client {
         };
         let only_reads = commands.iter().all(|(found, _)| matches!(found.command.handler, Handler::Read(_)));
         let reads = only_reads.then(|| commands.iter().map(|(found, _)| *found).collect());
-        let ids = commands.iter().map(|(found, _)| found.id).collect();
+        let mut inner = Inner::default();
+        commands.iter().for_each(|(found, argv)| inner.push(found, argv));
         let transaction = Transaction { watches, commands: commands.into_iter().map(|(_, argv)| argv).collect() };
-        Exec::Plain(Box::new(Plain { group, slot, transaction, reads, ids, database: self.database }))
+        Exec::Plain(Box::new(Plain { group, slot, transaction, reads, inner, database: self.database }))
     }
 
     fn transaction_group(&self, commands: &[(Found, Argv)], watches: &[Watch]) -> Result<(GroupId, u16), Reply> {
@@ -229,7 +238,7 @@ impl Client {
                     slot,
                     transaction,
                     reads: None,
-                    ids: Vec::new(),
+                    inner: Inner::default(),
                     database: self.database,
                 }))
             }
@@ -248,7 +257,10 @@ impl Client {
         let mut all = Vec::with_capacity(queued.len());
         for (found, argv) in queued {
             if is_data(&found) {
-                let reply = replies.next().unwrap_or(Reply::Null);
+                let mut reply = replies.next().unwrap_or(Reply::Null);
+                if let (Reply::Int(_), Some((kin, channel))) = (&reply, published(&found, &argv)) {
+                    reply = self.server.receivers(kin, &channel);
+                }
                 self.count_inner(&[found.id], &Reply::Array(vec![reply.clone()]));
                 all.push(reply);
                 continue;

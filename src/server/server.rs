@@ -16,7 +16,7 @@ use quoris_raft::{GroupId, Node};
 
 use crate::{
     chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, latency::Latency,
-    monitor::Monitors, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
+    monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -35,6 +35,7 @@ pub struct Server {
     pub(crate) latency: Latency,
     pub(crate) gate: Gate,
     pub(crate) monitors: Monitors,
+    pub(crate) pubsub: PubSub,
     pub(crate) saves: Saves,
     pub(crate) users: Users,
     pub(crate) shutdown: Shutdown,
@@ -92,6 +93,7 @@ impl Server {
             latency: Latency::default(),
             gate: Gate::default(),
             monitors: Monitors::default(),
+            pubsub: PubSub::new(),
             saves: Saves::default(),
             users: Users::default(),
             shutdown: Shutdown::default(),

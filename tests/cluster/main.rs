@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod disk;
 mod due;
+mod events;
 #[path = "../support/peer.rs"]
 mod greeting;
 mod identity;

@@ -40,6 +40,14 @@ impl Disk for SharedFiles {
         self.log.read(group, from, to, bytes_max)
     }
 
+    fn events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        self.log.events(group, after, bytes_max)
+    }
+
+    fn events_floor(&self, group: GroupId) -> io::Result<Option<u64>> {
+        self.log.events_floor(group)
+    }
+
     fn remove(&self, group: GroupId, done: Done) {
         self.log.remove(group, done);
     }
@@ -82,7 +90,7 @@ fn store(log: Arc<RocksDisk>, files: Arc<RocksDisk>, log_group: GroupId) -> (Log
     let clock = Arc::new(SystemClock::default());
     let seams = Seams { disk: disk.clone(), net: Arc::new(TcpNet), clock, blocking: blocking_threads };
     let engine = Engine::new(EngineSeed { hash_seed: [1, 2], databases: 16 });
-    let replica = Arc::new(Replica::new(HELD, 0, engine, seams));
+    let replica = Arc::new(Replica::new(HELD, 0, engine, 0, seams).expect("a new disk"));
     let log = LogStore::open(disk, log_group, replica.applied.clone()).expect("a new group");
     (log, Machine::new(replica))
 }

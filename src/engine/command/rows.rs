@@ -6,11 +6,13 @@
 mod acl;
 mod cluster;
 mod connection;
+mod pubsub;
 mod server;
 
 pub use acl::ACL;
 pub use cluster::CLUSTER;
 pub use connection::{CONNECTION, TRANSACTIONS};
+pub use pubsub::PUBSUB_ROWS;
 pub use server::SERVER;
 
 use super::*;

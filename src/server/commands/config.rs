@@ -31,6 +31,7 @@ pub(super) async fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
             Err(text) => Served::error(text),
         },
         "resetstat" => {
+            client.server.pubsub.reset();
             server.stats.reset();
             server.traffic.reset();
             server.memory_peak.store(0, Relaxed);

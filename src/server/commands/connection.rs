@@ -12,8 +12,11 @@ use crate::{
     version,
 };
 
-pub(super) fn ping(argv: &Argv) -> Reply {
+pub(super) fn ping(client: &Client, argv: &Argv) -> Reply {
     match argv.len() {
+        1 | 2 if client.only_listens() => {
+            Reply::Array(vec![Reply::bulk("pong"), Reply::Bulk(argv.slice(1).unwrap_or_default())])
+        }
         1 => Reply::status("PONG"),
         2 => Reply::Bulk(argv.slice(1).unwrap_or_default()),
         _ => Reply::error("ERR wrong number of arguments for 'ping' command"),
@@ -157,6 +160,7 @@ pub(super) fn reset(client: &mut Client) -> Served {
         client.info.link.set_class(OutputClass::Normal);
         client.info.link.keep_idle(false);
     }
+    client.forget_subscriptions();
     for bit in [flag::MONITOR, flag::READ_ONLY, flag::NO_EVICT, flag::NO_TOUCH] {
         client.info.set(bit, false);
     }

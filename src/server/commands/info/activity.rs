@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use quoris_engine::command;
+use quoris_raft::interest::Kin;
 
 use super::{Lines, Snapshot};
 use crate::{gate::Pause, stats::Row};
@@ -69,10 +70,14 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     }
     lines.add("keyspace_hits", stats.keyspace_hits.load(Relaxed));
     lines.add("keyspace_misses", stats.keyspace_misses.load(Relaxed));
+    let pubsub = &server.pubsub;
+    lines.add("pubsub_channels", pubsub.count(Kin::Channel));
+    lines.add("pubsub_patterns", pubsub.count(Kin::Pattern));
+    lines.add("pubsubshard_channels", pubsub.count(Kin::Shard));
+    lines.add("pubsub_messages_published", pubsub.published.load(Relaxed));
+    lines.add("pubsub_messages_delivered", pubsub.delivered.load(Relaxed));
+    lines.add("pubsub_messages_dropped", pubsub.dropped.load(Relaxed));
     for name in [
-        "pubsub_channels",
-        "pubsub_patterns",
-        "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",

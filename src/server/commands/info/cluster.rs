@@ -82,7 +82,7 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         })
         .collect();
     format!(
-        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},read_rounds={},verified={},settings={},fsync={fsync},clock={},clock_held={},digest={digest},slots={},replicas={}",
+        "id={},role={},term={},leader={leader},commit={},applied={},last={},log_bytes={},snapshot={},purged={},snapshots_installed={},quarantined={},rebuilds={},read_rounds={},verified={},settings={},fsync={fsync},clock={},clock_held={},events_floor={},events_bytes={},digest={digest},slots={},replicas={}",
         group.id.0,
         group.role,
         group.term,
@@ -100,6 +100,8 @@ fn line(group: &GroupStatus, fsync: &str, digest: Option<(u64, u64)>) -> String 
         group.settings,
         group.clock_ms,
         u8::from(group.clock_held),
+        group.events_floor,
+        group.events_bytes,
         slots.join("+"),
         replicas.join("+"),
     )

@@ -1,0 +1,275 @@
+//! Who on this node listens to what, and the handing over of messages. Step 9 of a command's way.
+//!
+//! For each group that somebody listens to, one task follows its events and gives each to the connections that want
+//! it. A message is encoded once for each version of the protocol and shared; a connection that does not take its
+//! messages is cut at its output limit and slows nobody down.
+//!
+//! Invariants:
+//! * What was acknowledged before a SUBSCRIBE is not delivered, and nothing that is published behind its confirmation
+//!   is missed: the group's position is asked in between, and the connection gets what stands above it.
+//! * The confirmation of a SUBSCRIBE stands in front of its first message, that of an UNSUBSCRIBE behind the last.
+//! * Where events are lost, those who listen to their group are cut: nobody gets messages with a gap in silence.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
+use parking_lot::{Mutex, MutexGuard};
+use quoris_engine::{events::Event, glob, slot};
+use quoris_raft::{
+    GroupId,
+    feed::{Batch, Floor},
+    interest::Kin,
+};
+use quoris_resp::{Protocol, Reply, encode};
+use smallvec::SmallVec;
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use crate::{clients::ClientInfo, server::Server};
+
+/// Channels of what happens to keys begin so: any group may speak there.
+const KEY_CHANNELS: &[u8] = b"__key";
+
+/// From which index of which groups on somebody listens.
+pub(crate) type From = SmallVec<[(GroupId, u64); 1]>;
+
+/// See the module.
+pub(crate) struct PubSub {
+    state: Mutex<State>,
+    /// Where the tasks run that follow groups.
+    runtime: Handle,
+    /// Messages that clients of this node have published.
+    pub published: AtomicU64,
+    /// Messages that were handed to connections.
+    pub delivered: AtomicU64,
+    /// Messages for connections that were cut because they did not take them.
+    pub dropped: AtomicU64,
+}
+
+/// Everything under the lock.
+#[derive(Default)]
+pub(crate) struct State {
+    /// By kin and name, then by connection.
+    listeners: [HashMap<Bytes, BTreeMap<u64, Listener>>; 3],
+    followers: BTreeMap<GroupId, Follower>,
+}
+
+struct Listener {
+    info: Arc<ClientInfo>,
+    from: From,
+}
+
+/// A group whose events are followed.
+struct Follower {
+    /// Subscriptions that need it.
+    users: usize,
+    /// Everything up to here has been handed over.
+    position: u64,
+    task: AbortHandle,
+}
+
+impl PubSub {
+    /// Nobody listens; tasks will run where this is called.
+    pub fn new() -> PubSub {
+        let (published, delivered, dropped) = Default::default();
+        PubSub { state: Mutex::default(), runtime: Handle::current(), published, delivered, dropped }
+    }
+
+    /// While the guard lives nothing is delivered.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Sets the counters back.
+    pub fn reset(&self) {
+        [&self.published, &self.delivered, &self.dropped].iter().for_each(|c| c.store(0, Relaxed));
+    }
+
+    /// Names of a kin that connections of this node listen to.
+    pub fn count(&self, kin: Kin) -> usize {
+        self.lock().listeners[kin as usize].len()
+    }
+
+    fn deliver(&self, server: &Server, batch: &Batch) {
+        let mut state = self.lock();
+        let Some(follower) = state.followers.get_mut(&batch.group) else { return };
+        follower.position = batch.index;
+        let round = Round { state: &state, server, group: batch.group, index: batch.index };
+        for event in &batch.events {
+            match event {
+                Event::Message { channel, payload, sharded: true } => {
+                    round.to_channel(Kin::Shard, channel, payload);
+                }
+                Event::Message { channel, payload, sharded: false } => round.to_all(channel, payload),
+                Event::Key { keyspace, keyevent, name, database, key, .. } => {
+                    if *keyspace {
+                        let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
+                        round.to_all(&channel.into(), &Bytes::from_static(name.as_bytes()));
+                    }
+                    if *keyevent {
+                        round.to_all(&format!("__keyevent@{database}__:{name}").into(), key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cuts all who listen to a group.
+    fn cut(&self, group: GroupId) {
+        let state = self.lock();
+        let all = state.listeners.iter().flat_map(HashMap::values).flat_map(BTreeMap::values);
+        for listener in all.filter(|listener| listener.from.iter().any(|(of, _)| *of == group)) {
+            listener.info.link.close();
+        }
+    }
+}
+
+/// Follows a group for as long as somebody listens to it.
+async fn follow(server: Arc<Server>, group: GroupId, after: u64) {
+    let mut stream = server.node.follow_events(group, after);
+    loop {
+        match stream.next().await {
+            Ok(batch) => server.pubsub.deliver(&server, &batch),
+            Err(lost @ Floor(floor)) => {
+                tracing::error!(group = group.0, "{lost}: those who listen to the group are disconnected");
+                server.pubsub.cut(group);
+                stream = server.node.follow_events(group, floor);
+            }
+        }
+    }
+}
+
+/// One batch on its way to the connections.
+struct Round<'a> {
+    state: &'a State,
+    server: &'a Server,
+    group: GroupId,
+    index: u64,
+}
+
+impl Round<'_> {
+    fn to_all(&self, channel: &Bytes, payload: &Bytes) {
+        self.to_channel(Kin::Channel, channel, payload);
+        for (pattern, listeners) in &self.state.listeners[Kin::Pattern as usize] {
+            if glob::matches(pattern, channel) {
+                self.send(listeners, &[&Bytes::from_static(b"pmessage"), pattern, channel, payload]);
+            }
+        }
+    }
+
+    fn to_channel(&self, kin: Kin, channel: &Bytes, payload: &Bytes) {
+        if let Some(listeners) = self.state.listeners[kin as usize].get(channel) {
+            let kind: &[u8] = if kin == Kin::Shard { b"smessage" } else { b"message" };
+            self.send(listeners, &[&Bytes::from_static(kind), channel, payload]);
+        }
+    }
+
+    fn send(&self, listeners: &BTreeMap<u64, Listener>, parts: &[&Bytes]) {
+        let mut encoded: [Option<Bytes>; 2] = [None, None];
+        let (mut delivered, mut dropped) = (0, 0);
+        for listener in listeners.values() {
+            if listener.from.iter().any(|(group, at)| *group == self.group && self.index <= *at) {
+                continue;
+            }
+            let protocol = listener.info.protocol();
+            let message = encoded[usize::from(protocol == Protocol::Resp3)].get_or_insert_with(|| {
+                let mut bytes = BytesMut::new();
+                encode(&push(parts), protocol, &mut bytes);
+                bytes.freeze()
+            });
+            let link = &listener.info.link;
+            let open = !link.is_closing();
+            if link.send(message.clone(), &self.server.settings) {
+                delivered += 1;
+            } else {
+                dropped += 1;
+                self.server.traffic.output_limit_closed.fetch_add(u64::from(open), Relaxed);
+            }
+        }
+        self.server.pubsub.delivered.fetch_add(delivered, Relaxed);
+        self.server.pubsub.dropped.fetch_add(dropped, Relaxed);
+    }
+}
+
+/// A message of these parts.
+fn push(parts: &[&Bytes]) -> Reply {
+    Reply::Push(parts.iter().map(|part| Reply::Bulk((*part).clone())).collect())
+}
+
+impl State {
+    /// A connection listens from now on to what stands above these positions.
+    pub fn listen(&mut self, server: &Arc<Server>, info: &Arc<ClientInfo>, kin: Kin, name: &Bytes, from: &From) {
+        let listeners = self.listeners[kin as usize].entry(name.clone()).or_default();
+        if listeners.contains_key(&info.link.id) {
+            return;
+        }
+        let mut from = from.clone();
+        for (group, at) in &mut from {
+            let follower = self.followers.entry(*group).or_insert_with(|| {
+                let task = server.pubsub.runtime.spawn(follow(server.clone(), *group, *at)).abort_handle();
+                Follower { users: 0, position: *at, task }
+            });
+            follower.users += 1;
+            // What was handed over in between is published before the confirmation.
+            *at = (*at).max(follower.position);
+        }
+        listeners.insert(info.link.id, Listener { info: info.clone(), from });
+        server.node.interest().set(kin, name, listeners.len() as u64);
+    }
+
+    /// A connection listens no more.
+    pub fn forget(&mut self, server: &Server, id: u64, kin: Kin, name: &Bytes) {
+        let Some(listeners) = self.listeners[kin as usize].get_mut(name) else { return };
+        let Some(listener) = listeners.remove(&id) else { return };
+        server.node.interest().set(kin, name, listeners.len() as u64);
+        if listeners.is_empty() {
+            self.listeners[kin as usize].remove(name);
+        }
+        for (group, _) in listener.from {
+            if let Some(follower) = self.followers.get_mut(&group) {
+                follower.users -= 1;
+                if follower.users == 0 {
+                    follower.task.abort();
+                    self.followers.remove(&group);
+                }
+            }
+        }
+    }
+
+    /// How many connections of this node get a message of a channel.
+    fn receivers(&self, kin: Kin, channel: &Bytes) -> usize {
+        let direct = self.listeners[kin as usize].get(channel).map_or(0, BTreeMap::len);
+        if kin == Kin::Shard {
+            return direct;
+        }
+        let patterns = self.listeners[Kin::Pattern as usize].iter();
+        direct + patterns.filter(|(pattern, _)| glob::matches(pattern, channel)).map(|(_, l)| l.len()).sum::<usize>()
+    }
+}
+
+impl Server {
+    /// What PUBLISH answers: how many listen to a channel in the whole cluster, as far as is known here.
+    pub(crate) fn receivers(&self, kin: Kin, channel: &Bytes) -> Reply {
+        self.pubsub.published.fetch_add(1, Relaxed);
+        let here = self.pubsub.lock().receivers(kin, channel) as u64;
+        let matches = |pattern: &[u8]| kin == Kin::Channel && glob::matches(pattern, channel);
+        Reply::Int((here + self.node.interest().elsewhere(kin, channel, matches)) as i64)
+    }
+
+    /// The positions from which on somebody listens who asks now.
+    pub(crate) async fn positions(&self, kin: Kin, name: &[u8]) -> Result<From, quoris_raft::Error> {
+        let groups = if kin == Kin::Pattern || name.starts_with(KEY_CHANNELS) {
+            self.groups().to_vec()
+        } else {
+            self.node.group_of(slot(name)).into_iter().collect()
+        };
+        let positions = groups.into_iter().map(async |group| Ok((group, self.node.events_now(group).await?)));
+        Ok(try_join_all(positions).await?.into())
+    }
+}
