@@ -192,8 +192,8 @@ impl EventStream {
                         sleep(PAUSE).await;
                     }
                 }
-                Some(Source::Local(group, watch)) => self.from_here(group, watch).await,
-                Some(Source::Remote(remote)) => self.from_elsewhere(remote).await,
+                Some(Source::Local(group, watch)) => self.take_here(group, watch).await,
+                Some(Source::Remote(remote)) => self.take_elsewhere(remote).await,
             }
         }
     }
@@ -206,23 +206,20 @@ impl EventStream {
         (!ended && group.events_floor() <= self.last).then_some(Source::Local(group, watch))
     }
 
-    async fn from_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>) {
+    async fn take_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>) {
         if *watch.borrow_and_update() {
             return;
         }
         let before = self.last;
-        match news(&group, &mut self.last).await {
-            Ok(batches) => {
-                if batches.is_empty() && self.last == before {
-                    let _ = watch.changed().await;
-                } else {
-                    self.floors.clear();
-                    self.ready.extend(batches);
-                }
-                self.source = Some(Source::Local(group, watch));
+        // If it has installed a snapshot, what lies before is elsewhere.
+        if let Ok(batches) = news(&group, &mut self.last).await {
+            if batches.is_empty() && self.last == before {
+                let _ = watch.changed().await;
+            } else {
+                self.floors.clear();
+                self.ready.extend(batches);
             }
-            // It has installed a snapshot: what lies before is elsewhere.
-            Err(Floor(_)) => {}
+            self.source = Some(Source::Local(group, watch));
         }
     }
 
@@ -261,7 +258,7 @@ impl EventStream {
         }
     }
 
-    async fn from_elsewhere(&mut self, mut remote: Remote) {
+    async fn take_elsewhere(&mut self, mut remote: Remote) {
         let Ok(Some(note)) = timeout(SILENCE_MAX, remote.next()).await else { return };
         match read_note(self.group, note) {
             Ok((Note::Batch(..), Some(batch))) if batch.index > self.last => {

@@ -37,6 +37,7 @@ mod memory;
 mod network;
 mod node;
 pub mod offline;
+mod outbox;
 mod pack;
 mod pipe;
 mod propose;

@@ -81,6 +81,9 @@ impl Machine {
             replica.quarantine(Fault::Astray(difference));
         }
         let events = engine.take_events();
+        if !engine.outbox().is_empty() {
+            replica.posted.notify_one();
+        }
         let settings = (!events.is_empty()).then(|| *engine.keyspace().settings());
         drop(engine);
         result?;

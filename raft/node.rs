@@ -20,14 +20,13 @@ use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
 use crate::handshake::Greeter;
 use crate::interest::Interest;
-use crate::link::{Lane, Links};
+use crate::link::Links;
 use crate::lives::Lives;
 use crate::runtime::random_u64;
 use crate::seam::{Seams, SnapshotSource};
-use crate::session::{Position, Session};
+use crate::session::Session;
 use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
-use crate::wire::{self, Kind};
 
 /// A start waits this long for leaders, then goes on without: other nodes may be missing.
 const LEADERS_WAIT: Duration = Duration::from_secs(3);
@@ -205,6 +204,7 @@ impl Node {
             self.0.groups.store(Arc::new(groups.clone()));
             self.keep(tokio::spawn(crate::rebuild::keep_whole(self.clone(), group)));
             self.keep(tokio::spawn(crate::backfill::keep_filled(self.clone(), group)));
+            self.keep(tokio::spawn(crate::outbox::hand_over(self.clone(), group)));
         }
         for (group, running) in &groups {
             let record = &identity.topology.groups[group];
@@ -354,18 +354,6 @@ impl Node {
         }
     }
 
-    /// How many replicas beside the leader's have the position in their durable log. Asks the leader.
-    pub async fn replicas_covering(&self, position: &Position) -> usize {
-        if let Some(local) = self.group(position.group).filter(|g| g.leads()) {
-            return covering(&local, position.index);
-        }
-        let Some(leader) = self.leader_of(position.group) else { return 0 };
-        let Ok(connection) = self.links().connection(leader, Lane::Control).await else { return 0 };
-        let question = vec![wire::part(&(position.group, position.index))];
-        let answer = connection.call(Kind::Progress, question).await;
-        answer.ok().and_then(|a| wire::message::<u64>(&a).ok()).unwrap_or(0) as usize
-    }
-
     /// Writes a snapshot of every local data group and opens it; each is durable by then.
     ///
     /// # Errors
@@ -402,13 +390,6 @@ impl Node {
             Err(_) => "the node is gone".to_string(),
         }
     }
-}
-
-/// Replicas beside the leader's whose log is durable up to an index.
-pub(crate) fn covering(group: &Group, index: u64) -> usize {
-    let replication = group.metrics().replication.unwrap_or_default();
-    let matched = replication.iter().filter(|(id, _)| **id != group.replica.id).filter_map(|(_, at)| *at);
-    matched.filter(|at| at.index >= index).count()
 }
 
 impl std::fmt::Debug for Node {

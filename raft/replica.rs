@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use quoris_engine::{Difference, Engine, Flaw};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::GroupClock;
 use crate::feed::Feed;
@@ -38,6 +38,8 @@ pub struct Replica {
     pub pending: Arc<Pending>,
     /// What the applied entries have told.
     pub feed: Feed,
+    /// Messages wait in the outbox, as of the last entry.
+    pub posted: Notify,
     /// What is kept of it on disk.
     pub retained: Retained,
     /// The group's clock as this node knows it.
@@ -109,6 +111,7 @@ impl Replica {
             position: Mutex::default(),
             pending: Arc::default(),
             feed: Feed::new(applied),
+            posted: Notify::new(),
             retained,
             clock: Arc::new(GroupClock::new(seams.clock.clone())),
             lease: ReadLease::new(seams.clock.clone()),

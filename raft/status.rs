@@ -4,8 +4,12 @@ use std::sync::atomic::Ordering;
 
 use openraft::ServerState;
 
+use crate::group::Group;
+use crate::link::Lane;
 use crate::node::Node;
+use crate::session::Position;
 use crate::types::{GroupId, NodeId};
+use crate::wire::{self, Kind};
 
 /// A node of the cluster.
 #[derive(Clone, Debug)]
@@ -159,6 +163,18 @@ impl Node {
         }
     }
 
+    /// How many replicas beside the leader's have the position in their durable log. Asks the leader.
+    pub async fn replicas_covering(&self, position: &Position) -> usize {
+        if let Some(local) = self.group(position.group).filter(|g| g.leads()) {
+            return covering(&local, position.index);
+        }
+        let Some(leader) = self.leader_of(position.group) else { return 0 };
+        let Ok(connection) = self.links().connection(leader, Lane::Control).await else { return 0 };
+        let question = vec![wire::part(&(position.group, position.index))];
+        let answer = connection.call(Kind::Progress, question).await;
+        answer.ok().and_then(|a| wire::message::<u64>(&a).ok()).unwrap_or(0) as usize
+    }
+
     /// The state of one group, as far as this node knows it.
     pub fn group_status(&self, id: GroupId) -> GroupStatus {
         let routes = self.routes();
@@ -225,4 +241,11 @@ impl Node {
         }
         status
     }
+}
+
+/// Replicas beside the leader's whose log is durable up to an index.
+pub(crate) fn covering(group: &Group, index: u64) -> usize {
+    let replication = group.metrics().replication.unwrap_or_default();
+    let matched = replication.iter().filter(|(id, _)| **id != group.replica.id).filter_map(|(_, at)| *at);
+    matched.filter(|at| at.index >= index).count()
 }

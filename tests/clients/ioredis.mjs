@@ -140,6 +140,19 @@ const CHECKS = {
     equal([await admin.ping(), await admin.config("SET", "requirepass", "")], ["PONG", "OK"]);
   },
 
+  async messages_reach_who_listens(connect) {
+    const [r, listener] = [connect(), connect()];
+    const got = [];
+    listener.on("message", (...message) => got.push(message));
+    listener.on("pmessage", (...message) => got.push(message));
+    equal([await listener.subscribe("news", "more"), await listener.psubscribe("n*")], [2, 3]);
+    equal([await r.publish("news", "a"), await r.publish("none", "b"), await r.publish("other", "c")], [2, 1, 0]);
+    await until("messages", () => got.length >= 3);
+    equal(got, [["news", "a"], ["n*", "news", "a"], ["n*", "none", "b"]]);
+    equal([await listener.unsubscribe(), await listener.punsubscribe("n*")], [1, 0]);
+    equal([await listener.set("k", "v"), await r.publish("news", "d")], ["OK", 0]);
+  },
+
   async fifty_connections_at_once(connect) {
     const r = connect();
     const work = async (own) => {

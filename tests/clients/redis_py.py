@@ -300,6 +300,44 @@ def fifty_connections_at_once(connect, protocol):
 
 
 @check
+def messages_reach_who_listens(connect, protocol):
+    r = connect(decode_responses=True)
+    listener = r.pubsub()
+
+    def take(count):
+        got = []
+
+        def more():
+            message = listener.get_message(timeout=0.1)
+            if message:
+                got.append((message["type"], message["pattern"], message["channel"], message["data"]))
+            return len(got) >= count
+
+        until("messages", more)
+        return got
+
+    listener.subscribe("news", "more")
+    listener.psubscribe("n*")
+    equal(take(3), [("subscribe", None, "news", 1), ("subscribe", None, "more", 2), ("psubscribe", None, "n*", 3)])
+    equal([r.publish("news", "a"), r.publish("none", "b"), r.publish("other", "c")], [2, 1, 0])
+    pattern = [("pmessage", "n*", "news", "a"), ("pmessage", "n*", "none", "b")]
+    equal(take(3), [("message", None, "news", "a"), *pattern])
+    equal((r.pubsub_channels("n*"), r.pubsub_numsub("news"), r.pubsub_numpat()), (["news"], [("news", 1)], 1))
+    equal(r.pipeline().set("k", "v").publish("more", "d").execute(), [True, 1])
+    equal(take(1), [("message", None, "more", "d")])
+    listener.unsubscribe()
+    listener.punsubscribe()
+    left = {kind for kind, *_ in take(3)}
+    equal((left, r.publish("news", "e")), ({"unsubscribe", "punsubscribe"}, 0))
+    r.config_set("notify-keyspace-events", "Kx$")
+    listener.subscribe("__keyspace@0__:timed")
+    r.set("timed", "v", px=20)
+    equal([data for *_, data in take(3)], [1, "set", "expired"])
+    r.config_set("notify-keyspace-events", "")
+    listener.close()
+
+
+@check
 async def asyncio_does_the_same(connect, protocol):
     r = redis.asyncio.Redis(port=PORT, protocol=protocol, client_name="async")
     info = await r.client_info()

@@ -50,7 +50,7 @@ fn until(what: &str, mut ask: impl FnMut() -> bool) {
 }
 
 /// A connection that listens by now.
-fn listen(port: u16, command: &str, name: &str) -> Result<Client, String> {
+pub fn listen(port: u16, command: &str, name: &str) -> Result<Client, String> {
     let mut client = Client::connect(port).map_err(|e| e.to_string())?;
     client.send(&frame(&[command, name]))?;
     match client.next(Instant::now() + REPLY_TIME_MAX)? {
@@ -60,7 +60,7 @@ fn listen(port: u16, command: &str, name: &str) -> Result<Client, String> {
 }
 
 /// Channel and payload of the next message.
-fn next_message(client: &mut Client, deadline: Instant) -> Result<(String, String), String> {
+pub fn next_message(client: &mut Client, deadline: Instant) -> Result<(String, String), String> {
     let reply = client.next(deadline)?;
     let Reply::Array(parts) = &reply else { return Err(format!("no message: {reply:?}")) };
     match &parts[parts.len() - 2..] {

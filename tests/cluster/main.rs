@@ -19,6 +19,7 @@ mod linear;
 mod load;
 mod memory;
 mod mortals;
+mod outbox;
 mod own_session;
 mod peer;
 mod power;
