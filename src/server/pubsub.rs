@@ -58,6 +58,8 @@ pub(crate) struct State {
     /// By kin and name, then by connection.
     listeners: [HashMap<Bytes, BTreeMap<u64, Listener>>; 3],
     followers: BTreeMap<GroupId, Follower>,
+    /// Followers so far: one that was replaced may still hold a batch.
+    started: u64,
 }
 
 struct Listener {
@@ -67,6 +69,7 @@ struct Listener {
 
 /// A group whose events are followed.
 struct Follower {
+    number: u64,
     /// Subscriptions that need it.
     users: usize,
     /// Everything up to here has been handed over.
@@ -96,9 +99,10 @@ impl PubSub {
         self.lock().listeners[kin as usize].len()
     }
 
-    fn deliver(&self, server: &Server, batch: &Batch) {
+    fn deliver(&self, server: &Server, number: u64, batch: &Batch) {
         let mut state = self.lock();
-        let Some(follower) = state.followers.get_mut(&batch.group) else { return };
+        let follower = state.followers.get_mut(&batch.group).filter(|follower| follower.number == number);
+        let Some(follower) = follower else { return };
         follower.position = batch.index;
         let round = Round { state: &state, server, group: batch.group, index: batch.index };
         for event in &batch.events {
@@ -131,11 +135,11 @@ impl PubSub {
 }
 
 /// Follows a group for as long as somebody listens to it.
-async fn follow(server: Arc<Server>, group: GroupId, after: u64) {
+async fn follow(server: Arc<Server>, number: u64, group: GroupId, after: u64) {
     let mut stream = server.node.follow_events(group, after);
     loop {
         match stream.next().await {
-            Ok(batch) => server.pubsub.deliver(&server, &batch),
+            Ok(batch) => server.pubsub.deliver(&server, number, &batch),
             Err(lost @ Floor(floor)) => {
                 tracing::error!(group = group.0, "{lost}: those who listen to the group are disconnected");
                 server.pubsub.cut(group);
@@ -212,8 +216,10 @@ impl State {
         let mut from = from.clone();
         for (group, at) in &mut from {
             let follower = self.followers.entry(*group).or_insert_with(|| {
-                let task = server.pubsub.runtime.spawn(follow(server.clone(), *group, *at)).abort_handle();
-                Follower { users: 0, position: *at, task }
+                self.started += 1;
+                let task = follow(server.clone(), self.started, *group, *at);
+                let task = server.pubsub.runtime.spawn(task).abort_handle();
+                Follower { number: self.started, users: 0, position: *at, task }
             });
             follower.users += 1;
             // What was handed over in between is published before the confirmation.
