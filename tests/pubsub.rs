@@ -205,7 +205,7 @@ fn every_subscriber_gets_the_product() {
         })
         .collect();
     publishers.into_iter().for_each(|p| p.join().expect("every message was counted"));
-    let mut read = |c: &mut Connection| (0..PUBLISHERS * MESSAGES).map(|_| c.reply()).collect::<Vec<_>>();
+    let read = |c: &mut Connection| (0..PUBLISHERS * MESSAGES).map(|_| c.reply()).collect::<Vec<_>>();
     let first = read(&mut listening[0]);
     for c in &mut listening[1..] {
         assert_eq!(read(c), first, "one order");

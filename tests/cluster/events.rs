@@ -87,7 +87,7 @@ struct Door {
 
 impl Door {
     fn lives(&self) -> bool {
-        self.kills.load(Ordering::SeqCst) % 2 == 0
+        self.kills.load(Ordering::SeqCst).is_multiple_of(2)
     }
 }
 
