@@ -14,8 +14,8 @@
 mod backfill;
 mod clock;
 mod deliver;
-mod evict;
 mod events;
+mod evict;
 pub mod feed;
 mod follow;
 mod forward;

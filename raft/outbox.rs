@@ -76,7 +76,7 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
     });
     let places: Vec<OutboxPlace> = join_all(sent).await.concat();
     if !places.is_empty() {
-        group.propose(vec![operation(delivered(&places), None)], None).await;
+        group.propose(vec![operation(delivered(&places), None)], None, false).await;
     }
     places.len()
 }
