@@ -26,6 +26,37 @@ fn every_node_answers_for_every_key() {
 }
 
 #[test]
+fn libraries_of_functions_are_in_every_group_and_at_every_node() {
+    let cluster = Cluster::start(&["--groups", "2"]);
+    let mut nodes = [1, 2, 3].map(|node| cluster.connect(node));
+    let code = "#!lua name=lib\nredis.register_function('put', function(keys, args) \
+        return redis.call('set', keys[1], args[1]) end)\nredis.register_function{function_name='take', \
+        callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}";
+    assert_eq!(nodes[0].call(&["FUNCTION", "LOAD", code]), bulk("lib"));
+    for n in 0..20 {
+        let key = format!("key:{n}");
+        nodes[n % 3].ok(&["FCALL", "put", "1", &key, &n.to_string()]);
+        assert_eq!(nodes[(n + 1) % 3].call(&["FCALL_RO", "take", "1", &key]), bulk(&n.to_string()));
+    }
+    assert_eq!(nodes[1].info("number_of_functions"), "2");
+    let Reply::Bulk(payload) = nodes[2].call(&["FUNCTION", "DUMP"]) else { panic!("a payload") };
+    nodes[1].ok(&["FUNCTION", "DELETE", "lib"]);
+    for (n, node) in nodes.iter_mut().enumerate() {
+        assert_eq!(node.error(&["FCALL", "put", "1", &format!("key:{n}"), "x"]), "ERR Function not found");
+    }
+    nodes[2].ok(&[&b"FUNCTION"[..], b"RESTORE", &payload]);
+    for n in 0..20 {
+        assert_eq!(nodes[n % 3].call(&["FCALL_RO", "take", "1", &format!("key:{n}")]), bulk(&n.to_string()));
+    }
+    nodes[0].ok(&["CONFIG", "SET", "cluster-redirects", "yes"]);
+    let replies = (0..20).map(|n| nodes[0].call(&["FCALL", "put", "1", &format!("key:{n}"), "x"]));
+    let moved = |reply: &Reply| matches!(reply, Reply::Error(text) if text.starts_with(b"MOVED "));
+    let replies: Vec<Reply> = replies.collect();
+    assert!(replies.iter().all(|reply| *reply == Reply::Ok || moved(reply)), "{replies:?}");
+    cluster.stop();
+}
+
+#[test]
 fn transactions_and_watches_work_through_any_node() {
     let cluster = Cluster::start(&[]);
     let leader = cluster.leader();
