@@ -14,6 +14,7 @@
 
 mod durable;
 mod keys;
+mod operations;
 mod prime;
 mod read_only;
 mod snapshots;

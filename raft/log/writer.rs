@@ -20,7 +20,7 @@ use quoris_raft::types::GroupId;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 use crate::durable::Marks;
-use crate::keys::{self, EVENTS, LOG, STATE};
+use crate::operations;
 
 /// A batch is closed at about this many bytes; one larger operation still fits.
 const BATCH_BYTES: usize = 8 << 20;
@@ -283,12 +283,7 @@ impl Run {
             Job::Stop => waiting.stop = true,
             Job::Remove(group, done) => {
                 self.marks.forget(group);
-                batch.delete_range_cf(keys::family(&self.db, LOG), keys::entry(group, 0), keys::entry(group, u64::MAX));
-                let events = keys::family(&self.db, EVENTS);
-                batch.delete_range_cf(events, keys::entry(group, 0), keys::entry(group, u64::MAX));
-                for kind in [keys::VOTE, keys::COMMITTED, keys::PURGED, keys::EVENTS_FLOOR] {
-                    batch.delete_cf(keys::family(&self.db, STATE), keys::state(group, kind));
-                }
+                operations::remove(&self.db, group, batch);
                 waiting.needs_flush = true;
                 waiting.done.push(done);
             }
@@ -307,57 +302,9 @@ impl Run {
                     | DiskOp::DropEvents { .. }
                     | DiskOp::Barrier => {}
                 }
-                waiting.needs_flush |= self.add_op(group, op, batch);
+                waiting.needs_flush |= operations::add(&self.db, group, op, batch);
                 waiting.done.extend(done);
             }
-        }
-    }
-
-    /// Puts an operation into the batch; tells whether it has to be flushed.
-    fn add_op(&self, group: GroupId, op: DiskOp, batch: &mut WriteBatch) -> bool {
-        let (log, state) = (keys::family(&self.db, LOG), keys::family(&self.db, STATE));
-        match op {
-            DiskOp::Append(entries) => {
-                let mut value = Vec::new();
-                for (index, head, payload) in entries {
-                    value.clear();
-                    value.extend_from_slice(&head);
-                    value.extend_from_slice(&payload);
-                    batch.put_cf(log, keys::entry(group, index), &value);
-                }
-                true
-            }
-            DiskOp::TruncateAfter(last) => {
-                let from = last.map_or(0, |last| last + 1);
-                batch.delete_range_cf(log, keys::entry(group, from), keys::entry(group, u64::MAX));
-                false
-            }
-            DiskOp::Purge(upto, mark) => {
-                batch.delete_range_cf(log, keys::entry(group, 0), keys::entry(group, upto + 1));
-                batch.put_cf(state, keys::state(group, keys::PURGED), mark);
-                false
-            }
-            DiskOp::Vote(vote) => {
-                batch.put_cf(state, keys::state(group, keys::VOTE), vote);
-                true
-            }
-            DiskOp::Committed(mark) => {
-                batch.put_cf(state, keys::state(group, keys::COMMITTED), mark);
-                false
-            }
-            DiskOp::Events(batches) => {
-                for (index, events) in batches {
-                    batch.put_cf(keys::family(&self.db, EVENTS), keys::entry(group, index), &events);
-                }
-                false
-            }
-            DiskOp::DropEvents { upto, floor } => {
-                let events = keys::family(&self.db, EVENTS);
-                batch.delete_range_cf(events, keys::entry(group, 0), keys::entry(group, upto + 1));
-                batch.put_cf(state, keys::state(group, keys::EVENTS_FLOOR), floor.to_be_bytes());
-                false
-            }
-            DiskOp::Barrier => true,
         }
     }
 

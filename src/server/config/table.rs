@@ -162,7 +162,6 @@ pub const KEYS: &[Key] = &[
     replicated("lfu-decay-time", COUNT, "1", "minutes", "How long it takes that the counter falls by one; 0 never lets it fall."),
     replicated("session-ttl", Kind::Number { min: 1, max: i32::MAX as i64 }, "600", "seconds", "How long the replies of a session are kept after its last use, so that a command that is sent again gets the one it had."),
     replicated("encoding-names", Kind::Choice(&["8", "7.0"]), "8", "", "What OBJECT ENCODING calls small lists and sets: listpack as Redis 8, or quicklist and hashtable as Redis 7.0."),
-    replicated("event-retention-bytes", LONG, "67108864", "bytes", "Events (messages and what happened to keys) that each replica of a group keeps for those who come back, up to so many bytes; 0 keeps only the latest, in memory."),
     replicated("event-retention-bytes", MEMORY, "67108864", "bytes", "Events (messages and what happened to keys) that each replica of a group keeps for those who come back, up to so many bytes; 0 keeps only the latest, in memory."),
     replicated("event-retention-time", Kind::Number { min: 1, max: i32::MAX as i64 }, "3600", "seconds", "How old kept events become before they are dropped."),
 ];
