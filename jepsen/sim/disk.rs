@@ -22,34 +22,13 @@ use quoris_raft::record::{LogIdRecord, VoteRecord, decode_entry};
 use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
 use quoris_raft::types::{Payload, Vote};
 
+mod image;
+
+use image::{Change, Image, apply};
+
 use crate::dice::Dice;
 use crate::ledger::{Leader, Ledger};
 
-/// One group's log at one moment.
-#[derive(Clone, Default)]
-struct GroupLog {
-    vote: Option<Vec<u8>>,
-    committed: Option<Vec<u8>>,
-    purged: Option<(u64, Vec<u8>)>,
-    entries: BTreeMap<u64, Bytes>,
-    events: BTreeMap<u64, Bytes>,
-    events_floor: Option<u64>,
-}
-
-/// An accepted operation, with its entries as they rest.
-enum Change {
-    Append(Vec<(u64, Bytes)>),
-    TruncateAfter(Option<u64>),
-    Purge(u64, Vec<u8>),
-    Vote(Vec<u8>),
-    Committed(Vec<u8>),
-    Events(Vec<(u64, Bytes)>),
-    DropEvents(u64, u64),
-    Nothing,
-    Remove,
-}
-
-type Image = BTreeMap<GroupId, GroupLog>;
 type SnapshotFiles = BTreeMap<(GroupId, String), Arc<Vec<u8>>>;
 
 struct Queued {
@@ -92,29 +71,6 @@ pub struct SimDisk {
     node: usize,
     state: Arc<Mutex<State>>,
     ledger: Arc<Ledger>,
-}
-
-fn apply(image: &mut Image, group: GroupId, change: &Change) {
-    let log = image.entry(group).or_default();
-    match change {
-        Change::Append(entries) => log.entries.extend(entries.iter().cloned()),
-        Change::TruncateAfter(keep) => {
-            log.entries.split_off(&keep.map_or(0, |k| k + 1));
-        }
-        Change::Purge(upto, mark) => {
-            log.entries = log.entries.split_off(&(upto + 1));
-            log.purged = Some((*upto, mark.clone()));
-        }
-        Change::Vote(vote) => log.vote = Some(vote.clone()),
-        Change::Committed(mark) => log.committed = Some(mark.clone()),
-        Change::Events(batches) => log.events.extend(batches.iter().cloned()),
-        Change::DropEvents(upto, floor) => {
-            log.events = log.events.split_off(&(upto + 1));
-            log.events_floor = Some(*floor);
-        }
-        Change::Nothing => {}
-        Change::Remove => *log = GroupLog::default(),
-    }
 }
 
 fn vote_of(bytes: &[u8]) -> Option<(u64, u64, bool)> {
@@ -299,21 +255,7 @@ async fn flush(state: Arc<Mutex<State>>) {
 
 impl Disk for SimDisk {
     fn submit(&self, group: GroupId, op: DiskOp, done: Option<Done>) {
-        let change = match op {
-            DiskOp::Append(entries) => {
-                let joined =
-                    entries.into_iter().map(|(i, head, payload)| (i, Bytes::from([&head[..], &payload].concat())));
-                Change::Append(joined.collect())
-            }
-            DiskOp::TruncateAfter(keep) => Change::TruncateAfter(keep),
-            DiskOp::Purge(upto, mark) => Change::Purge(upto, mark),
-            DiskOp::Vote(vote) => Change::Vote(vote),
-            DiskOp::Committed(mark) => Change::Committed(mark),
-            DiskOp::Events(batches) => Change::Events(batches),
-            DiskOp::DropEvents { upto, floor } => Change::DropEvents(upto, floor),
-            DiskOp::Barrier => Change::Nothing,
-        };
-        self.enqueue(group, change, done);
+        self.enqueue(group, Change::of(op), done);
     }
 
     fn load(&self, group: GroupId) -> io::Result<GroupRecords> {

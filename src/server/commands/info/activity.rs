@@ -6,7 +6,7 @@ use quoris_engine::command;
 use quoris_raft::interest::Kin;
 
 use super::{Lines, Snapshot};
-use crate::{gate::Pause, stats::Row};
+use crate::{gate::Pause, server::Server, stats::Row};
 
 pub(super) fn clients(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     let server = snapshot.server;
@@ -70,13 +70,7 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     }
     lines.add("keyspace_hits", stats.keyspace_hits.load(Relaxed));
     lines.add("keyspace_misses", stats.keyspace_misses.load(Relaxed));
-    let pubsub = &server.pubsub;
-    lines.add("pubsub_channels", pubsub.count(Kin::Channel));
-    lines.add("pubsub_patterns", pubsub.count(Kin::Pattern));
-    lines.add("pubsubshard_channels", pubsub.count(Kin::Shard));
-    lines.add("pubsub_messages_published", pubsub.published.load(Relaxed));
-    lines.add("pubsub_messages_delivered", pubsub.delivered.load(Relaxed));
-    lines.add("pubsub_messages_dropped", pubsub.dropped.load(Relaxed));
+    messages(server, lines);
     for name in [
         "latest_fork_usec",
         "total_forks",
@@ -109,6 +103,16 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     for name in ["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"] {
         lines.add(name, 0);
     }
+}
+
+fn messages(server: &Server, lines: &mut Lines) {
+    let pubsub = &server.pubsub;
+    lines.add("pubsub_channels", pubsub.count(Kin::Channel));
+    lines.add("pubsub_patterns", pubsub.count(Kin::Pattern));
+    lines.add("pubsubshard_channels", pubsub.count(Kin::Shard));
+    lines.add("pubsub_messages_published", pubsub.published.load(Relaxed));
+    lines.add("pubsub_messages_delivered", pubsub.delivered.load(Relaxed));
+    lines.add("pubsub_messages_dropped", pubsub.dropped.load(Relaxed));
 }
 
 pub(super) fn commands(snapshot: &Snapshot<'_>, lines: &mut Lines) {
