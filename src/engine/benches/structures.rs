@@ -127,7 +127,7 @@ fn words(text: &str, element: u64, new: u64) -> Argv {
 
 /// A number must not begin with zeros where it is one: an index, a member of an intset, an id.
 fn unpadded(word: &str) -> String {
-    let number = |text: &str| text.parse::<u64>().map_or_else(|_| text.to_string(), |n| n.to_string());
+    let number = |text: &str| text.parse::<i64>().map_or_else(|_| text.to_string(), |n| n.to_string());
     match word.split_once('-') {
         Some((ms, rest)) if !ms.is_empty() => format!("{ms}-{}", number(rest)),
         _ => number(word),
