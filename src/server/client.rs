@@ -175,6 +175,7 @@ impl Client {
         let forwards = self.forwards();
         let mut answers = self.gather.send(&self.session, forwards).await;
         let took = started.elapsed();
+        let is_slow = self.is_slow(took);
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
         for slot in std::mem::take(&mut answers.slots) {
             let lanes = &mut answers.lanes;
@@ -194,6 +195,9 @@ impl Client {
                     let mut reply = lanes[lane as usize].next(slot.slot, &server.node);
                     inner.count_receivers(&server, &mut reply);
                     self.count_inner(&inner.ids, &reply);
+                    if is_slow {
+                        inner.said.iter().for_each(|argv| self.note_said(argv, took));
+                    }
                     reply
                 }
                 gather::Waits::Many(join, parts) => {
@@ -203,6 +207,9 @@ impl Client {
             };
             self.count_error(&reply);
             self.tally.add(&server.stats, slot.id, share, reply.is_error());
+            if let Some(argv) = slot.said.filter(|_| is_slow) {
+                self.note_said(&argv, took);
+            }
             gather::put(&reply, slot.silent, self.protocol, output);
         }
         for lane in &answers.lanes {
@@ -211,6 +218,12 @@ impl Client {
             }
         }
         self.gather.recycle(answers);
+    }
+
+    fn note_said(&self, argv: &Argv, took: std::time::Duration) {
+        if let Ok(found) = quoris_engine::command::lookup(argv) {
+            self.note_slow(found.command, argv, took);
+        }
     }
 
     pub(crate) fn remember(&mut self, position: Position) {

@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use quoris_engine::{
     ReadContext, WARM_MAX,
-    command::{self, BLOCKING, DENYOOM, Found, Handler},
+    command::{self, BLOCKING, Command, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
 use quoris_raft::Operation;
@@ -308,10 +308,34 @@ impl Client {
             Route::Split(mut plan) => {
                 plan.parts.iter_mut().for_each(|(_, part)| part.own = self.own_stamp);
                 let silent = std::mem::take(&mut self.silent);
-                self.gather.push_split(plan.join, plan.parts, found.id, silent);
+                self.gather.push_split(plan.join, plan.parts, argv, found.id, silent);
             }
             Route::NoOwner(slot) => self.emit(outcome::no_owner(slot), found.id, output),
             Route::Cross => self.emit(outcome::cross_slot(), found.id, output),
+        }
+    }
+
+    /// Whether a command that took so long is one for the slow log or the latency monitor.
+    pub(crate) fn is_slow(&self, took: Duration) -> bool {
+        let tunables = &self.server.tunables;
+        let (slow_micros, latency_ms) = (tunables.slow_micros.load(Relaxed), tunables.latency_ms.load(Relaxed));
+        let micros = took.as_micros();
+        (slow_micros >= 0 && micros >= slow_micros as u128) || (latency_ms > 0 && micros >= latency_ms as u128 * 1000)
+    }
+
+    /// Notes a command that [`Client::is_slow`]. The time is what the client waited, for a majority's disks too.
+    pub(crate) fn note_slow(&self, command: &Command, argv: &Argv, took: Duration) {
+        let (server, micros) = (&self.server, took.as_micros());
+        let threshold = server.tunables.slow_micros.load(Relaxed);
+        if threshold >= 0 && micros >= threshold as u128 && !command.flags.has(command::SKIP_SLOWLOG) {
+            let name = self.info.names.lock().name.clone();
+            let length_max = server.config.count("slowlog-max-len");
+            server.slowlog.add(slowlog::shortened(argv), took, self.info.link.peer.to_string(), name, length_max);
+        }
+        let threshold = server.tunables.latency_ms.load(Relaxed);
+        if threshold > 0 && micros >= threshold as u128 * 1000 {
+            let event = if command.flags.has(command::FAST) { "fast-command" } else { "command" };
+            server.latency.add(event, took.as_millis() as u64);
         }
     }
 
@@ -321,17 +345,8 @@ impl Client {
         let took = now - since;
         let server = &self.server;
         self.tally.add(&server.stats, found.id, took.as_nanos() as u64, failed);
-        let micros = took.as_micros();
-        let threshold = server.tunables.slow_micros.load(Relaxed);
-        if threshold >= 0 && micros >= threshold as u128 && !found.command.flags.has(command::SKIP_SLOWLOG) {
-            let name = self.info.names.lock().name.clone();
-            let length_max = server.config.count("slowlog-max-len");
-            server.slowlog.add(slowlog::shortened(argv), took, self.info.link.peer.to_string(), name, length_max);
-        }
-        let threshold = server.tunables.latency_ms.load(Relaxed);
-        if threshold > 0 && micros >= threshold as u128 * 1000 {
-            let event = if found.command.flags.has(command::FAST) { "fast-command" } else { "command" };
-            server.latency.add(event, took.as_millis() as u64);
+        if self.is_slow(took) {
+            self.note_slow(found.command, argv, took);
         }
         now
     }

@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     pub what: Waits,
     /// The row, for counters.
     pub id: u16,
+    /// What the client said, for the slow log.
+    pub said: Option<Argv>,
     /// The hash slot to name in a redirection.
     pub slot: u16,
     /// CLIENT REPLY OFF or SKIP.
@@ -61,6 +63,8 @@ pub(crate) enum Waits {
 pub(crate) struct Inner {
     /// The rows.
     pub ids: Vec<u16>,
+    /// What the client said.
+    pub said: Vec<Argv>,
     /// Where messages are published, and for whom.
     pub publishes: Vec<(usize, Kin, Bytes)>,
 }
@@ -72,6 +76,7 @@ impl Inner {
             self.publishes.push((self.ids.len(), kin, channel));
         }
         self.ids.push(found.id);
+        self.said.push(argv.clone());
     }
 
     /// Puts the number of those who listen in the places of the replies to PUBLISH.
@@ -113,20 +118,22 @@ impl Gather {
 
     /// Adds an answer that is there already.
     pub fn push_reply(&mut self, reply: Reply, id: u16) {
-        self.slots.push(Slot { what: Waits::Nothing(reply), id, slot: 0, silent: false });
+        self.slots.push(Slot { what: Waits::Nothing(reply), id, said: None, slot: 0, silent: false });
     }
 
     /// Adds an operation for one group.
     pub fn push(&mut self, group: GroupId, operation: Operation, id: u16, slot: u16, silent: bool) {
+        let said = Some(operation.argv.clone());
         let lane = self.add(group, operation);
-        self.slots.push(Slot { what: Waits::One(lane), id, slot, silent });
+        self.slots.push(Slot { what: Waits::One(lane), id, said, slot, silent });
     }
 
     /// Adds an operation that publishes.
     pub fn push_publish(&mut self, group: GroupId, operation: Operation, id: u16, to: (Kin, Bytes), silent: bool) {
         let slot = quoris_engine::slot(&to.1);
+        let said = Some(operation.argv.clone());
         let lane = self.add(group, operation);
-        self.slots.push(Slot { what: Waits::Publish(lane, to.0, to.1), id, slot, silent });
+        self.slots.push(Slot { what: Waits::Publish(lane, to.0, to.1), id, said, slot, silent });
     }
 
     /// Adds a transaction.
@@ -140,13 +147,13 @@ impl Gather {
         silent: bool,
     ) {
         let lane = self.add(group, operation);
-        self.slots.push(Slot { what: Waits::Transaction(lane, inner), id, slot, silent });
+        self.slots.push(Slot { what: Waits::Transaction(lane, inner), id, said: None, slot, silent });
     }
 
     /// Adds a command that is split over groups.
-    pub fn push_split(&mut self, join: Join, parts: Vec<(GroupId, Operation)>, id: u16, silent: bool) {
+    pub fn push_split(&mut self, join: Join, parts: Vec<(GroupId, Operation)>, said: Argv, id: u16, silent: bool) {
         let lanes = parts.into_iter().map(|(group, operation)| self.add(group, operation)).collect();
-        self.slots.push(Slot { what: Waits::Many(join, lanes), id, slot: 0, silent });
+        self.slots.push(Slot { what: Waits::Many(join, lanes), id, said: Some(said), slot: 0, silent });
     }
 
     fn add(&mut self, group: GroupId, operation: Operation) -> u16 {
