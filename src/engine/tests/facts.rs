@@ -35,36 +35,23 @@ const MISSING: &[(&str, &str)] = &[
     ("clusterscan", SLOTS_MOVE),
     ("cms.", MODULE),
     ("commandlog", "SLOWLOG is there; large requests and replies are not kept"),
-    ("fcall", FUNCTIONS),
     ("ft.", MODULE),
-    ("function", FUNCTIONS),
     ("himport", "not yet"),
     ("hotkeys", "not yet"),
     ("json.", MODULE),
     ("migrate", "slots move inside the cluster; DUMP and RESTORE carry keys to others"),
-    ("psubscribe", EVENTS),
-    ("publish", EVENTS),
-    ("pubsub", EVENTS),
-    ("punsubscribe", EVENTS),
     ("sentinel", "redis-server has it only in sentinel mode and else does not know it either"),
     ("sflush", "an internal step of Redis's own slot migration"),
-    ("spublish", EVENTS),
-    ("ssubscribe", EVENTS),
-    ("subscribe", EVENTS),
-    ("sunsubscribe", EVENTS),
     ("tdigest.", MODULE),
     ("topk.", MODULE),
     ("trimslots", "an internal step of Redis's own slot migration"),
     ("ts.", MODULE),
-    ("unsubscribe", EVENTS),
     ("v", MODULE),
     ("xcfgset", "not yet"),
     ("xidmprecord", "not yet"),
     ("xnack", "not yet"),
 ];
 
-const EVENTS: &str = "channels and their events come with the event log";
-const FUNCTIONS: &str = "functions come with their libraries";
 const MODULE: &str = "a type of one of Redis's modules";
 const SLOTS_MOVE: &str = "comes with slots that move between groups";
 
