@@ -122,7 +122,12 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         "hello" => connection::hello(client, argv),
         "auth" => connection::auth(client, argv),
         "quit" => connection::quit(client),
-        "reset" => connection::reset(client),
+        "reset" => {
+            // What it has been sent stands in front of the reply, and nothing comes behind.
+            client.forget_subscriptions();
+            client.info.link.take_messages(output);
+            connection::reset(client)
+        }
         "readonly" | "readwrite" | "asking" => cluster::mode(client, name),
         "info" => info::run(client, argv),
         "command" => introspection::command(argv),
