@@ -54,7 +54,7 @@ pub struct Timing {
 }
 
 /// Where a replica reports to.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Health {
     /// Set once, with a text, when a group has died.
     pub failed: watch::Sender<Option<String>>,

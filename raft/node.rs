@@ -137,12 +137,7 @@ impl Node {
             addresses: addresses.clone(),
             remote: Mutex::default(),
             next_connection: AtomicU64::new(1),
-            health: Health {
-                failed: watch::channel(None).0,
-                elections: Arc::default(),
-                room: Arc::default(),
-                memory: Arc::default(),
-            },
+            health: Health::default(),
             lives: Lives::load(seams.disk.clone())?,
             interest: Interest::default(),
             tasks: Mutex::default(),
