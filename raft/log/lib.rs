@@ -78,8 +78,12 @@ impl RocksDisk {
     /// When there is no such folder, when a node is using it, or when its files are damaged.
     pub fn open_read_only(dir: &Path) -> io::Result<RocksDisk> {
         let lock = read_only::lock(dir)?;
-        let families = [LOG, STATE, EVENTS].map(|name| ColumnFamilyDescriptor::new(name, family_options()));
-        let db = DB::open_cf_descriptors_read_only(&database_options(), dir.join("log"), families, false);
+        let path = dir.join("log");
+        let known = DB::list_cf(&database_options(), &path).map_err(|e| cannot_open(dir, &e))?;
+        // Folders from before events were kept have no family of them.
+        let families = [LOG, STATE, EVENTS].into_iter().filter(|name| known.iter().any(|k| k == name));
+        let families = families.map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let db = DB::open_cf_descriptors_read_only(&database_options(), path, families, false);
         let db = Arc::new(db.map_err(|e| cannot_open(dir, &e))?);
         let writer = Writer::start(db.clone(), Fsync::No, Marks::unused(), Box::new(|_| {}))?;
         Ok(RocksDisk { db, writer, dir: dir.to_path_buf(), snapshots: dir.join("snapshots"), _lock: Some(lock) })

@@ -21,7 +21,7 @@ fn value(setting: &Setting, salt: usize) -> String {
     match setting.kind {
         Kind::Number { .. } => (1000 + salt).to_string(),
         Kind::Events => ["gK", "$E", "AKE", "xKE", "lshz", "tm", "dn"][salt % 7].to_string(),
-        Kind::Choice(words) => words[salt % 7].to_string(),
+        Kind::Choice(words) => words[salt % words.len().min(7)].to_string(),
     }
 }
 

@@ -65,15 +65,15 @@ pub(super) fn smove(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
     let (database, source, destination, member) = (context.database, &argv[1], &argv[2], &argv[3]);
     let Some(set) = look::<Set>(keyspace, database, source)? else { return Ok(Reply::Int(0)) };
     let is_member = set.contains(member);
-    look::<Set>(keyspace, database, destination)?;
+    // Where it is already, nothing changes, for who watches that key either.
+    let is_new = look::<Set>(keyspace, database, destination)?.is_none_or(|set| !set.contains(member));
     if is_member && source != destination {
         change(keyspace, database, source, "srem", |set: &mut Set, _| set.remove(member))?;
-        let added = change_or_make(keyspace, database, destination, None, |set: &mut Set, settings| {
-            set.prepare(member, 1, settings);
-            set.add(member, settings)
-        })?;
-        if added {
-            keyspace.notify(Class::Set, "sadd", database, destination);
+        if is_new {
+            change_or_make(keyspace, database, destination, "sadd", |set: &mut Set, settings| {
+                set.prepare(member, 1, settings);
+                set.add(member, settings)
+            })?;
         }
     }
     Ok(Reply::Int(is_member.into()))
