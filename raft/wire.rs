@@ -299,7 +299,8 @@ pub fn read_append(body: &Bytes) -> io::Result<(AppendHead, Vec<Entry>)> {
         let end = at.checked_add(*len as usize).filter(|end| *end <= body.len());
         let end = end.ok_or_else(|| io::Error::other("append ends within an entry"))?;
         let index = head.first.checked_add(i as u64).ok_or_else(|| io::Error::other("append beyond the last index"))?;
-        entries.push(record::decode_entry(index, &body.slice(at..end))?);
+        // A copy: entries stay in memory for a while, and a slice would keep the whole buffer of the connection.
+        entries.push(record::decode_entry(index, &Bytes::copy_from_slice(&body[at..end]))?);
         at = end;
     }
     Ok((head, entries))
