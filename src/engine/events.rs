@@ -234,7 +234,7 @@ pub const NAMES: &[&str] = &[
     "append", "copy_to", "del", "evicted", "expire", "expired", "georadiusstore", "geosearchstore", "hdel", "hexpire",
     "hexpired", "hincrby", "hincrbyfloat", "hpersist", "hset", "incrby", "incrbyfloat", "linsert", "lpop", "lpush",
     "lrem", "lset", "ltrim", "move_from", "move_to", "new", "persist", "pfadd", "rename_from", "rename_to", "restore",
-    "rpop", "rpush", "sadd", "sdiffstore", "set", "setbit", "setrange", "sinterstore", "spop", "srem", "sunionstore",
+    "rpop", "rpush", "sadd", "sdiffstore", "set", "setbit", "setrange", "sinterstore", "sortstore", "spop", "srem", "sunionstore",
     "xadd", "xdel", "xgroup-create", "xgroup-createconsumer", "xgroup-delconsumer", "xgroup-destroy", "xgroup-setid",
     "xsetid", "xtrim", "zadd", "zdiffstore", "zincr", "zinterstore", "zpopmax", "zpopmin", "zrangestore", "zrem",
     "zremrangebylex", "zremrangebyrank", "zremrangebyscore", "zunionstore",

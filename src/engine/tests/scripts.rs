@@ -35,7 +35,15 @@ const CALLED_ELSEWHERE: &[(&str, &str)] = &[
     ("readonly", "tests/cluster"),
     ("readwrite", "tests/cluster"),
     ("asking", "tests/cluster"),
+    ("subscribe", LISTENING),
+    ("unsubscribe", LISTENING),
+    ("psubscribe", LISTENING),
+    ("punsubscribe", LISTENING),
+    ("ssubscribe", LISTENING),
+    ("sunsubscribe", LISTENING),
+    ("pubsub|", LISTENING),
 ];
+const LISTENING: &str = "what a connection hears is no reply to one command: tests/pubsub.rs";
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {
@@ -140,6 +148,9 @@ const CHANGED_SINCE_7_0: &[(&str, &str)] = &[
     ("command|getkeysandflags", "arity"),
     ("config|resetstat", "tips"),
     ("config|rewrite", "tips"),
+    ("subscribe", "flags"),
+    ("psubscribe", "flags"),
+    ("ssubscribe", "flags"),
     ("wait", "flags"),
     ("wait", "categories"),
     // They may stand in scripts, where they never wait.

@@ -4,7 +4,6 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::Set;
 use crate::command::ReadContext;
-use crate::events::Class;
 use crate::glob;
 use crate::number;
 use crate::types::collection::{Collection, change, change_or_make, look};
