@@ -63,14 +63,3 @@ compat_run() { # suite out quick|all server
     python3 tests/compat/suite.py run "$1" "$2.new" --units "tests/compat/units-$3" --tags "$COMPAT_TAGS" --server "$4"
     mv "$2.new" "$2"
 }
-
-# The step of the gate.
-compat_quick() {
-    if ! compat_suite >/dev/null; then
-        VERDICT="NOT RUN: the source package of redis cannot be fetched from here"
-        note "$VERDICT"
-        return 0
-    fi
-    cargo build --locked --profile "$PROFILE" --bin quoris
-    compat quick 1 "$PROFILE"
-}
