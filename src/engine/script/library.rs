@@ -5,6 +5,7 @@
 mod bit;
 pub(super) mod chance;
 mod json;
+pub(super) mod json_options;
 mod msgpack;
 mod pack;
 mod pattern;

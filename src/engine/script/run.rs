@@ -74,6 +74,7 @@ fn with_state<T>(
     let attempt = |state: &mut State, limit: usize| -> mlua::Result<Ended<T>> {
         state.lua.set_memory_limit(limit)?;
         state.meter.start(&state.lua, threshold_ms)?;
+        super::library::json_options::reset(&state.lua);
         let ended = work(state);
         state.lua.set_memory_limit(0)?;
         ended

@@ -5,30 +5,18 @@
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
+use super::json_options::{self as options, Invalid, Options};
 use super::{Outcome, TEXT_MAX, add, one};
 use crate::script::meter::charge;
 
-/// Tables in tables at most, as in Redis.
-const DEPTH_MAX: usize = 1000;
-/// An array may have this many times more places than values, if it has more than [`SPARSE_SAFE`] places.
-const SPARSE_RATIO: usize = 2;
-const SPARSE_SAFE: usize = 10;
+/// Deeper nesting is refused whatever the options say: a thread's stack has an end.
+const DEPTH_END: usize = 1000;
 
 pub(super) fn functions(lua: &Lua) -> Result<Table> {
     let cjson = lua.create_table()?;
     add(lua, &cjson, "encode", encode)?;
     add(lua, &cjson, "decode", decode)?;
-    for name in [
-        "decode_invalid_numbers",
-        "decode_max_depth",
-        "encode_invalid_numbers",
-        "encode_keep_buffer",
-        "encode_max_depth",
-        "encode_number_precision",
-        "encode_sparse_array",
-    ] {
-        add(lua, &cjson, name, |_, _| Ok(Err("the options of cjson are fixed".into())))?;
-    }
+    options::functions(lua, &cjson)?;
     cjson.set("null", Value::NULL)?;
     cjson.set("_NAME", "cjson")?;
     cjson.set("_VERSION", "2.1.0")?;
@@ -42,7 +30,7 @@ fn encode(lua: &Lua, args: MultiValue) -> Result<Outcome> {
         return Ok(Err("bad argument #1 to 'encode' (expected 1 argument)".into()));
     };
     let mut out = Vec::new();
-    Ok(match put(value, 0, &mut out) {
+    Ok(match put(value, 0, &options::of(lua), &mut out) {
         Ok(()) => {
             charge(lua, (out.len() / 4) as u64)?;
             one(Value::String(lua.create_string(out)?))
@@ -51,40 +39,53 @@ fn encode(lua: &Lua, args: MultiValue) -> Result<Outcome> {
     })
 }
 
-/// A number as C's `%.14g` prints it.
-pub(super) fn general(n: f64) -> String {
+/// What JSON has no form for.
+fn invalid(n: f64) -> &'static str {
+    match n {
+        n if n.is_nan() => "nan",
+        n if n < 0.0 => "-inf",
+        _ => "inf",
+    }
+}
+
+/// A number as C's `%.*g` prints it, with so many digits.
+pub(super) fn general(n: f64, digits: usize) -> String {
+    let before = digits as i32;
     if n == 0.0 {
         return if n.is_sign_negative() { "-0".into() } else { "0".into() };
     }
-    let scientific = format!("{n:.13e}");
+    let scientific = format!("{n:.*e}", digits - 1);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trimmed = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
         false => text.to_string(),
     };
-    if (-4..14).contains(&exponent) {
-        return trimmed(&format!("{n:.*}", (13 - exponent).max(0) as usize));
+    if (-4..before).contains(&exponent) {
+        return trimmed(&format!("{n:.*}", (before - 1 - exponent).max(0) as usize));
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
 }
 
-fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Encoded {
+fn put(value: &Value, depth: usize, options: &Options, out: &mut Vec<u8>) -> Encoded {
+    let digits = options.precision;
     match value {
         // A table that stands in another several times is written as often.
         _ if out.len() > TEXT_MAX => return Err("Cannot serialise, excessive length".into()),
         Value::Nil => out.extend_from_slice(b"null"),
         Value::LightUserData(pointer) if pointer.0.is_null() => out.extend_from_slice(b"null"),
         Value::Boolean(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
-        Value::Integer(n) => out.extend_from_slice(general(*n as f64).as_bytes()),
-        Value::Number(n) if n.is_finite() => out.extend_from_slice(general(*n).as_bytes()),
+        Value::Integer(n) => out.extend_from_slice(general(*n as f64, digits).as_bytes()),
+        Value::Number(n) if n.is_finite() => out.extend_from_slice(general(*n, digits).as_bytes()),
+        Value::Number(_) if options.invalid == Invalid::Null => out.extend_from_slice(b"null"),
+        Value::Number(n) if options.invalid == Invalid::Written => out.extend_from_slice(invalid(*n).as_bytes()),
         Value::Number(_) => return Err("Cannot serialise number: must not be NaN or Inf".into()),
         Value::String(text) => put_text(&text.as_bytes(), out),
-        Value::Table(_) if depth >= DEPTH_MAX => {
+        Value::Table(_) if depth >= options.encode_depth.min(DEPTH_END) => {
             return Err(format!("Cannot serialise, excessive depth ({})", depth + 1));
         }
-        Value::Table(table) => put_table(table, depth + 1, out)?,
+        Value::Table(table) => put_table(table, depth + 1, options, out)?,
         other => return Err(format!("Cannot serialise {}: type not supported", other.type_name())),
     }
     Ok(())
@@ -123,18 +124,22 @@ fn array(table: &Table) -> Option<(usize, usize)> {
     (count > 0).then_some((last, count))
 }
 
-fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Encoded {
+fn put_table(table: &Table, depth: usize, options: &Options, out: &mut Vec<u8>) -> Encoded {
     let lua_error = |e: mlua::Error| e.to_string();
-    if let Some((last, count)) = array(table) {
-        if last > SPARSE_SAFE && last > count.saturating_mul(SPARSE_RATIO) {
-            return Err("Cannot serialise table: excessively sparse array".into());
-        }
+    let is_sparse = |(last, count): (usize, usize)| {
+        options.ratio > 0 && last > options.safe && last > count.saturating_mul(options.ratio)
+    };
+    let listed = array(table);
+    if listed.is_some_and(is_sparse) && !options.converts {
+        return Err("Cannot serialise table: excessively sparse array".into());
+    }
+    if let Some((last, _)) = listed.filter(|listed| !is_sparse(*listed)) {
         out.push(b'[');
         for place in 1..=last {
             if place > 1 {
                 out.push(b',');
             }
-            put(&table.raw_get(place).map_err(lua_error)?, depth, out)?;
+            put(&table.raw_get(place).map_err(lua_error)?, depth, options, out)?;
         }
         out.push(b']');
         return Ok(());
@@ -148,12 +153,12 @@ fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Encoded {
         }
         match &key {
             Value::String(text) => put_text(&text.as_bytes(), out),
-            Value::Integer(n) => put_text(general(*n as f64).as_bytes(), out),
-            Value::Number(n) => put_text(general(*n).as_bytes(), out),
+            Value::Integer(n) => put_text(general(*n as f64, options.precision).as_bytes(), out),
+            Value::Number(n) => put_text(general(*n, options.precision).as_bytes(), out),
             _ => return Err("Cannot serialise table: table key must be a number or string".into()),
         }
         out.push(b':');
-        put(&value, depth, out)?;
+        put(&value, depth, options, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -165,7 +170,8 @@ fn decode(lua: &Lua, args: MultiValue) -> Result<Outcome> {
         _ => return Ok(Err("bad argument #1 to 'decode' (string expected)".into())),
     };
     let bytes = text.as_bytes();
-    let mut reader = Reader { lua, text: &bytes, at: 0 };
+    let options = options::of(lua);
+    let mut reader = Reader { lua, text: &bytes, at: 0, options };
     Ok(reader.document().and_then(one))
 }
 
@@ -174,6 +180,7 @@ struct Reader<'a> {
     lua: &'a Lua,
     text: &'a [u8],
     at: usize,
+    options: Options,
 }
 
 type Read<T> = std::result::Result<T, String>;
@@ -208,7 +215,7 @@ impl Reader<'_> {
 
     fn value(&mut self, depth: usize) -> Read<Value> {
         self.blanks();
-        if depth > DEPTH_MAX {
+        if depth > self.options.decode_depth.min(DEPTH_END) {
             return Err(format!("Found too many nested data structures ({depth})"));
         }
         for (word, value) in
@@ -227,8 +234,19 @@ impl Reader<'_> {
                 Ok(Value::String(self.lua.create_string(text).map_err(|e| e.to_string())?))
             }
             Some(b'-' | b'0'..=b'9') => self.number(),
+            _ if self.options.decode_invalid => self.invalid_number(),
             _ => Err(self.expected("value")),
         }
+    }
+
+    fn invalid_number(&mut self) -> Read<Value> {
+        let rest = &self.text[self.at..];
+        let words =
+            [(&b"nan"[..], f64::NAN), (b"NaN", f64::NAN), (b"inf", f64::INFINITY), (b"Infinity", f64::INFINITY)];
+        let found = words.into_iter().rev().find(|(word, _)| rest.starts_with(word));
+        let (word, number) = found.ok_or_else(|| self.expected("value"))?;
+        self.at += word.len();
+        Ok(Value::Number(number))
     }
 
     fn number(&mut self) -> Read<Value> {
@@ -356,7 +374,7 @@ mod tests {
             (1.0 / 3.0, "0.33333333333333"),
             (1e300, "1e+300"),
         ] {
-            assert_eq!(general(n), text);
+            assert_eq!(general(n, 14), text);
         }
     }
 }
