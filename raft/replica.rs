@@ -68,7 +68,7 @@ pub struct Replica {
     pub fail_apply: AtomicBool,
     /// Set once, when the state was found to be wrong: the replica is in quarantine until it is rebuilt.
     fault: watch::Sender<Option<Fault>>,
-    /// What the engine counts of its data, for [`crate::memory`].
+    /// What the engine counts of its data, for `raft/memory.rs`.
     pub bytes: Arc<AtomicU64>,
     quarantined: AtomicBool,
 }

@@ -2,7 +2,8 @@
 //!
 //! Step 9 of a command's way. Commands emit events while they are applied, every replica the same ones in the same
 //! order; [`crate::Engine::take_events`] hands over those of the last entry. Events are no state: they are in no
-//! digest and no snapshot. What is published for the channel of another group waits in the [`outbox`], which is.
+//! digest and no snapshot. What is published for the channel of another group waits in the outbox
+//! (`events/outbox.rs`), which is.
 //!
 //! Invariants:
 //! * The events of an entry are a function of the state in front of it and the entry.
