@@ -129,6 +129,17 @@ impl Session {
         Ok(executed)
     }
 
+    /// Runs reads on this node's replica of the group, as they are at the leader; at the leader when that cannot be.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>) -> Result<Executed, Error> {
+        match self.node.read_as_follower(group, &reads).await {
+            Some(replies) => Ok(Executed { replies, position: None }),
+            None => self.execute(group, reads, true).await,
+        }
+    }
+
     pub(crate) fn check_size(&self, operation: &Operation) -> Result<(), Error> {
         let (bytes, limit) = (operation.argv.frame().len(), self.node.config().entry_bytes_max);
         if bytes <= limit {
@@ -197,7 +208,14 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let call = self.forward(leader, group, &operations, stamp, sent);
+                let call = async {
+                    // A leader that falls silent, without its connection ending, is not waited for when there is another.
+                    tokio::select! {
+                        biased;
+                        sent = self.forward(leader, group, &operations, stamp, sent) => sent,
+                        () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
+                    }
+                };
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);

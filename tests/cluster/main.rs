@@ -24,6 +24,8 @@ mod own_session;
 mod peer;
 mod power;
 mod process;
+mod proxies;
+mod proxy;
 mod quiet;
 mod redis;
 mod registers;
