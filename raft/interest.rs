@@ -165,7 +165,8 @@ impl Interest {
     /// What a peer has told counts no longer; of this stream only, if it is named.
     fn forget(&self, peer: NodeId, stream: Option<u64>) {
         let mut state = self.state.lock();
-        if !state.elsewhere.get(&peer).is_some_and(|(known, _)| stream.is_none_or(|stream| *known == stream)) {
+        let is_meant = |(known, _): &(u64, Counts)| stream.is_none_or(|stream| *known == stream);
+        if !state.elsewhere.get(&peer).is_some_and(is_meant) {
             return;
         }
         let (_, counts) = state.elsewhere.remove(&peer).expect("it was there");

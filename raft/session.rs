@@ -208,14 +208,7 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let call = async {
-                    // A leader that falls silent, without its connection ending, is not waited for when there is another.
-                    tokio::select! {
-                        biased;
-                        sent = self.forward(leader, group, &operations, stamp, sent) => sent,
-                        () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
-                    }
-                };
+                let call = self.forward(leader, group, &operations, stamp, sent);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
@@ -258,7 +251,12 @@ impl Session {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
-        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)).await
+        tokio::select! {
+            biased;
+            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)) => sent,
+            // One that falls silent, without its connection ending, is not waited for when there is another.
+            () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
+        }
     }
 }
 
