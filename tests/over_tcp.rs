@@ -26,15 +26,24 @@ const FAMILIES: &[&str] = &[
 /// Those whose commands belong to the server; the engine's own test compares the others with redis-server.
 const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
 
-fn run(settings: &[&str]) {
-    let node = support::Node::start(settings);
-    let mut target = Connection::open(&format!("127.0.0.1:{}", node.port), None).expect("the node listens");
-    script::run(&mut target, &script::cases(FAMILIES));
+const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
+
+fn run(port: u16, families: &[&str]) {
+    let mut target = Connection::open(&format!("127.0.0.1:{port}"), None).expect("somebody listens");
+    script::run(&mut target, &script::cases(families));
 }
 
 #[test]
 fn scripts_hold_over_tcp() {
-    run(&["--enable-debug-command", "yes"]);
+    run(support::Node::start(DEBUG).port, FAMILIES);
+}
+
+/// All but the server's own, which are about a node's data.
+#[test]
+fn scripts_hold_through_a_proxy() {
+    let nodes = support::Node::cluster(1, DEBUG);
+    let families: Vec<&str> = FAMILIES.iter().copied().filter(|family| *family != "server").collect();
+    run(support::Node::proxy(&nodes, DEBUG).port, &families);
 }
 
 #[test]

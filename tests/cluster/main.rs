@@ -28,6 +28,7 @@ mod proxies;
 mod proxy;
 mod quiet;
 mod redis;
+mod redis_cluster;
 mod registers;
 mod settings;
 mod ttl;

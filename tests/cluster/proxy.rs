@@ -10,7 +10,7 @@ use super::client::{Client, Outcome, REPLY_TIME_MAX};
 use super::events::{listen, next_message};
 use super::kill::places;
 use super::load::{Load, Place};
-use super::process::{Cluster, Shape};
+use super::process::{Cluster, Shape, program};
 use super::proxies::Proxy;
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -272,7 +272,10 @@ fn a_proxy_shows_itself_and_refuses_what_needs_data() {
         done(&mut other.connect(), &["CONFIG", "GET", "hash-max-listpack-entries"])
             == texts(&["hash-max-listpack-entries", "7"])
     });
-    assert_eq!(client.text(&["PING"], REPLY_TIME_MAX), Ok(Some("PONG".into())));
+    let mut status = std::process::Command::new(program());
+    let status = status.args(["admin", "status", "--port", &proxy.port.to_string()]).output().expect("it runs");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.matches(" ready ").count(), 3, "the nodes are asked through it: {status}");
     assert!(matches!(client.call(&["SHUTDOWN"]), Outcome::Lost(_)));
 }
 
