@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -85,6 +86,13 @@ impl Node {
             Some(local) => local.leader(),
             None => self.inner().elsewhere.groups.lock().get(&group).and_then(|r| r.leader),
         }
+    }
+
+    /// Where clients are sent: the leader, unless its connection was lost and nobody was elected since. For a group
+    /// without a sound replica here, one that can tell will do.
+    pub(crate) fn leader_to_name(&self, group: GroupId) -> Option<NodeId> {
+        let Some(local) = self.sound_group(group) else { return self.leader_of(group) };
+        local.leader().filter(|_| local.replica.doubted.load(Ordering::Relaxed) != local.metrics().current_term)
     }
 
     /// A leader has answered.

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -34,7 +35,15 @@ impl Node {
     pub(crate) async fn peer_lost(self, peer: Hello) {
         let led = || self.inner().groups.load().values().filter(|g| g.leader() == Some(peer.node)).cloned().collect();
         let groups: Vec<Arc<Group>> = led();
-        if groups.is_empty() || !self.is_gone(&peer).await {
+        if groups.is_empty() {
+            return;
+        }
+        // Until the next term nobody is sent to it, should it be gone.
+        let doubt =
+            |of: fn(&Group) -> u64| groups.iter().for_each(|g| g.replica.doubted.store(of(g), Ordering::Relaxed));
+        doubt(|group| group.metrics().current_term);
+        if !self.is_gone(&peer).await {
+            doubt(|_| 0);
             return;
         }
         futures_util::future::join_all(groups.iter().map(|group| campaign(group, peer.node))).await;

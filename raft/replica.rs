@@ -64,6 +64,8 @@ pub struct Replica {
     pub read_rounds: AtomicU64,
     /// How often the replica was rebuilt since the process started.
     pub rebuilds: AtomicU64,
+    /// The term whose leader is probably dead, because its connection was lost; 0 for none.
+    pub doubted: AtomicU64,
     /// A failpoint: the next entry with commands cannot be applied.
     pub fail_apply: AtomicBool,
     /// Set once, when the state was found to be wrong: the replica is in quarantine until it is rebuilt.
@@ -124,6 +126,7 @@ impl Replica {
             last_save_unix_s: AtomicU64::new(0),
             read_rounds: AtomicU64::new(0),
             rebuilds: AtomicU64::new(0),
+            doubted: AtomicU64::new(0),
             fail_apply: AtomicBool::new(false),
             fault: watch::channel(None).0,
             bytes: Arc::default(),

@@ -201,7 +201,7 @@ impl Session {
                     Err(_) => return Err(gave_up(group, writes)),
                 }
             } else if !forward {
-                let leader = self.node.leader_of(group);
+                let leader = self.node.leader_to_name(group);
                 if leader.is_some() || tokio::time::Instant::now() >= deadline {
                     return Err(Error::NotLeader { leader });
                 }

@@ -185,7 +185,7 @@ impl Node {
             local: false,
             role: "none",
             term: 0,
-            leader: self.known_leader(id),
+            leader: self.known_leader(id).and(self.leader_to_name(id)),
             commit: 0,
             applied: 0,
             last_log: 0,

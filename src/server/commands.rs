@@ -109,7 +109,10 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "memory" => memory::run(client, name, argv),
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
             "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
-            "cluster" => cluster::run(client, name, argv),
+            "cluster" => {
+                cluster::settle(&client.server, name).await;
+                cluster::run(client, name, argv)
+            }
             "acl" => acl::run(client, name, argv),
             "pubsub" => pubsub::ask(client, name, argv),
             "module" if name == "list" => Reply::Array(Vec::new()).into(),

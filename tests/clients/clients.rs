@@ -58,16 +58,20 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> String {
 
 /// Runs one of the scripts.
 fn script(name: &str, ports: &[u16]) {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    script_with(name, &ports.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+fn script_with(name: &str, arguments: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
     let path = path.to_string_lossy();
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let ports = ports.iter().map(String::as_str);
+    let arguments = arguments.iter().copied();
     if name.ends_with(".py") {
         let python = libraries().join("python/bin/python");
         // -B: nothing is written beside the script.
-        run(&python.to_string_lossy(), &["-B", &path].into_iter().chain(ports).collect::<Vec<_>>(), b"");
+        run(&python.to_string_lossy(), &["-B", &path].into_iter().chain(arguments).collect::<Vec<_>>(), b"");
     } else {
-        run("node", &[&*path].into_iter().chain(ports).collect::<Vec<_>>(), b"");
+        run("node", &[&*path].into_iter().chain(arguments).collect::<Vec<_>>(), b"");
     }
 }
 
@@ -103,7 +107,7 @@ fn the_libraries_work_through_a_proxy() {
     let nodes = Node::cluster(3, &["--enable-debug-command", "yes"]);
     let proxy = Node::proxy(&nodes, &["--enable-debug-command", "yes"]);
     for name in ["redis_py.py", "ioredis.mjs", "node_redis.mjs"] {
-        script(name, &[proxy.port]);
+        script_with(name, &[&proxy.port.to_string(), "proxy"]);
     }
 }
 

@@ -6,7 +6,10 @@
 //! derived from the cluster's id and the node's, so every node prints the same. A proxy shows itself as the
 //! only node, with all slots: who was told to use it may reach nobody else.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 mod manage;
 
@@ -27,6 +30,20 @@ pub(super) fn mode(client: &Client, name: &str) -> Served {
         _ => {}
     }
     Reply::Ok.into()
+}
+
+/// How long the map of slots may wait for a leader, and between two looks.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(2);
+const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Who asks for the map just when a leader has died is answered when there is the next one, unless that takes long:
+/// libraries ask a few times, one right behind the other, and then give up.
+pub(super) async fn settle(server: &Server, sub: &str) {
+    let deadline = Instant::now() + SETTLE_TIME_MAX;
+    let asks = matches!(sub, "slots" | "shards" | "nodes");
+    while asks && Instant::now() < deadline && shown(server).groups.iter().any(|group| group.leader.is_none()) {
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
 }
 
 pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
