@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quoris_engine::command;
 use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_engine::events::{OutboxPlace, Outgoing, delivered};
 use quoris_engine::slot;
@@ -65,7 +64,8 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
         let mark =
             |place| SessionStamp { session: of_group(id), sequence: number(place), acknowledged_below, first_sent_ms };
         let (places, argvs): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-        let operations = places.iter().zip(argvs).map(|(place, argv)| operation(argv, Some(mark(*place)))).collect();
+        let marked = |(place, argv)| Operation { own: Some(mark(place)), ..Operation::of_node(argv) };
+        let operations = places.iter().copied().zip(argvs).map(marked).collect();
         match session.execute(target, operations, true).await {
             Ok(executed) => places.into_iter().zip(executed.replies).filter(is_over).map(|(place, _)| place).collect(),
             Err(e) => {
@@ -76,7 +76,7 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
     });
     let places: Vec<OutboxPlace> = join_all(sent).await.concat();
     if !places.is_empty() {
-        group.propose(vec![operation(delivered(&places), None)], None, false).await;
+        group.propose(vec![Operation::of_node(delivered(&places))], None, false).await;
     }
     places.len()
 }
@@ -99,9 +99,4 @@ fn of_group(id: GroupId) -> SessionId {
 /// The number of a place in that session.
 fn number((index, number): OutboxPlace) -> u64 {
     index << NUMBER_BITS | u64::from(number)
-}
-
-fn operation(argv: Argv, own: Option<SessionStamp>) -> Operation {
-    let command = command::logged(&argv).expect("nodes send what they know");
-    Operation { command, argv, database: 0, user: 0, transaction: false, own, write: true }
 }

@@ -21,7 +21,7 @@ use openraft::raft::responder::Responder;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use parking_lot::Mutex;
 use quoris_engine::Verify;
-use quoris_engine::command::Command;
+use quoris_engine::command::{self, Command};
 use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -60,6 +60,18 @@ pub struct Operation {
     pub own: Option<SessionStamp>,
     /// False for a read; behind a write of the same submission it runs right after that write.
     pub write: bool,
+}
+
+impl Operation {
+    /// A command that a node sends by itself.
+    ///
+    /// # Panics
+    /// When no row and no internal command has its name.
+    pub(crate) fn of_node(argv: Argv) -> Operation {
+        let command = command::logged(&argv).expect("nodes send what they know");
+        let write = command.is_write();
+        Operation { command, argv, database: 0, user: 0, transaction: false, own: None, write }
+    }
 }
 
 /// The identity of a submission whose replies must be kept.

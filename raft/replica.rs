@@ -60,6 +60,8 @@ pub struct Replica {
     pub installs: AtomicU64,
     /// When the last snapshot was finished.
     pub last_save_unix_s: AtomicU64,
+    /// Why the last snapshot that could not be written could not.
+    pub save_failed: watch::Sender<String>,
     /// How often a quorum was asked to confirm a read, or a lease for reads.
     pub read_rounds: AtomicU64,
     /// How often the replica was rebuilt since the process started.
@@ -122,6 +124,7 @@ impl Replica {
             leader: watch::channel(None).0,
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
+            save_failed: watch::Sender::default(),
             read_rounds: AtomicU64::new(0),
             rebuilds: AtomicU64::new(0),
             fail_apply: AtomicBool::new(false),

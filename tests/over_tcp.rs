@@ -6,30 +6,10 @@ mod support;
 
 use script::remote::{Connection, RedisServer};
 
-const FAMILIES: &[&str] = &[
-    "command",
-    "generic",
-    "string",
-    "list",
-    "set",
-    "hash",
-    "zset",
-    "geo",
-    "stream",
-    "bitmap",
-    "hyperloglog",
-    "scripting",
-    "connection",
-    "server",
-    "transactions",
-];
-/// Those whose commands belong to the server; the engine's own test compares the others with redis-server.
-const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
-
 fn run(settings: &[&str]) {
     let node = support::Node::start(settings);
     let mut target = Connection::open(&format!("127.0.0.1:{}", node.port), None).expect("the node listens");
-    script::run(&mut target, &script::cases(FAMILIES));
+    script::run(&mut target, &script::cases(&[script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat()));
 }
 
 #[test]
@@ -43,5 +23,5 @@ fn a_redis_server_answers_as_the_scripts_of_the_server_say() {
         return eprintln!("there is no redis-server here: nothing is compared");
     };
     let mut target = Connection::open(&server.address, Some(server.version)).expect("it listens");
-    script::run(&mut target, &script::cases(SERVER_FAMILIES));
+    script::run(&mut target, &script::cases(script::SERVER_FAMILIES));
 }

@@ -345,9 +345,7 @@ impl Client {
         let took = now - since;
         let server = &self.server;
         self.tally.add(&server.stats, found.id, took.as_nanos() as u64, failed);
-        if self.is_slow(took) {
-            self.note_slow(found.command, argv, took);
-        }
+        self.note_slow(found.command, argv, took);
         now
     }
 

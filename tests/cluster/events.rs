@@ -10,16 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quoris_resp::{Argv, Reply};
+use quoris_resp::Reply;
 use rustix::process::Signal;
 
-use super::client::{Client, Outcome, REPLY_TIME_MAX};
+use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, WITHIN, call, frame, until};
 use super::process::{Cluster, Shape};
 
 const THREE_NODES: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
 const FIVE_NODES: Shape = Shape { nodes: 5, groups: 4, factor: 3, settings: &[] };
-const WITHIN: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
 /// No message keeps anybody waiting for longer.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 const CHANNELS: usize = 5;
@@ -28,26 +26,6 @@ const MESSAGES_PER_KILL: u64 = 800;
 /// Long enough for the others to elect somebody else.
 const STOPPED: Duration = Duration::from_millis(1500);
 const END: &str = "end";
-
-fn frame(parts: &[&str]) -> Vec<u8> {
-    Argv::from_parts(parts).frame().to_vec()
-}
-
-fn call(port: u16, parts: &[&str]) -> Reply {
-    let mut client = Client::connect(port).expect("the node is there");
-    match client.call(parts) {
-        Outcome::Done(reply) => reply,
-        other => panic!("{parts:?}: {other}"),
-    }
-}
-
-fn until(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !ask() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(PAUSE);
-    }
-}
 
 /// A connection that listens by now.
 pub fn listen(port: u16, command: &str, name: &str) -> Result<Client, String> {
