@@ -15,6 +15,7 @@ extern crate self as quoris_engine;
 
 pub mod codec;
 pub mod command;
+pub mod debug;
 mod double;
 mod effect;
 mod engine;
@@ -42,7 +43,7 @@ mod types;
 mod verify;
 
 /// The Redis whose core commands are all here: clients and scripts switch features by it.
-pub const REDIS_VERSION: &str = "7.0.15";
+pub const REDIS_VERSION: &str = "8.10.0";
 
 pub use command::{ApplyContext, ReadContext};
 pub use effect::Effect;

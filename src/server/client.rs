@@ -16,6 +16,7 @@ use quoris_resp::{Argv, Limits, Protocol, Reply};
 
 use crate::{
     clients::{ClientInfo, flag},
+    fieldsets::Fieldsets,
     gather::{self, Gather},
     multi::Queue,
     own_session::Own,
@@ -46,6 +47,8 @@ pub struct Client {
     pub(crate) authenticated: bool,
     pub(crate) queue: Option<Queue>,
     pub(crate) watches: Vec<Watch>,
+    /// What HIMPORT PREPARE has prepared.
+    pub(crate) fieldsets: Fieldsets,
     /// Channels, patterns and shard channels that it listens to.
     pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
     pub(crate) replies: Replies,
@@ -84,6 +87,7 @@ impl Client {
             authenticated,
             queue: None,
             watches: Vec::new(),
+            fieldsets: Fieldsets::default(),
             subscriptions: Default::default(),
             replies: Replies::On,
             silent: false,
@@ -175,7 +179,6 @@ impl Client {
         let forwards = self.forwards();
         let mut answers = self.gather.send(&self.session, forwards).await;
         let took = started.elapsed();
-        let is_slow = self.is_slow(took);
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
         for slot in std::mem::take(&mut answers.slots) {
             let lanes = &mut answers.lanes;
@@ -195,9 +198,8 @@ impl Client {
                     let mut reply = lanes[lane as usize].next(slot.slot, &server.node);
                     inner.count_receivers(&server, &mut reply);
                     self.count_inner(&inner.ids, &reply);
-                    if is_slow {
-                        inner.said.iter().for_each(|argv| self.note_said(argv, took));
-                    }
+                    let replies = if let Reply::Array(replies) = &reply { &replies[..] } else { &[] };
+                    inner.said.iter().zip(replies).for_each(|(argv, reply)| self.note_said(argv, took, reply));
                     reply
                 }
                 gather::Waits::Many(join, parts) => {
@@ -207,8 +209,8 @@ impl Client {
             };
             self.count_error(&reply);
             self.tally.add(&server.stats, slot.id, share, reply.is_error());
-            if let Some(argv) = slot.said.filter(|_| is_slow) {
-                self.note_said(&argv, took);
+            if let Some(argv) = &slot.said {
+                self.note_said(argv, took, &reply);
             }
             gather::put(&reply, slot.silent, self.protocol, output);
         }
@@ -218,12 +220,6 @@ impl Client {
             }
         }
         self.gather.recycle(answers);
-    }
-
-    fn note_said(&self, argv: &Argv, took: std::time::Duration) {
-        if let Ok(found) = quoris_engine::command::lookup(argv) {
-            self.note_slow(found.command, argv, took);
-        }
     }
 
     pub(crate) fn remember(&mut self, position: Position) {

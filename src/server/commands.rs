@@ -20,9 +20,9 @@ use quoris_engine::command::{self, Found};
 use quoris_raft::interest::Kin;
 use quoris_resp::{Argv, Reply};
 
-use crate::{client::Client, latency, slowlog};
+use crate::{client::Client, fieldsets, hot_keys, latency, slowlog};
 
-pub(crate) use info::Snapshot;
+pub(crate) use info::{Snapshot, cpu_seconds};
 
 /// What a command of the server answers.
 #[derive(Debug)]
@@ -105,6 +105,9 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "config" => config::run(client, name, argv).await,
             "command" => introspection::command(argv),
             "slowlog" => slowlog::run(client, name, argv),
+            "commandlog" => slowlog::run_any(client, name, argv),
+            "hotkeys" => hot_keys::run(client, name, argv),
+            "himport" => fieldsets::run(client, name, argv),
             "latency" => latency::run(client, name, argv),
             "memory" => memory::run(client, name, argv),
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),

@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use quoris_engine::{
     ReadContext, WARM_MAX,
-    command::{self, BLOCKING, Command, DENYOOM, Found, Handler},
+    command::{self, BLOCKING, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
 use quoris_raft::Operation;
@@ -31,7 +31,6 @@ use crate::{
     multi::Exec,
     outcome,
     server::Server,
-    slowlog,
     split::Route,
 };
 
@@ -157,7 +156,7 @@ impl Client {
                 }
                 Handler::Server | Handler::Container => match commands::light(self, &found, &argv) {
                     Some(reply) => {
-                        pass.clock = self.timed(&found, &argv, pass.clock, reply.is_error());
+                        pass.clock = self.timed(&found, &argv, pass.clock, &reply);
                         self.emit(reply, found.id, output);
                     }
                     None => break Step::Serve(found, argv),
@@ -184,7 +183,7 @@ impl Client {
         };
         let server = pass.server;
         if server.is_watched() {
-            if let Some(until) = self.held(&found) {
+            if let Some(until) = self.held(&found, &argv) {
                 batch.push_front(argv);
                 return Taken::Paused(until);
             }
@@ -195,6 +194,13 @@ impl Client {
         self.take_number();
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
+        let argv = match self.written_out(&found, argv) {
+            Ok(argv) => argv,
+            Err(reply) => {
+                self.reject(server, &found, reply, output);
+                return Taken::Answered;
+            }
+        };
         if self.is_special() && !self.admit(server, &found, &argv, output) {
             return Taken::Answered;
         }
@@ -238,7 +244,7 @@ impl Client {
             } else {
                 read()
             };
-            pass.clock = self.timed(found, argv, pass.clock, reply.is_error());
+            pass.clock = self.timed(found, argv, pass.clock, &reply);
             self.emit(reply, found.id, output);
             left -= 1;
             if left == 0 || output.len() >= OUTPUT_FLUSH_BYTES || pass.clock - since > GUARD_TIME_MAX {
@@ -315,40 +321,6 @@ impl Client {
         }
     }
 
-    /// Whether a command that took so long is one for the slow log or the latency monitor.
-    pub(crate) fn is_slow(&self, took: Duration) -> bool {
-        let tunables = &self.server.tunables;
-        let (slow_micros, latency_ms) = (tunables.slow_micros.load(Relaxed), tunables.latency_ms.load(Relaxed));
-        let micros = took.as_micros();
-        (slow_micros >= 0 && micros >= slow_micros as u128) || (latency_ms > 0 && micros >= latency_ms as u128 * 1000)
-    }
-
-    /// Notes a command that [`Client::is_slow`]. The time is what the client waited, for a majority's disks too.
-    pub(crate) fn note_slow(&self, command: &Command, argv: &Argv, took: Duration) {
-        let (server, micros) = (&self.server, took.as_micros());
-        let threshold = server.tunables.slow_micros.load(Relaxed);
-        if threshold >= 0 && micros >= threshold as u128 && !command.flags.has(command::SKIP_SLOWLOG) {
-            let name = self.info.names.lock().name.clone();
-            let length_max = server.config.count("slowlog-max-len");
-            server.slowlog.add(slowlog::shortened(argv), took, self.info.link.peer.to_string(), name, length_max);
-        }
-        let threshold = server.tunables.latency_ms.load(Relaxed);
-        if threshold > 0 && micros >= threshold as u128 * 1000 {
-            let event = if command.flags.has(command::FAST) { "fast-command" } else { "command" };
-            server.latency.add(event, took.as_millis() as u64);
-        }
-    }
-
-    /// Counts a command that ran from `since` to now and gives the time now.
-    pub(crate) fn timed(&mut self, found: &Found, argv: &Argv, since: Instant, failed: bool) -> Instant {
-        let now = Instant::now();
-        let took = now - since;
-        let server = &self.server;
-        self.tally.add(&server.stats, found.id, took.as_nanos() as u64, failed);
-        self.note_slow(found.command, argv, took);
-        now
-    }
-
     /// Runs a command of the server; everything before it has been answered.
     async fn serve(&mut self, server: &Arc<Server>, found: Found, argv: Argv, output: &mut BytesMut) {
         let mut started = Instant::now();
@@ -358,8 +330,8 @@ impl Client {
             // To wait is not to be slow.
             started = Instant::now();
         }
-        let failed = matches!(&served, Served::Reply(reply) if reply.is_error());
-        self.timed(&found, &argv, started, failed);
+        let nothing = Reply::None;
+        self.timed(&found, &argv, started, if let Served::Reply(reply) = &served { reply } else { &nothing });
         // CLIENT REPLY itself is answered by the mode that it sets.
         if self.replies != replies_before {
             self.silent = self.replies != Replies::On;

@@ -275,7 +275,7 @@ impl Client {
                 Served::Reply(reply) => reply,
                 Served::Nothing => Reply::Null,
             };
-            self.timed(&found, &argv, started, reply.is_error());
+            self.timed(&found, &argv, started, &reply);
             self.count_error(&reply);
             all.push(reply);
         }

@@ -15,8 +15,9 @@ use quoris_net::{Link, Service, Settings, Traffic};
 use quoris_raft::{GroupId, Node};
 
 use crate::{
-    chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, latency::Latency,
-    monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
+    chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, hot_keys::HotKeys,
+    latency::Latency, monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::CommandLogs,
+    stats::Stats, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -31,7 +32,8 @@ pub struct Server {
     pub traffic: Arc<Traffic>,
     pub(crate) stats: Stats,
     pub(crate) clients: Clients,
-    pub(crate) slowlog: SlowLog,
+    pub(crate) command_logs: CommandLogs,
+    pub(crate) hot_keys: HotKeys,
     pub(crate) latency: Latency,
     pub(crate) gate: Gate,
     pub(crate) monitors: Monitors,
@@ -62,6 +64,8 @@ impl std::fmt::Debug for Server {
 pub(crate) struct Tunables {
     pub redirects: AtomicBool,
     pub slow_micros: AtomicI64,
+    pub large_request_bytes: AtomicI64,
+    pub large_reply_bytes: AtomicI64,
     pub latency_ms: AtomicI64,
     pub protected: AtomicBool,
     pub entry_bytes_max: u64,
@@ -79,6 +83,8 @@ impl Server {
         let tunables = Tunables {
             redirects: false.into(),
             slow_micros: 10_000.into(),
+            large_request_bytes: (1 << 20).into(),
+            large_reply_bytes: (1 << 20).into(),
             latency_ms: 0.into(),
             protected: true.into(),
             entry_bytes_max: config.count("entry-bytes-max"),
@@ -89,7 +95,8 @@ impl Server {
             traffic: Arc::default(),
             stats: Stats::new(),
             clients: Clients::default(),
-            slowlog: SlowLog::default(),
+            command_logs: CommandLogs::default(),
+            hot_keys: HotKeys::default(),
             latency: Latency::default(),
             gate: Gate::default(),
             monitors: Monitors::default(),

@@ -168,6 +168,7 @@ pub(super) fn reset(client: &mut Client) -> Served {
     client.set_protocol(Protocol::Resp2);
     client.replies = Replies::On;
     client.own = None;
+    client.fieldsets.clear();
     let open = client.server.users.is_open();
     client.set_authenticated(open);
     Served::Reply(Reply::status("RESET"))

@@ -202,32 +202,18 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
 
 /// DEBUG PROTOCOL: one reply of each kind, for tests of clients.
 fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
-    let ints = || (0..3).map(Reply::Int).collect::<Vec<_>>();
-    Served::Reply(match kind {
-        "string" => Reply::bulk("Hello World"),
-        "integer" => Reply::Int(12345),
-        "double" => Reply::Decimal("3.141".into()),
-        "null" => Reply::Null,
-        "array" => Reply::Array(ints()),
-        "set" => Reply::Set(ints()),
-        "map" => Reply::Map((0..3).map(|n| (Reply::Int(n), Reply::Bool(n == 1))).collect()),
-        "bignum" => Reply::BigNumber("1234567999999999999999999999999999999".into()),
-        "attrib" => {
-            // No other reply has attributes, so they are no kind of reply; RESP2 does without.
-            if protocol == Protocol::Resp3 {
-                output.extend_from_slice(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
-            }
-            Reply::bulk("Some real reply following the attribute")
+    match (kind, protocol) {
+        ("push", Protocol::Resp2) => return Served::error("ERR RESP2 is not supported by this command"),
+        // No other reply has attributes, so they are no kind of reply; RESP2 does without.
+        ("attrib", Protocol::Resp3) => {
+            output.extend_from_slice(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
         }
-        "push" if protocol == Protocol::Resp2 => return Served::error("ERR RESP2 is not supported by this command"),
-        "push" => Reply::Push(vec![Reply::bulk("server-cpu-usage"), Reply::Int(42)]),
-        "true" => Reply::Bool(true),
-        "false" => Reply::Bool(false),
-        "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),
-        _ => {
-            return Served::error(
-                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
-            );
-        }
-    })
+        _ => {}
+    }
+    match quoris_engine::debug::reply_of_kind(kind) {
+        Some(reply) => reply.into(),
+        None => Served::error(
+            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+        ),
+    }
 }

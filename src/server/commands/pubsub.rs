@@ -46,13 +46,9 @@ impl Client {
         }
     }
 
-    /// Says how many subscriptions there are now, behind all messages before. In RESP3 it is a push, which no
-    /// CLIENT REPLY switches off.
+    /// Says how many subscriptions there are now, behind all messages before, whatever CLIENT REPLY has switched off.
     fn confirm(&self, word: &'static str, kin: Kin, name: Option<&Bytes>, output: &mut BytesMut) {
         self.info.link.take_messages(output);
-        if self.silent && self.protocol == Protocol::Resp2 {
-            return;
-        }
         let [channels, patterns, shards] = &self.subscriptions;
         let count = if kin == Kin::Shard { shards.len() } else { channels.len() + patterns.len() };
         let name = name.map_or(Reply::Null, |name| Reply::Bulk(name.clone()));
