@@ -14,6 +14,7 @@ use crate::feed::Batch;
 use crate::group::Group;
 use crate::node::Node;
 use crate::types::{GroupId, NodeId};
+use crate::wire::{self, Kind};
 
 /// Between two attempts, and two looks whether the replica is still the same.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -52,14 +53,14 @@ async fn fill(node: &Node, group: &Arc<Group>) -> io::Result<()> {
 /// What a node keeps up to an index, and above which index.
 async fn fetch(node: &Node, from: NodeId, id: GroupId, upto: u64) -> io::Result<(u64, Vec<Arc<Batch>>)> {
     let (mut floor, mut batches) = (0, Vec::new());
-    let mut remote = Remote::open(node, from, id, floor).await?;
+    let mut remote = Remote::open(node, from, Kind::Events, wire::part(&(id, floor))).await?;
     loop {
         let note = timeout(SILENCE_MAX, remote.next()).await?;
         match read_note(id, note.ok_or_else(|| io::Error::other("the stream of events ended"))?)? {
             (Note::Floor(above), _) if above >= upto => return Ok((above, batches)),
             (Note::Floor(above), _) => {
                 (floor, batches) = (above, Vec::new());
-                remote = Remote::open(node, from, id, floor).await?;
+                remote = Remote::open(node, from, Kind::Events, wire::part(&(id, floor))).await?;
             }
             (Note::Batch(..), Some(batch)) if batch.index <= upto => batches.push(Arc::new(batch)),
             (Note::Upto(index, _), _) if index < upto => {}

@@ -32,9 +32,9 @@ use crate::wire::{self, Frame, Kind};
 /// Between two attempts to find a replica to follow, or a leader.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Whoever serves a stream says so often that there is nothing new.
-const NEWS_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// Who is silent for so long is not there any more; another replica is followed.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// A replica that has heard no leader for so long may lag without knowing.
 const LEADERLESS_MAX: Duration = Duration::from_secs(1);
 
@@ -243,7 +243,9 @@ impl EventStream {
             self.floors.insert(own, group.events_floor());
         }
         for node in holders.iter().copied().filter(|node| !self.floors.contains_key(node)) {
-            if let Ok(Ok(remote)) = timeout(SILENCE_MAX, Remote::open(&self.node, node, self.group, self.last)).await {
+            let first = wire::part(&(self.group, self.last));
+            let open = Remote::open(&self.node, node, Kind::Events, first);
+            if let Ok(Ok(remote)) = timeout(SILENCE_MAX, open).await {
                 self.source = Some(Source::Remote(remote));
                 return Ok(());
             }
@@ -288,14 +290,14 @@ impl EventStream {
 }
 
 impl Remote {
-    pub(crate) async fn open(node: &Node, peer: NodeId, group: GroupId, after: u64) -> io::Result<Remote> {
+    /// Opens a stream of this kind, which begins with these words.
+    pub(crate) async fn open(node: &Node, peer: NodeId, kind: Kind, first: Bytes) -> io::Result<Remote> {
         let connection = node.links().connection(peer, Lane::Events).await?;
         // The peer sends no more than its queues hold until this end takes it from the connection, and whoever
         // follows takes at once.
         let (id, notes) = connection.open_stream()?;
         let remote = Remote { node: peer, connection, id, notes };
-        let body = vec![wire::part(&(group, after))];
-        remote.connection.send(Frame { kind: Kind::Events, id, body }).await?;
+        remote.connection.send(Frame { kind, id, body: vec![first] }).await?;
         Ok(remote)
     }
 
@@ -317,7 +319,7 @@ pub(crate) fn read_note(group: GroupId, body: Bytes) -> io::Result<(Note, Option
 }
 
 /// Who leads, if this replica has reason to believe that it is up to date.
-fn certain_leader(group: &Group) -> Option<NodeId> {
+pub(crate) fn certain_leader(group: &Group) -> Option<NodeId> {
     let heard = if group.replica.sole_leader.load(Ordering::SeqCst) {
         true
     } else if group.leads() {

@@ -15,6 +15,7 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use quoris_engine::Engine;
 use tokio::sync::watch;
 
+use crate::changes::Watchers;
 use crate::clock::GroupClock;
 use crate::deliver::run_read;
 use crate::evict::Evictor;
@@ -64,6 +65,8 @@ pub struct Health {
     pub room: Arc<Room>,
     /// What is left of the memory.
     pub memory: Arc<Memory>,
+    /// Who wants to know which keys change.
+    pub watchers: Arc<Watchers>,
 }
 
 /// What a replica is started with.
@@ -151,6 +154,7 @@ impl Group {
         replica.clock = clock.unwrap_or(replica.clock);
         // The group of the cluster itself is small and never gives way.
         let memory = if group == META { Arc::default() } else { health.memory.clone() };
+        replica.watchers = if group == META { Arc::default() } else { health.watchers.clone() };
         replica.bytes = memory.register();
         replica.note_bytes(replica.engine.read().keyspace().memory_bytes());
         replica.clock.committed(replica.engine.read().clock_ms());
@@ -250,18 +254,18 @@ impl Group {
         self.replica.engine.read_arc()
     }
 
-    /// Runs reads on the state of this moment or later.
+    /// Runs reads on the state of this moment or later; at which index it stands comes with the replies.
     ///
     /// # Errors
     /// When this replica does not lead.
-    pub async fn read(&self, operations: &[Operation]) -> Result<Vec<quoris_resp::Reply>, NotLeading> {
+    pub async fn read(&self, operations: &[Operation]) -> Result<(Vec<quoris_resp::Reply>, u64), NotLeading> {
         self.confirm(operations).await?;
         let now_ms = self.replica.clock.now_ms();
         let engine = self.replica.engine.read();
         if self.replica.is_quarantined() {
             return Err(NotLeading);
         }
-        Ok(operations.iter().map(|o| run_read(&engine, o, now_ms)).collect())
+        Ok((operations.iter().map(|o| run_read(&engine, o, now_ms)).collect(), engine.applied_index()))
     }
 
     /// Returns once the applied state is that of this moment or later, for these reads.

@@ -68,12 +68,17 @@ impl Machine {
         let delivery = replica.pending.delivery(header.seed, log_id);
         let mut delivery = delivery.filter(|_| !replica.is_quarantined());
         let now_ms = header.clock_ms;
+        let (watchers, group) = (&replica.watchers, replica.group);
         let mut engine = replica.engine.write();
+        engine.note_changes(watchers.are_wanted());
         let result = engine.apply_entry(log_id.index, &body.0, &mut |place, reply, engine| {
+            // Whoever keeps a copy hears of it before anybody hears that it is done.
+            watchers.tell_of(engine, group, log_id.index);
             if let Some(delivery) = &mut delivery {
                 delivery.reply(place, reply, engine, now_ms);
             }
         });
+        watchers.tell_of(&mut engine, group, log_id.index);
         replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         replica.note_bytes(engine.keyspace().memory_bytes());

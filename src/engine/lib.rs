@@ -48,7 +48,7 @@ pub use command::{ApplyContext, ReadContext};
 pub use effect::Effect;
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Flaw, Garbage, Keyspace, SLOTS, Scrub, Victim, Victims, WARM_MAX, slot};
+pub use keyspace::{Changes, Edit, EntryRef, Flaw, Garbage, Keyspace, SLOTS, Scrub, Victim, Victims, WARM_MAX, slot};
 pub use rng::Rng;
 pub use session::REPLY_BYTES_MAX;
 pub use settings::Settings;

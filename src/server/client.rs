@@ -21,6 +21,7 @@ use crate::{
     own_session::Own,
     server::Server,
     stats::Tally,
+    tracking::Tracks,
 };
 
 /// What CLIENT REPLY asked for.
@@ -48,6 +49,8 @@ pub struct Client {
     pub(crate) watches: Vec<Watch>,
     /// Channels, patterns and shard channels that it listens to.
     pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
+    /// What CLIENT TRACKING asked for.
+    pub(crate) tracks: Option<Box<Tracks>>,
     pub(crate) replies: Replies,
     /// Whether the command that runs now is answered with nothing.
     pub(crate) silent: bool,
@@ -85,6 +88,7 @@ impl Client {
             queue: None,
             watches: Vec::new(),
             subscriptions: Default::default(),
+            tracks: None,
             replies: Replies::On,
             silent: false,
             stalled: None,
@@ -173,7 +177,12 @@ impl Client {
         let started = std::time::Instant::now();
         let server = self.server.clone();
         let forwards = self.forwards();
+        let tracked = self.tracks.is_some().then(|| self.gather.groups());
         let mut answers = self.gather.send(&self.session, forwards).await;
+        let landed = match tracked {
+            Some(groups) => self.hear_up_to(groups, &answers, output).await,
+            None => Default::default(),
+        };
         let took = started.elapsed();
         let is_slow = self.is_slow(took);
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
@@ -218,6 +227,7 @@ impl Client {
             }
         }
         self.gather.recycle(answers);
+        self.land(&landed);
     }
 
     fn note_said(&self, argv: &Argv, took: std::time::Duration) {
@@ -237,6 +247,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.forget_subscriptions();
+        self.stop_tracking();
         self.server.clients.remove(self.info.link.id);
         if self.info.has(flag::MONITOR) {
             self.server.monitors.remove(self.info.link.id);

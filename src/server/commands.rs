@@ -14,6 +14,7 @@ mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod tracking;
 
 use bytes::BytesMut;
 use quoris_engine::command::{self, Found};
@@ -101,6 +102,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             return Served::Reply(command::introspect::help(container));
         }
         return match container.name {
+            "client" if name == "tracking" => tracking::run(client, argv).await,
             "client" => client::run(client, name, argv),
             "config" => config::run(client, name, argv).await,
             "command" => introspection::command(argv),

@@ -155,6 +155,8 @@ impl Client {
                         break step;
                     }
                 }
+                // As in Redis what has changed goes out behind what stands in front.
+                Handler::Server | Handler::Container if self.tracks.is_some() => break Step::Serve(found, argv),
                 Handler::Server | Handler::Container => match commands::light(self, &found, &argv) {
                     Some(reply) => {
                         pass.clock = self.timed(&found, &argv, pass.clock, reply.is_error());
@@ -193,6 +195,7 @@ impl Client {
             }
         }
         self.take_number();
+        self.begin_caching(&found);
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
         if self.is_special() && !self.admit(server, &found, &argv, output) {
@@ -220,6 +223,7 @@ impl Client {
         let Some(engine) = local.try_read() else { return Err(first) };
         let mut context =
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        self.say_what_changed(output);
         let untouched = self.info.has(flag::NO_TOUCH);
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
@@ -240,6 +244,7 @@ impl Client {
             };
             pass.clock = self.timed(found, argv, pass.clock, reply.is_error());
             self.emit(reply, found.id, output);
+            self.has_read(found, argv);
             left -= 1;
             if left == 0 || output.len() >= OUTPUT_FLUSH_BYTES || pass.clock - since > GUARD_TIME_MAX {
                 return Ok(None);
@@ -269,6 +274,8 @@ impl Client {
                 let local = if at_once { server.node.group(plain.group) } else { None };
                 let reply = local.as_ref().and_then(|local| local.try_read()).and_then(|engine| {
                     let now_ms = server.node.clock_ms(plain.group);
+                    self.say_what_changed(output);
+                    self.has_read_all(&plain.transaction.commands);
                     plain.read(
                         engine.keyspace(),
                         &ReadContext { database: plain.database, now_ms, rng: server.rng().into() },
@@ -280,6 +287,7 @@ impl Client {
                         self.emit(reply, found.id, output);
                     }
                     None => {
+                        self.will_read_all(&plain.transaction.commands);
                         let silent = std::mem::take(&mut self.silent);
                         let operation = plain.operation(self.own_stamp);
                         self.gather.push_transaction(plain.group, operation, plain.inner, found.id, plain.slot, silent);
@@ -294,6 +302,9 @@ impl Client {
     fn push(&mut self, server: &Server, found: &Found, argv: Argv, route: Route, output: &mut BytesMut) {
         if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
             return self.reject(server, found, Reply::error(quoris_engine::outcome::OUT_OF_MEMORY), output);
+        }
+        if matches!(route, Route::One(..) | Route::Split(_)) {
+            self.will_read(found, &argv);
         }
         match route {
             Route::One(group, slot) => {
@@ -352,7 +363,8 @@ impl Client {
     /// Runs a command of the server; everything before it has been answered.
     async fn serve(&mut self, server: &Arc<Server>, found: Found, argv: Argv, output: &mut BytesMut) {
         let mut started = Instant::now();
-        let replies_before = self.replies;
+        self.say_what_changed(output);
+        let (replies_before, reads) = (self.replies, self.reads_somewhen(&found, &argv));
         let served = commands::serve(self, found, &argv, output).await;
         if found.command.flags.has(BLOCKING) {
             // To wait is not to be slow.
@@ -367,6 +379,9 @@ impl Client {
         match served {
             Served::Reply(reply) => self.emit(reply, found.id, output),
             Served::Nothing => self.silent = false,
+        }
+        if !reads.is_empty() {
+            server.tracking.refuse(server, self.info.link.id, &reads);
         }
         self.tally.flush(&server.stats);
     }

@@ -31,6 +31,7 @@ mod slowlog;
 mod split;
 mod start;
 mod stats;
+mod tracking;
 mod users;
 pub mod version;
 

@@ -16,7 +16,8 @@ use quoris_raft::{GroupId, Node};
 
 use crate::{
     chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, latency::Latency,
-    monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
+    monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats,
+    tracking::Tracking, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -36,6 +37,7 @@ pub struct Server {
     pub(crate) gate: Gate,
     pub(crate) monitors: Monitors,
     pub(crate) pubsub: PubSub,
+    pub(crate) tracking: Tracking,
     pub(crate) saves: Saves,
     pub(crate) users: Users,
     pub(crate) shutdown: Shutdown,
@@ -94,6 +96,7 @@ impl Server {
             gate: Gate::default(),
             monitors: Monitors::default(),
             pubsub: PubSub::new(),
+            tracking: Tracking::default(),
             saves: Saves::default(),
             users: Users::default(),
             shutdown: Shutdown::default(),
@@ -111,7 +114,14 @@ impl Server {
         server.node.memory().set_measure(|| commands::memory::allocated().allocated);
         server.refresh_groups();
         server.apply_all_settings();
-        Arc::new(server)
+        let server = Arc::new(server);
+        let hears = Arc::downgrade(&server);
+        server.node.set_hear(Box::new(move |_, index, changes| {
+            if let Some(server) = hears.upgrade() {
+                server.tracking.hear(&server, index, changes);
+            }
+        }));
+        server
     }
 
     /// Follows the groups that exist.
@@ -180,6 +190,7 @@ impl Server {
             ticks.tick().await;
             self.refresh_groups();
             self.refresh_memory();
+            self.node.look_after_changes();
             let traffic = &self.traffic;
             let totals =
                 [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];

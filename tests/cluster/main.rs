@@ -28,6 +28,7 @@ mod quiet;
 mod redis;
 mod registers;
 mod settings;
+mod tracking;
 mod ttl;
 mod verify;
 mod view;

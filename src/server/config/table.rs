@@ -135,6 +135,7 @@ pub const KEYS: &[Key] = &[
     live("slowlog-log-slower-than", Kind::Number { min: -1, max: i64::MAX }, "10000", "microseconds", "Commands that take longer are kept in the slow log; -1 keeps none."),
     live("slowlog-max-len", LONG, "128", "entries", "The length of the slow log."),
     live("latency-monitor-threshold", LONG, "0", "milliseconds", "Events that take longer are kept for LATENCY; 0 keeps none."),
+    live("tracking-table-max-keys", LONG, "1000000", "keys", "Keys that this node remembers for clients that cache; for more the oldest are invalidated. 0 is any number."),
     live("latency-tracking", Kind::Flag, "yes", "", "Keeps a histogram of latencies per command."),
     live("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9", "percent", "What INFO latencystats shows."),
     live("maxmemory", MEMORY, "0", "bytes", "What this node may have in memory; 0 is no limit. Above it keys give way as maxmemory-policy says, or writes that need memory are refused. The leader of a group decides before it proposes, and its groups have equal shares."),
