@@ -264,7 +264,7 @@ pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
 
 /// What a batch came to on this replica.
 pub enum Local {
-    /// All of it ran; the reads have seen at least everything up to the index.
+    /// All of it ran; the reads have seen at least everything up to the index, which is the last one if there are none.
     Done(Vec<Reply>, Option<crate::types::LogId>, u64),
     /// Nothing of its writes ran; here it is again.
     NotLeader(Vec<Operation>),
@@ -309,10 +309,10 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
     match group.propose(writes, stamp, is_short).await {
-        Outcome::Applied(more, log_id) => {
+        Outcome::Applied(more, log_id, read) => {
             replies.extend(more);
             // What stands behind them in the entry they have not seen.
-            Local::Done(replies, Some(log_id), seen.min(log_id.index - 1))
+            Local::Done(replies, Some(log_id), if read { seen.min(log_id.index - 1) } else { seen })
         }
         Outcome::NotExecuted(writes) => {
             operations.extend(writes);

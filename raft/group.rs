@@ -17,8 +17,9 @@ use tokio::sync::watch;
 
 use crate::changes::Watchers;
 use crate::clock::GroupClock;
-use crate::deliver::run_read;
+use crate::deliver::{reads, run_read};
 use crate::evict::Evictor;
+use crate::feed::Counts;
 use crate::link::Links;
 use crate::machine::Machine;
 use crate::maintain::maintain;
@@ -67,6 +68,8 @@ pub struct Health {
     pub memory: Arc<Memory>,
     /// Who wants to know which keys change.
     pub watchers: Arc<Watchers>,
+    /// What was told.
+    pub told: Arc<Counts>,
 }
 
 /// What a replica is started with.
@@ -154,6 +157,7 @@ impl Group {
         replica.clock = clock.unwrap_or(replica.clock);
         // The group of the cluster itself is small and never gives way.
         let memory = if group == META { Arc::default() } else { health.memory.clone() };
+        replica.told = health.told.clone();
         replica.watchers = if group == META { Arc::default() } else { health.watchers.clone() };
         replica.bytes = memory.register();
         replica.note_bytes(replica.engine.read().keyspace().memory_bytes());
@@ -254,7 +258,8 @@ impl Group {
         self.replica.engine.read_arc()
     }
 
-    /// Runs reads on the state of this moment or later; at which index it stands comes with the replies.
+    /// Runs reads on the state of this moment or later; at which index it stands comes with the replies, or
+    /// [`u64::MAX`] if nothing was read: that of scripts depends.
     ///
     /// # Errors
     /// When this replica does not lead.
@@ -265,7 +270,15 @@ impl Group {
         if self.replica.is_quarantined() {
             return Err(NotLeading);
         }
-        Ok((operations.iter().map(|o| run_read(&engine, o, now_ms)).collect(), engine.applied_index()))
+        let mut seen = u64::MAX;
+        let replies = operations.iter().map(|operation| {
+            let reply = run_read(&engine, operation, now_ms);
+            if reads(operation) {
+                seen = engine.applied_index();
+            }
+            reply
+        });
+        Ok((replies.collect(), seen))
     }
 
     /// Returns once the applied state is that of this moment or later, for these reads.

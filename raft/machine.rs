@@ -93,6 +93,7 @@ impl Machine {
         drop(engine);
         result?;
         if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
+            replica.told.add(&events);
             let batch = Batch::new(replica.group, log_id.index, now_ms, events);
             replica.retained.put(&batch, settings.event_bytes_max(), settings.event_age_ms_max());
             replica.feed.offer(Arc::new(batch), body.0.len());

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::changes::Watchers;
 use crate::clock::GroupClock;
-use crate::feed::Feed;
+use crate::feed::{Counts, Feed};
 use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
 use crate::retained::Retained;
@@ -39,6 +39,8 @@ pub struct Replica {
     pub pending: Arc<Pending>,
     /// What the applied entries have told.
     pub feed: Feed,
+    /// Counts what was told, over all groups.
+    pub told: Arc<Counts>,
     /// Who wants to know which keys change.
     pub watchers: Arc<Watchers>,
     /// Messages wait in the outbox, as of the last entry.
@@ -116,6 +118,7 @@ impl Replica {
             position: Mutex::default(),
             pending: Arc::default(),
             feed: Feed::new(applied),
+            told: Arc::default(),
             watchers: Arc::default(),
             posted: Notify::new(),
             retained,

@@ -48,7 +48,8 @@ pub struct Executed {
     pub replies: Vec<Reply>,
     /// Nothing when there was no write.
     pub position: Option<Position>,
-    /// The reads among them have seen everything up to this index of the group, at least.
+    /// The reads among them have seen everything up to this index of the group, at least; [`u64::MAX`] when nothing
+    /// was read.
     pub seen: u64,
 }
 

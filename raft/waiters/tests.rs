@@ -58,7 +58,7 @@ impl Leader {
         self.waiters.settle(&mut self.engine, now_ms);
         delivery.end();
         match outcome.try_recv() {
-            Ok(Outcome::Applied(replies, _)) => (replies, attempts),
+            Ok(Outcome::Applied(replies, ..)) => (replies, attempts),
             other => panic!("{other:?}"),
         }
     }

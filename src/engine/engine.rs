@@ -175,6 +175,7 @@ impl Engine {
     fn run_once(&mut self, context: &mut ApplyContext, meta: &CommandMeta, stamp: &SessionStamp, work: &Work) -> Reply {
         match self.sessions.look(stamp, context.now_ms) {
             Known::Answer(reply) => {
+                crate::script::note_read();
                 self.sessions.touch(stamp, context.now_ms);
                 reply
             }

@@ -52,8 +52,17 @@ pub(crate) struct Tracker {
     pub redirect: Option<u64>,
     /// It hears of all keys with these beginnings, whatever it has read.
     pub prefixes: Option<BTreeSet<Bytes>>,
-    /// Keys of reads that are under way, and the index of the last change since they began.
-    pub under_way: BTreeMap<Bytes, u64>,
+    /// Keys of reads that are under way.
+    pub under_way: BTreeMap<Bytes, UnderWay>,
+}
+
+/// What is known of a key that is being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnderWay {
+    /// The index of the last change since the read began.
+    last: u64,
+    /// Only this read made the connection interested.
+    new: bool,
 }
 
 /// How a read ended that was under way.
@@ -61,6 +70,8 @@ pub(crate) struct Tracker {
 pub(crate) enum Landed {
     /// Its reply shows all changes up to this index.
     Seen(u64),
+    /// It read nothing: a script that did not look.
+    Unread,
     /// It is not known which changes would be heard of.
     Deaf,
 }
@@ -138,20 +149,22 @@ impl Tracking {
     /// A connection gets a reply that shows the state of this moment of these keys; under the group's lock.
     pub fn has_read<'a>(&self, server: &Server, id: u64, keys: impl Iterator<Item = &'a [u8]>) {
         let table = &mut *self.table.lock();
-        keys.for_each(|key| table.insert(key, id));
+        for key in keys {
+            table.insert(key, id);
+        }
         table.evict(server, self.keys_max.load(Relaxed));
     }
 
     /// Reads of these keys are under way.
     pub fn begin(&self, server: &Server, id: u64, keys: &[Bytes]) {
         let table = &mut *self.table.lock();
-        let Some(tracker) = table.trackers.get_mut(&id) else { return };
-        let by_key = tracker.prefixes.is_none();
-        tracker.under_way.extend(keys.iter().map(|key| (key.clone(), 0)));
-        if by_key {
-            keys.iter().for_each(|key| table.insert(key, id));
-            table.evict(server, self.keys_max.load(Relaxed));
+        let by_key = table.trackers.get(&id).is_some_and(|tracker| tracker.prefixes.is_none());
+        for key in keys {
+            let new = by_key && table.insert(key, id);
+            let Some(tracker) = table.trackers.get_mut(&id) else { return };
+            tracker.under_way.insert(key.clone(), UnderWay { last: 0, new });
         }
+        table.evict(server, self.keys_max.load(Relaxed));
     }
 
     /// They have their replies.
@@ -159,10 +172,17 @@ impl Tracking {
         let table = &mut *self.table.lock();
         for (key, landed) in keys {
             let Some(tracker) = table.trackers.get_mut(&id) else { return };
-            let last = tracker.under_way.remove(&key);
-            let good = matches!((landed, last), (Landed::Seen(seen), Some(last)) if last <= seen);
+            let known = tracker.under_way.remove(&key);
+            let (good, stays) = match (landed, known) {
+                (Landed::Seen(seen), Some(UnderWay { last, .. })) => (last <= seen, last <= seen),
+                // What it may keep is from before.
+                (Landed::Unread, Some(UnderWay { last, new })) => (new || last == 0, !new && last == 0),
+                (Landed::Deaf, _) | (_, None) => (false, false),
+            };
             if !good {
                 tell(server, tracker, Some(std::slice::from_ref(&key)), &mut Encoded::default());
+            }
+            if !stays {
                 table.leave(&key, id);
             }
         }
@@ -191,7 +211,8 @@ impl Tracking {
 }
 
 impl Table {
-    fn insert(&mut self, key: &[u8], id: u64) {
+    /// Whether the connection was not interested before.
+    fn insert(&mut self, key: &[u8], id: u64) -> bool {
         let interested = match self.keys.get_mut(key) {
             Some(interested) => interested,
             None => {
@@ -202,7 +223,9 @@ impl Table {
                 self.keys.entry(key).or_insert(Interested { age: self.came, clients: BTreeSet::new() })
             }
         };
-        self.items += usize::from(interested.clients.insert(id));
+        let new = interested.clients.insert(id);
+        self.items += usize::from(new);
+        new
     }
 
     fn leave(&mut self, key: &Bytes, id: u64) {
@@ -223,8 +246,8 @@ impl Table {
             if by.is_some() && tracker.silent_for == by {
                 return true;
             }
-            if let Some(last) = tracker.under_way.get_mut(key) {
-                *last = (*last).max(index);
+            if let Some(known) = tracker.under_way.get_mut(key) {
+                known.last = known.last.max(index);
                 return true;
             }
             tell(server, tracker, Some(std::slice::from_ref(key)), &mut encoded);
@@ -248,8 +271,8 @@ impl Table {
                 let foreign = |by: Option<SessionId>| by.is_none() || by != tracker.silent_for;
                 let heard: Vec<Bytes> = fitting.iter().filter(|(_, by)| foreign(*by)).map(|(k, _)| k.clone()).collect();
                 for key in &heard {
-                    if let Some(last) = tracker.under_way.get_mut(key) {
-                        *last = (*last).max(index);
+                    if let Some(known) = tracker.under_way.get_mut(key) {
+                        known.last = known.last.max(index);
                     }
                 }
                 if heard.len() == all.len() {
@@ -266,7 +289,7 @@ impl Table {
         (self.keys, self.ages, self.items) = Default::default();
         let mut encoded = Encoded::default();
         for tracker in self.trackers.values_mut() {
-            tracker.under_way.values_mut().for_each(|last| *last = u64::MAX);
+            tracker.under_way.values_mut().for_each(|known| known.last = u64::MAX);
             tell(server, tracker, None, &mut encoded);
         }
     }
@@ -281,7 +304,7 @@ impl Table {
             for id in interested.clients {
                 let Some(tracker) = self.trackers.get_mut(&id) else { continue };
                 match tracker.under_way.get_mut(&key) {
-                    Some(last) => *last = u64::MAX,
+                    Some(known) => known.last = u64::MAX,
                     None => tell(server, tracker, Some(std::slice::from_ref(&key)), &mut encoded),
                 }
             }

@@ -98,6 +98,16 @@ pub fn by_key(node: &Node) -> Vec<String> {
     let read = ["EVAL", "redis.call('get', KEYS[1]) return 1", "2", "a", "b"];
     assert_eq!(t.connection.call(&read), Reply::Int(1));
     write(&mut w, "MSET a 5 b 6");
+    t.listen();
+    let (blind, sees) = ("redis.call('ping') return 1", "redis.call('get', KEYS[2]) return 1");
+    for script in [["EVAL", blind], ["EVAL_RO", blind], ["EVAL_RO", sees]] {
+        assert_eq!(t.connection.call(&[script[0], script[1], "2", "c", "d"]), Reply::Int(1));
+        write(&mut w, "MSET c 7 d 7");
+        t.listen();
+    }
+    // Commands of the server in a transaction change nothing about it.
+    t.run_all(&["MULTI", "GET c", "PING", "INCR d", "EXEC"]);
+    write(&mut w, "MSET c 8 d 8");
     t.listen().run("GET a").run("GET b");
     write(&mut w, "FLUSHDB");
     t.listen().run("GET a");

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quoris_engine::{
     command::{self, Found, Handler},
-    slot,
+    script_has_read, slot,
 };
 use quoris_raft::GroupId;
 use quoris_resp::Argv;
@@ -57,13 +57,19 @@ impl Tracks {
             Choice::OptOut => !self.caching_now,
         }
     }
+
+    /// Whether it is to be told of a key.
+    fn cares_for(&self, key: &[u8]) -> bool {
+        let prefixes = self.prefixes.as_ref();
+        prefixes.is_none_or(|prefixes| prefixes.iter().any(|prefix| key.starts_with(prefix)))
+    }
 }
 
-/// The keys that a command reads: of a script all that it names.
+/// The keys that a command reads, or may read: of a script all that it names, as in Redis.
 fn keys_read(found: &Found, argv: &Argv) -> Vec<Bytes> {
     let reads = match found.command.handler {
         Handler::Read(_) => found.command.name != "watch",
-        _ => matches!(found.command.name, "eval" | "evalsha" | "fcall"),
+        _ => found.command.runs_script(),
     };
     let positions = if reads { found.command.keys(argv).unwrap_or_default() } else { Default::default() };
     positions.into_iter().filter_map(|at| argv.get(at)).map(Bytes::copy_from_slice).collect()
@@ -119,7 +125,8 @@ impl Client {
 
     /// A command was answered under a group's lock, which is still held.
     pub(crate) fn has_read(&self, found: &Found, argv: &Argv) {
-        if self.tracks.as_ref().is_some_and(|tracks| tracks.prefixes.is_none() && tracks.keeps()) {
+        let keeps = self.tracks.as_ref().is_some_and(|tracks| tracks.prefixes.is_none() && tracks.keeps());
+        if keeps && (!found.command.runs_script() || script_has_read()) {
             let keys = keys_read(found, argv);
             self.server.tracking.has_read(&self.server, self.info.link.id, keys.iter().map(|key| &key[..]));
         }
@@ -137,7 +144,8 @@ impl Client {
     pub(crate) fn will_read(&mut self, found: &Found, argv: &Argv) {
         let Some(tracks) = self.tracks.as_mut().filter(|tracks| tracks.keeps()) else { return };
         let node = &self.server.node;
-        let keys = keys_read(found, argv);
+        let mut keys = keys_read(found, argv);
+        keys.retain(|key| tracks.cares_for(key));
         let groups = keys.iter().filter_map(|key| Some((key.clone(), node.group_of(slot(key))?)));
         tracks.under_way.extend(groups);
         self.server.tracking.begin(&self.server, self.info.link.id, &keys);
@@ -163,6 +171,7 @@ impl Client {
         let (mut landed, mut wrote) = (BTreeMap::new(), false);
         for (group, lane) in groups.into_iter().zip(&answers.lanes) {
             let how = match lane {
+                Answered::Done { seen: u64::MAX, .. } => Landed::Unread,
                 Answered::Done { executed: None, seen, .. } if node.hears_up_to(group, *seen).await => {
                     Landed::Seen(*seen)
                 }
@@ -187,15 +196,9 @@ impl Client {
         self.server.tracking.land(&self.server, self.info.link.id, keys);
     }
 
-    /// What a command reads whose reply nobody can say which state it shows: it waited, or it is a transaction with
-    /// commands of the server.
+    /// What a command reads whose reply nobody can say which state it shows, because it waited.
     pub(crate) fn reads_somewhen(&self, found: &Found, argv: &Argv) -> Vec<Bytes> {
-        match &self.queue {
-            Some(queue) if found.command.name == "exec" => {
-                queue.commands.iter().flat_map(|(found, argv)| keys_read(found, argv)).collect()
-            }
-            _ if self.tracks.is_some() => keys_read(found, argv),
-            _ => Vec::new(),
-        }
+        let Some(tracks) = self.tracks.as_ref().filter(|tracks| tracks.keeps()) else { return Vec::new() };
+        keys_read(found, argv).into_iter().filter(|key| tracks.cares_for(key)).collect()
     }
 }
