@@ -185,17 +185,34 @@ impl EventStream {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(batch);
             }
-            match self.source.take() {
-                None => {
-                    self.choose().await?;
-                    if self.source.is_none() {
-                        sleep(PAUSE).await;
-                    }
-                }
-                Some(Source::Local(group, watch)) => self.take_here(group, watch).await,
-                Some(Source::Remote(remote)) => self.take_elsewhere(remote).await,
-            }
+            self.take(u64::MAX).await?;
         }
+    }
+
+    /// The same up to an index that the group has reached: nothing when no entry is left that has any.
+    ///
+    /// # Errors
+    /// When no replica keeps what comes next.
+    pub async fn next_upto(&mut self, upto: u64) -> Result<Option<Arc<Batch>>, Floor> {
+        while self.ready.is_empty() && self.last < upto {
+            self.take(upto).await?;
+        }
+        Ok(self.ready.pop_front_if(|batch| batch.index <= upto))
+    }
+
+    /// Takes what there is, or waits for more, but not for events where the replica reaches this index without any.
+    async fn take(&mut self, upto: u64) -> Result<(), Floor> {
+        match self.source.take() {
+            None => {
+                self.choose().await?;
+                if self.source.is_none() {
+                    sleep(PAUSE).await;
+                }
+            }
+            Some(Source::Local(group, watch)) => self.take_here(group, watch, upto).await,
+            Some(Source::Remote(remote)) => self.take_elsewhere(remote).await,
+        }
+        Ok(())
     }
 
     /// This node's replica, if it has what comes next.
@@ -206,7 +223,7 @@ impl EventStream {
         (!ended && group.events_floor() <= self.last).then_some(Source::Local(group, watch))
     }
 
-    async fn take_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>) {
+    async fn take_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>, upto: u64) {
         if *watch.borrow_and_update() {
             return;
         }
@@ -214,7 +231,10 @@ impl EventStream {
         // If it has installed a snapshot, what lies before is elsewhere.
         if let Ok(batches) = news(&group, &mut self.last).await {
             if batches.is_empty() && self.last == before {
-                let _ = watch.changed().await;
+                tokio::select! {
+                    _ = watch.changed() => {}
+                    () = group.replica.wait_applied(upto), if upto < u64::MAX => {}
+                }
             } else {
                 self.floors.clear();
                 self.ready.extend(batches);

@@ -1,7 +1,7 @@
 //! One connection's state: who it is, what it selected, what it queued.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -17,6 +17,7 @@ use quoris_resp::{Argv, Limits, Protocol, Reply};
 use crate::{
     clients::{ClientInfo, flag},
     gather::{self, Gather},
+    history::{Cursor, Subscription},
     multi::Queue,
     own_session::Own,
     server::Server,
@@ -49,6 +50,10 @@ pub struct Client {
     pub(crate) watches: Vec<Watch>,
     /// Channels, patterns and shard channels that it listens to.
     pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
+    /// Those of the patterns that began at a position.
+    pub(crate) resumed: BTreeMap<Bytes, Subscription>,
+    /// Streams of events by name and database: what was asked for last, and up to where there was nothing.
+    pub(crate) read_up_to: BTreeMap<(Bytes, u32), (Bytes, Cursor)>,
     /// What CLIENT TRACKING asked for.
     pub(crate) tracks: Option<Box<Tracks>>,
     pub(crate) replies: Replies,
@@ -88,6 +93,8 @@ impl Client {
             queue: None,
             watches: Vec::new(),
             subscriptions: Default::default(),
+            resumed: BTreeMap::new(),
+            read_up_to: BTreeMap::new(),
             tracks: None,
             replies: Replies::On,
             silent: false,

@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod connection;
 mod debug;
+mod history;
 mod info;
 mod introspection;
 pub(crate) mod memory;
@@ -23,6 +24,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::{client::Client, latency, slowlog};
 
+pub(crate) use history::reads_events;
 pub(crate) use info::Snapshot;
 
 /// What a command of the server answers.
@@ -92,6 +94,9 @@ pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<R
 pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output: &mut BytesMut) -> Served {
     if let Some(reply) = light(client, &found, argv) {
         return Served::Reply(reply);
+    }
+    if reads_events(&found, argv) {
+        return Box::pin(history::run(client, found, argv)).await;
     }
     if let Some(patience_ms) = found.command.patience(argv) {
         return Box::pin(client.wait_for_element(&found, argv, patience_ms)).await;

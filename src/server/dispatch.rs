@@ -134,7 +134,7 @@ impl Client {
                     Taken::Paused(until) => break Step::Paused(until),
                 },
             };
-            if found.command.patience(&argv).is_some() {
+            if found.command.patience(&argv).is_some() || commands::reads_events(&found, &argv) {
                 break Step::Serve(found, argv);
             }
             match found.command.handler {
@@ -257,7 +257,8 @@ impl Client {
             let (found, argv) = &pending;
             let stays = matches!(found.command.handler, Handler::Read(_))
                 && found.command.name != "watch"
-                && found.command.waits.is_none();
+                && found.command.waits.is_none()
+                && !commands::reads_events(found, argv);
             if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
                 return Ok(Some(pending));
             }

@@ -16,6 +16,7 @@ pub mod config;
 mod dispatch;
 mod gate;
 mod gather;
+mod history;
 mod http;
 mod latency;
 pub mod log;

@@ -17,6 +17,7 @@ mod read;
 mod tests;
 mod value;
 
+pub use read::Reading;
 pub use value::Stream;
 
 use crate::command::*;

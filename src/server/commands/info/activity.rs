@@ -114,6 +114,9 @@ fn messages(server: &Server, lines: &mut Lines) {
     lines.add("pubsub_messages_published", pubsub.published.load(Relaxed));
     lines.add("pubsub_messages_delivered", pubsub.delivered.load(Relaxed));
     lines.add("pubsub_messages_dropped", pubsub.dropped.load(Relaxed));
+    for (kind, count) in server.node.told() {
+        lines.add(&format!("events_{kind}"), count);
+    }
 }
 
 pub(super) fn commands(snapshot: &Snapshot<'_>, lines: &mut Lines) {
