@@ -94,9 +94,10 @@ impl Machine {
         result?;
         if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
             replica.told.add(&events);
-            let batch = Batch::new(replica.group, log_id.index, now_ms, events);
+            let batch = Arc::new(Batch::new(replica.group, log_id.index, now_ms, events));
+            // Who listens does not wait for the disk; whoever needs the disk needs what lies further back.
+            replica.feed.offer(batch.clone(), body.0.len());
             replica.retained.put(&batch, settings.event_bytes_max(), settings.event_age_ms_max());
-            replica.feed.offer(Arc::new(batch), body.0.len());
         }
         if let Some(delivery) = delivery {
             delivery.end();
