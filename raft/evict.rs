@@ -116,7 +116,7 @@ impl Evictor {
             Operation { database: *database, ..Operation::of_node(evict::to_argv(&keys)) }
         };
         match self.proposer.submit(databases.iter().map(of).collect(), None, false).await {
-            Outcome::Applied(replies, _) => {
+            Outcome::Applied(replies, ..) => {
                 let evicted = |reply: &Reply| if let Reply::Int(count) = reply { count.unsigned_abs() } else { 0 };
                 self.memory.note_evicted(replies.iter().map(evicted).sum());
                 Room::Soon

@@ -7,13 +7,15 @@
 //! replica's applied index are here; a feed that ended never offers anything again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quoris_engine::events::{self, Event};
+use quoris_engine::events::{self, Class, Event};
 use tokio::sync::watch;
 
+use crate::node::Node;
 use crate::types::GroupId;
 
 /// Bytes of entries whose events are kept here: they share their entry's memory.
@@ -53,6 +55,43 @@ impl Batch {
     /// The events as bytes, for the store and for other nodes; made once.
     pub fn encoded(&self) -> &Bytes {
         self.encoded.get_or_init(|| events::encode(&self.events).into())
+    }
+}
+
+/// How many events this node's replicas have told since the process began, by kind.
+#[derive(Default)]
+pub struct Counts {
+    messages: AtomicU64,
+    /// In the order of [`Class::ALL`].
+    keys: [AtomicU64; Class::ALL.len()],
+}
+
+impl Counts {
+    /// Counts the events of an entry.
+    pub fn add(&self, events: &[Event]) {
+        for event in events {
+            let counter = match event {
+                Event::Message { .. } => Some(&self.messages),
+                Event::Key { class, .. } => Class::ALL.iter().position(|known| known == class).map(|at| &self.keys[at]),
+            };
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The kinds and their numbers.
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        let keys = Class::ALL.iter().map(|class| class.word()).zip(&self.keys);
+        let all = [("message", &self.messages)].into_iter().chain(keys);
+        all.map(|(word, counter)| (word, counter.load(Ordering::Relaxed))).collect()
+    }
+}
+
+impl Node {
+    /// What this node's replicas have told.
+    pub fn told(&self) -> Vec<(&'static str, u64)> {
+        self.inner().health.told.all()
     }
 }
 

@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod backfill;
+mod changes;
 mod clock;
 mod deliver;
 mod events;
@@ -69,6 +70,7 @@ mod waiting;
 mod wire;
 mod write;
 
+pub use changes::Hear;
 pub use events::EventStream;
 pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};

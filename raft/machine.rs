@@ -68,12 +68,17 @@ impl Machine {
         let delivery = replica.pending.delivery(header.seed, log_id);
         let mut delivery = delivery.filter(|_| !replica.is_quarantined());
         let now_ms = header.clock_ms;
+        let (watchers, group) = (&replica.watchers, replica.group);
         let mut engine = replica.engine.write();
+        engine.note_changes(watchers.are_wanted());
         let result = engine.apply_entry(log_id.index, &body.0, &mut |place, reply, engine| {
+            // Whoever keeps a copy hears of it before anybody hears that it is done.
+            watchers.tell_of(engine, group, log_id.index);
             if let Some(delivery) = &mut delivery {
                 delivery.reply(place, reply, engine, now_ms);
             }
         });
+        watchers.tell_of(&mut engine, group, log_id.index);
         replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         replica.note_bytes(engine.keyspace().memory_bytes());
@@ -88,9 +93,11 @@ impl Machine {
         drop(engine);
         result?;
         if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
-            let batch = Batch::new(replica.group, log_id.index, now_ms, events);
+            replica.told.add(&events);
+            let batch = Arc::new(Batch::new(replica.group, log_id.index, now_ms, events));
+            // Who listens does not wait for the disk; whoever needs the disk needs what lies further back.
+            replica.feed.offer(batch.clone(), body.0.len());
             replica.retained.put(&batch, settings.event_bytes_max(), settings.event_age_ms_max());
-            replica.feed.offer(Arc::new(batch), body.0.len());
         }
         if let Some(delivery) = delivery {
             delivery.end();

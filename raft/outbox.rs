@@ -5,7 +5,7 @@
 //! followed by one that hands it over again: the mark makes that the same message.
 //!
 //! Invariant: messages for one group leave in the order of their places, and one is dropped only when it was
-//! published or when that group says that it may have been long ago.
+//! published. That group keeps what it knows of this one for as long as it lives, however long an outbox rests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,8 +61,12 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
     let sent = by_group.into_iter().map(async |(target, messages)| {
         let leader = node.leader_of(target).unwrap_or(NodeId(0));
         let Some(first_sent_ms) = node.settled_clock_ms(target, leader).await else { return Vec::new() };
-        let mark =
-            |place| SessionStamp { session: of_group(id), sequence: number(place), acknowledged_below, first_sent_ms };
+        let mark = |place| SessionStamp {
+            session: SessionId::of_group(id.0),
+            sequence: number(place),
+            acknowledged_below,
+            first_sent_ms,
+        };
         let (places, argvs): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         let marked = |(place, argv)| Operation { own: Some(mark(place)), ..Operation::of_node(argv) };
         let operations = places.iter().copied().zip(argvs).map(marked).collect();
@@ -89,11 +93,6 @@ fn is_over((place, reply): &(OutboxPlace, Reply)) -> bool {
         tracing::warn!(index = place.0, number = place.1, "a message of the outbox may have been published before");
     }
     unknown
-}
-
-/// The session in which a group publishes; of no process.
-fn of_group(id: GroupId) -> SessionId {
-    SessionId { origin: u64::from(id.0) << 1 | 1, connection: u64::from(id.0) }
 }
 
 /// The number of a place in that session.

@@ -90,8 +90,8 @@ pub struct Stamp {
 /// What became of a submission.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Applied; the replies in order, and where.
-    Applied(Vec<Reply>, LogId),
+    /// Applied; the replies in order, where, and whether any of them shows what was there before.
+    Applied(Vec<Reply>, LogId, bool),
     /// Certainly not executed: this replica does not lead. Here they are again.
     NotExecuted(Vec<Operation>),
     /// May have been executed.

@@ -12,8 +12,9 @@ use parking_lot::{Mutex, RwLock};
 use quoris_engine::{Difference, Engine, Flaw};
 use tokio::sync::{Notify, watch};
 
+use crate::changes::Watchers;
 use crate::clock::GroupClock;
-use crate::feed::Feed;
+use crate::feed::{Counts, Feed};
 use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
 use crate::retained::Retained;
@@ -38,6 +39,10 @@ pub struct Replica {
     pub pending: Arc<Pending>,
     /// What the applied entries have told.
     pub feed: Feed,
+    /// Counts what was told, over all groups.
+    pub told: Arc<Counts>,
+    /// Who wants to know which keys change.
+    pub watchers: Arc<Watchers>,
     /// Messages wait in the outbox, as of the last entry.
     pub posted: Notify,
     /// What is kept of it on disk.
@@ -113,6 +118,8 @@ impl Replica {
             position: Mutex::default(),
             pending: Arc::default(),
             feed: Feed::new(applied),
+            told: Arc::default(),
+            watchers: Arc::default(),
             posted: Notify::new(),
             retained,
             clock: Arc::new(GroupClock::new(seams.clock.clone())),
@@ -145,6 +152,7 @@ impl Replica {
             "this replica is wrong and goes into quarantine, to be rebuilt: {fault}"
         );
         self.feed.end();
+        self.watchers.tell_all(self.group);
         self.fault.send_replace(Some(fault));
     }
 

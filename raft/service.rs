@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quoris_engine::codec;
 use tokio::sync::mpsc;
 
+use crate::changes;
 use crate::events;
 use crate::forward;
 use crate::founding;
@@ -94,6 +95,7 @@ impl Node {
             | Kind::Wait
             | Kind::Events
             | Kind::Interest
+            | Kind::Changes
             | Kind::CloseStream => Err(io::Error::other(format!("{kind:?} is no request"))),
         }
     }
@@ -132,6 +134,7 @@ impl Service for Node {
         match kind {
             Kind::Wait => Box::pin(async move { waiting::serve(&self, input, output).await }),
             Kind::Events => Box::pin(async move { events::serve(&self, input, output).await }),
+            Kind::Changes => Box::pin(async move { changes::serve(&self, input, output).await }),
             Kind::Interest => Box::pin(async move { self.interest().hear(peer.node, input).await }),
             _ => Box::pin(async move { self.take_appends(input, output).await }),
         }

@@ -241,6 +241,7 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     {
         let mut engine = replica.engine.write();
         *engine = loaded.engine;
+        replica.watchers.tell_all(group);
         replica.note_bytes(engine.keyspace().memory_bytes());
         replica.installs.fetch_add(1, Ordering::SeqCst);
         *replica.position.lock() = (meta.last_log_id, meta.last_membership.clone());

@@ -29,7 +29,7 @@ pub const TURN_BYTES: usize = 1 << 20;
 /// Length, checksum, kind, request id.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 8;
 /// First bytes of a connection: the protocol and its version.
-pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x03";
+pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x04";
 
 /// What a frame is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,12 +81,14 @@ pub enum Kind {
     EventsNow = 26,
     /// What the sender's clients listen to, on a stream: the counts that changed.
     Interest = 27,
+    /// Keys of a group that change, on a stream.
+    Changes = 28,
 }
 
 impl Kind {
     /// Whether frames with the same id belong to one stream and are taken in order.
     pub fn is_stream(self) -> bool {
-        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest)
+        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest | Kind::Changes)
     }
 
     /// The kind of a byte.
@@ -94,7 +96,7 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 23] = [
+        const ALL: [Kind; 24] = [
             Kind::Hello,
             Kind::Reply,
             Kind::Error,
@@ -118,6 +120,7 @@ impl Kind {
             Kind::Events,
             Kind::EventsNow,
             Kind::Interest,
+            Kind::Changes,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)

@@ -1,7 +1,7 @@
 //! One connection's state: who it is, what it selected, what it queued.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -18,10 +18,12 @@ use crate::{
     clients::{ClientInfo, flag},
     fieldsets::Fieldsets,
     gather::{self, Gather},
+    history::{Cursor, Subscription},
     multi::Queue,
     own_session::Own,
     server::Server,
     stats::Tally,
+    tracking::Tracks,
 };
 
 /// What CLIENT REPLY asked for.
@@ -51,6 +53,12 @@ pub struct Client {
     pub(crate) fieldsets: Fieldsets,
     /// Channels, patterns and shard channels that it listens to.
     pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
+    /// Those of the patterns that began at a position.
+    pub(crate) resumed: BTreeMap<Bytes, Subscription>,
+    /// Streams of events by name and database: what was asked for last, and up to where there was nothing.
+    pub(crate) read_up_to: BTreeMap<(Bytes, u32), (Bytes, Cursor)>,
+    /// What CLIENT TRACKING asked for.
+    pub(crate) tracks: Option<Box<Tracks>>,
     pub(crate) replies: Replies,
     /// Whether the command that runs now is answered with nothing.
     pub(crate) silent: bool,
@@ -89,6 +97,9 @@ impl Client {
             watches: Vec::new(),
             fieldsets: Fieldsets::default(),
             subscriptions: Default::default(),
+            resumed: BTreeMap::new(),
+            read_up_to: BTreeMap::new(),
+            tracks: None,
             replies: Replies::On,
             silent: false,
             stalled: None,
@@ -177,7 +188,12 @@ impl Client {
         let started = std::time::Instant::now();
         let server = self.server.clone();
         let forwards = self.forwards();
+        let tracked = self.tracks.is_some().then(|| self.gather.groups());
         let mut answers = self.gather.send(&self.session, forwards).await;
+        let landed = match tracked {
+            Some(groups) => self.hear_up_to(groups, &answers, output).await,
+            None => Default::default(),
+        };
         let took = started.elapsed();
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
         for slot in std::mem::take(&mut answers.slots) {
@@ -220,6 +236,7 @@ impl Client {
             }
         }
         self.gather.recycle(answers);
+        self.land(&landed);
     }
 
     pub(crate) fn remember(&mut self, position: Position) {
@@ -233,6 +250,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.forget_subscriptions();
+        self.stop_tracking();
         self.server.clients.remove(self.info.link.id);
         if self.info.has(flag::MONITOR) {
             self.server.monitors.remove(self.info.link.id);

@@ -9,11 +9,13 @@ mod cluster;
 mod config;
 mod connection;
 mod debug;
+mod history;
 mod info;
 mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod tracking;
 
 use bytes::BytesMut;
 use quoris_engine::command::{self, Found};
@@ -22,6 +24,7 @@ use quoris_resp::{Argv, Reply};
 
 use crate::{client::Client, fieldsets, hot_keys, latency, slowlog};
 
+pub(crate) use history::reads_events;
 pub(crate) use info::{Snapshot, cpu_seconds};
 
 /// What a command of the server answers.
@@ -92,6 +95,9 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
     if let Some(reply) = light(client, &found, argv) {
         return Served::Reply(reply);
     }
+    if reads_events(&found, argv) {
+        return Box::pin(history::run(client, found, argv)).await;
+    }
     if let Some(patience_ms) = found.command.patience(argv) {
         return Box::pin(client.wait_for_element(&found, argv, patience_ms)).await;
     }
@@ -101,6 +107,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             return Served::Reply(command::introspect::help(container));
         }
         return match container.name {
+            "client" if name == "tracking" => tracking::run(client, argv).await,
             "client" => client::run(client, name, argv),
             "config" => config::run(client, name, argv).await,
             "command" => introspection::command(argv),

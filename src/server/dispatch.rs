@@ -133,7 +133,7 @@ impl Client {
                     Taken::Paused(until) => break Step::Paused(until),
                 },
             };
-            if found.command.patience(&argv).is_some() {
+            if found.command.patience(&argv).is_some() || commands::reads_events(&found, &argv) {
                 break Step::Serve(found, argv);
             }
             match found.command.handler {
@@ -154,6 +154,8 @@ impl Client {
                         break step;
                     }
                 }
+                // As in Redis what has changed goes out behind what stands in front.
+                Handler::Server | Handler::Container if self.tracks.is_some() => break Step::Serve(found, argv),
                 Handler::Server | Handler::Container => match commands::light(self, &found, &argv) {
                     Some(reply) => {
                         pass.clock = self.timed(&found, &argv, pass.clock, &reply);
@@ -192,6 +194,7 @@ impl Client {
             }
         }
         self.take_number();
+        self.begin_caching(&found);
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
         let argv = match self.written_out(&found, argv) {
@@ -226,6 +229,7 @@ impl Client {
         let Some(engine) = local.try_read() else { return Err(first) };
         let mut context =
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        self.say_what_changed(output);
         let untouched = self.info.has(flag::NO_TOUCH);
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
@@ -246,6 +250,7 @@ impl Client {
             };
             pass.clock = self.timed(found, argv, pass.clock, &reply);
             self.emit(reply, found.id, output);
+            self.has_read(found, argv);
             left -= 1;
             if left == 0 || output.len() >= OUTPUT_FLUSH_BYTES || pass.clock - since > GUARD_TIME_MAX {
                 return Ok(None);
@@ -258,7 +263,8 @@ impl Client {
             let (found, argv) = &pending;
             let stays = matches!(found.command.handler, Handler::Read(_))
                 && found.command.name != "watch"
-                && found.command.waits.is_none();
+                && found.command.waits.is_none()
+                && !commands::reads_events(found, argv);
             if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
                 return Ok(Some(pending));
             }
@@ -275,6 +281,8 @@ impl Client {
                 let local = if at_once { server.node.group(plain.group) } else { None };
                 let reply = local.as_ref().and_then(|local| local.try_read()).and_then(|engine| {
                     let now_ms = server.node.clock_ms(plain.group);
+                    self.say_what_changed(output);
+                    self.has_read_all(&plain.transaction.commands);
                     plain.read(
                         engine.keyspace(),
                         &ReadContext { database: plain.database, now_ms, rng: server.rng().into() },
@@ -286,6 +294,7 @@ impl Client {
                         self.emit(reply, found.id, output);
                     }
                     None => {
+                        self.will_read_all(&plain.transaction.commands);
                         let silent = std::mem::take(&mut self.silent);
                         let operation = plain.operation(self.own_stamp);
                         self.gather.push_transaction(plain.group, operation, plain.inner, found.id, plain.slot, silent);
@@ -300,6 +309,9 @@ impl Client {
     fn push(&mut self, server: &Server, found: &Found, argv: Argv, route: Route, output: &mut BytesMut) {
         if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
             return self.reject(server, found, Reply::error(quoris_engine::outcome::OUT_OF_MEMORY), output);
+        }
+        if matches!(route, Route::One(..) | Route::Split(_)) {
+            self.will_read(found, &argv);
         }
         match route {
             Route::One(group, slot) => {
@@ -324,7 +336,8 @@ impl Client {
     /// Runs a command of the server; everything before it has been answered.
     async fn serve(&mut self, server: &Arc<Server>, found: Found, argv: Argv, output: &mut BytesMut) {
         let mut started = Instant::now();
-        let replies_before = self.replies;
+        self.say_what_changed(output);
+        let (replies_before, reads) = (self.replies, self.reads_somewhen(&found, &argv));
         let served = commands::serve(self, found, &argv, output).await;
         if found.command.flags.has(BLOCKING) {
             // To wait is not to be slow.
@@ -339,6 +352,9 @@ impl Client {
         match served {
             Served::Reply(reply) => self.emit(reply, found.id, output),
             Served::Nothing => self.silent = false,
+        }
+        if !reads.is_empty() {
+            server.tracking.refuse(server, self.info.link.id, &reads);
         }
         self.tally.flush(&server.stats);
     }

@@ -18,6 +18,7 @@ mod dispatch;
 mod fieldsets;
 mod gate;
 mod gather;
+mod history;
 mod hot_keys;
 mod http;
 mod latency;
@@ -34,6 +35,7 @@ mod slowlog;
 mod split;
 mod start;
 mod stats;
+mod tracking;
 mod users;
 pub mod version;
 

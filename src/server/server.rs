@@ -17,7 +17,7 @@ use quoris_raft::{GroupId, Node};
 use crate::{
     chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, hot_keys::HotKeys,
     latency::Latency, monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::CommandLogs,
-    stats::Stats, users::Users,
+    stats::Stats, tracking::Tracking, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -38,6 +38,7 @@ pub struct Server {
     pub(crate) gate: Gate,
     pub(crate) monitors: Monitors,
     pub(crate) pubsub: PubSub,
+    pub(crate) tracking: Tracking,
     pub(crate) saves: Saves,
     pub(crate) users: Users,
     pub(crate) shutdown: Shutdown,
@@ -101,6 +102,7 @@ impl Server {
             gate: Gate::default(),
             monitors: Monitors::default(),
             pubsub: PubSub::new(),
+            tracking: Tracking::default(),
             saves: Saves::default(),
             users: Users::default(),
             shutdown: Shutdown::default(),
@@ -118,7 +120,14 @@ impl Server {
         server.node.memory().set_measure(|| commands::memory::allocated().allocated);
         server.refresh_groups();
         server.apply_all_settings();
-        Arc::new(server)
+        let server = Arc::new(server);
+        let hears = Arc::downgrade(&server);
+        server.node.set_hear(Box::new(move |_, index, changes| {
+            if let Some(server) = hears.upgrade() {
+                server.tracking.hear(&server, index, changes);
+            }
+        }));
+        server
     }
 
     /// Follows the groups that exist.
@@ -187,6 +196,7 @@ impl Server {
             ticks.tick().await;
             self.refresh_groups();
             self.refresh_memory();
+            self.node.look_after_changes();
             let traffic = &self.traffic;
             let totals =
                 [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];

@@ -12,6 +12,7 @@ mod due;
 mod events;
 #[path = "../support/peer.rs"]
 mod greeting;
+mod history;
 mod identity;
 mod kill;
 mod lease;
@@ -28,6 +29,7 @@ mod quiet;
 mod redis;
 mod registers;
 mod settings;
+mod tracking;
 mod ttl;
 mod verify;
 mod view;

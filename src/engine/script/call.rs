@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use quoris_resp::{Argv, Reply};
 
+use super::run::note_read;
 use crate::command::{self, Command, DENYOOM, Handler, NOSCRIPT, ReadContext};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, outcome, slot};
 
@@ -96,11 +97,15 @@ impl World<'_> {
                 write(keyspace, context, argv)
             }
             (Handler::Read(read), World::Write(keyspace, context)) => {
+                note_read();
                 let rng = Rng::new(context.rng.next_u64()).into();
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng };
                 read(keyspace, &context, argv)
             }
-            (Handler::Read(read), World::Read(keyspace, context)) => read(keyspace, context, argv),
+            (Handler::Read(read), World::Read(keyspace, context)) => {
+                note_read();
+                read(keyspace, context, argv)
+            }
             _ => self.serve(row, argv),
         }
     }

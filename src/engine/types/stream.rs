@@ -19,6 +19,7 @@ mod read;
 mod tests;
 mod value;
 
+pub use read::Reading;
 pub use value::Stream;
 
 use crate::command::*;

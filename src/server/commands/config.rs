@@ -180,6 +180,7 @@ impl Server {
             "latency-tracking" => self.stats.track_latency.store(config.flag(name), Relaxed),
             "maxmemory" => self.node.memory().set_max(config.count(name)),
             "maxmemory-samples" => self.node.memory().set_samples(config.count(name)),
+            "tracking-table-max-keys" => self.tracking.set_keys_max(self, config.count(name)),
             "disk-reserve" => self.node.set_disk_reserve(config.count(name)),
             "loglevel" => crate::log::set_level(&config.text(name)),
             _ => {

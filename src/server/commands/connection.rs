@@ -160,6 +160,7 @@ pub(super) fn reset(client: &mut Client) -> Served {
         client.info.link.set_class(OutputClass::Normal);
         client.info.link.keep_idle(false);
     }
+    client.stop_tracking();
     for bit in [flag::MONITOR, flag::READ_ONLY, flag::NO_EVICT, flag::NO_TOUCH] {
         client.info.set(bit, false);
     }

@@ -141,6 +141,7 @@ pub const KEYS: &[Key] = &[
     live("commandlog-reply-larger-than", OR_NEVER, "1048576", "bytes", "Commands whose replies have so many bytes are kept for COMMANDLOG; -1 keeps none."),
     live("commandlog-large-reply-max-len", LONG, "128", "entries", "How many of them are kept."),
     live("latency-monitor-threshold", LONG, "0", "milliseconds", "Events that take longer are kept for LATENCY; 0 keeps none."),
+    live("tracking-table-max-keys", LONG, "1000000", "keys", "Keys that this node remembers for clients that cache; for more the oldest are invalidated. 0 is any number."),
     live("latency-tracking", Kind::Flag, "yes", "", "Keeps a histogram of latencies per command."),
     live("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9", "percent", "What INFO latencystats shows."),
     live("maxmemory", MEMORY, "0", "bytes", "What this node may have in memory; 0 is no limit. Above it keys give way as maxmemory-policy says, or writes that need memory are refused. The leader of a group decides before it proposes, and its groups have equal shares."),
