@@ -116,7 +116,7 @@ impl Node {
         }
     }
 
-    async fn ask_position(&self, leader: NodeId, group: GroupId) -> io::Result<u64> {
+    pub(crate) async fn ask_position(&self, leader: NodeId, group: GroupId) -> io::Result<u64> {
         let connection = self.links().connection(leader, Lane::Control).await?;
         let answer = connection.call(Kind::EventsNow, vec![wire::part(&group)]);
         wire::message(&timeout(SILENCE_MAX, answer).await??)

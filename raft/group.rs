@@ -325,15 +325,23 @@ impl Group {
         let (Some(replication), ServerState::Leader) = (&metrics.replication, metrics.state) else { return };
         let voters: Vec<u64> = metrics.membership_config.voter_ids().filter(|v| *v != self.replica.id).collect();
         let best = voters.iter().max_by_key(|v| replication.get(v).cloned().flatten().map(|id| id.index));
-        let Some(&to) = best else { return };
+        if let Some(&to) = best {
+            self.hand_over_to(to, timeout).await;
+        }
+    }
+
+    /// Hands leadership to a voter, and waits until this replica leads no longer; whether that came about.
+    pub async fn hand_over_to(&self, to: u64, timeout: Duration) -> bool {
         if self.raft.trigger().transfer_leader(to).await.is_err() {
-            return;
+            return false;
         }
         let wait = self.raft.wait(Some(timeout));
-        match wait.metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader").await {
-            Ok(_) => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
-            Err(_) => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
+        let done = wait.metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader").await.is_ok();
+        match done {
+            true => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
+            false => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
         }
+        done
     }
 
     /// Stops the replica; nothing more is applied or answered.

@@ -54,22 +54,26 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::Events => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::EventsNow | Kind::Changes => vec![shown(wire::message::<GroupId>(body))],
         Kind::Interest => vec![shown(wire::message::<Vec<crate::interest::Count>>(body))],
+        Kind::Topology => vec![shown(wire::message::<u64>(body))],
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::Digest => vec![shown(wire::message::<(wire::Target, u64)>(body))],
         Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
-        Kind::Clock => vec![shown(wire::message::<wire::Target>(body))],
+        Kind::Clock | Kind::LeadWanted => vec![shown(wire::message::<wire::Target>(body))],
         Kind::Adopt => vec![shown(wire::message::<Identity>(body))],
         Kind::Reply => vec![
             shown(wire::message::<wire::AppendReply>(body)),
             shown(wire::message::<wire::VoteReply>(body)),
             shown(wire::message::<Probe>(body)),
+            shown(wire::message::<crate::elsewhere::Pulse>(body)),
             shown(wire::message::<crate::timekeeper::Times>(body)),
             shown(forward::read_answer(body).map(|answers| answers.len())),
             shown(waiting::read_note(body)),
             shown(wire::message::<crate::changes::Note>(body)),
             shown(events::read_note(GroupId(1), body.clone())),
         ],
-        Kind::Probe | Kind::Error | Kind::CloseStream => vec![Some(String::from_utf8_lossy(body).into_owned())],
+        Kind::Probe | Kind::Error | Kind::CloseStream | Kind::Listeners => {
+            vec![Some(String::from_utf8_lossy(body).into_owned())]
+        }
     };
     found.into_iter().flatten().collect()
 }

@@ -15,9 +15,11 @@ use quoris_engine::entry::SessionId;
 use quoris_engine::{Engine, EngineSeed, Settings};
 use tokio::sync::watch;
 
+use crate::elsewhere::Elsewhere;
 use crate::forwarder::Forwarder;
 use crate::founding::{self, Identity};
 use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
+use crate::guest;
 use crate::handshake::Greeter;
 use crate::interest::Interest;
 use crate::link::Links;
@@ -34,6 +36,9 @@ const LEADERS_WAIT: Duration = Duration::from_secs(3);
 /// What a node is started with.
 #[derive(Clone)]
 pub struct NodeConfig {
+    /// It is no part of the cluster and uses it: `peers` are where to ask for one. It holds nothing and listens for
+    /// nobody.
+    pub guest: bool,
     /// Nodes of different names do not talk to each other.
     pub cluster_name: String,
     /// Known to all nodes of the cluster and to nobody else; empty without one.
@@ -79,8 +84,8 @@ pub(crate) struct Inner {
     /// Those of the cluster.
     pub(crate) settings: watch::Sender<Settings>,
     addresses: Addresses,
-    /// Leaders of groups that have no replica here, and their clocks: value, and when it was heard.
-    remote: Mutex<BTreeMap<GroupId, Remote>>,
+    /// Groups that have no replica here.
+    pub(crate) elsewhere: Elsewhere,
     next_connection: AtomicU64,
     pub(crate) health: Health,
     /// Starts of all nodes.
@@ -93,12 +98,6 @@ pub(crate) struct Inner {
 
 /// The links are made after the inner part, because their greeting asks it.
 type Links0 = OnceLock<Arc<Links>>;
-
-#[derive(Clone, Copy, Default)]
-struct Remote {
-    leader: Option<NodeId>,
-    clock: Option<(u64, Duration)>,
-}
 
 /// The topology, and what is looked up in it for every command.
 pub(crate) struct Routes {
@@ -135,7 +134,7 @@ impl Node {
             topology: ArcSwap::from_pointee(None),
             settings: watch::Sender::default(),
             addresses: addresses.clone(),
-            remote: Mutex::default(),
+            elsewhere: Elsewhere::default(),
             next_connection: AtomicU64::new(1),
             health: Health::default(),
             lives: Lives::load(seams.disk.clone())?,
@@ -159,9 +158,15 @@ impl Node {
             let listener = listener.map_err(|e| StartError(format!("cannot listen for peers on {addr}: {e}")))?;
             node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));
         }
-        founding::settle(&node).await?;
-        node.keep(tokio::spawn(node.0.health.room.clone().watch(seams)));
+        if node.is_guest() {
+            guest::settle(&node).await?;
+            node.keep(tokio::spawn(crate::interest::listen(node.clone())));
+        } else {
+            founding::settle(&node).await?;
+            node.keep(tokio::spawn(node.0.health.room.clone().watch(seams)));
+        }
         node.start_groups().await?;
+        node.keep(tokio::spawn(crate::elsewhere::follow(node.clone())));
         node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
         node.keep(tokio::spawn(crate::settings::spread(node.clone())));
@@ -181,6 +186,9 @@ impl Node {
             let _ = wait.metrics(|m| m.current_leader.is_some(), "a leader").await;
         });
         futures_util::future::join_all(wait).await;
+        if self.is_guest() {
+            guest::wait_for_leaders(self, longest).await;
+        }
     }
 
     async fn start_groups(&self) -> Result<(), StartError> {
@@ -241,6 +249,16 @@ impl Node {
         self.0.identity.load().as_ref().as_ref().map_or(NodeId(0), |i| i.node)
     }
 
+    /// Where clients reach this node.
+    pub fn client_addr(&self) -> &str {
+        &self.0.config.client_addr
+    }
+
+    /// Whether this node uses the cluster and is no part of it.
+    pub fn is_guest(&self) -> bool {
+        self.0.config.guest
+    }
+
     pub(crate) fn learn_topology(&self, topology: Topology) {
         let addresses = topology.nodes.iter().map(|(id, n)| (*id, n.peer_addr.clone())).collect();
         self.0.addresses.store(Arc::new(addresses));
@@ -251,7 +269,12 @@ impl Node {
     }
 
     pub(crate) fn routes(&self) -> Arc<Routes> {
-        self.0.topology.load().as_ref().clone().expect("learned in start")
+        self.known_routes().expect("learned in start")
+    }
+
+    /// The same, for those who may ask before the start is over.
+    pub(crate) fn known_routes(&self) -> Option<Arc<Routes>> {
+        self.0.topology.load().as_ref().clone()
     }
 
     /// A session for a new client connection.
@@ -281,46 +304,6 @@ impl Node {
         self.group(group).filter(|local| !local.replica.is_quarantined())
     }
 
-    /// The node that leads a group, as far as is known; for a group without a sound replica here, one that
-    /// holds a replica and can tell.
-    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        let known = self.known_leader(group);
-        if known.is_some() || self.sound_group(group).is_some() {
-            return known;
-        }
-        let routes = self.routes();
-        let holders: Vec<NodeId> = routes.topology.groups.get(&group)?.replicas.values().copied().collect();
-        holders.get(random_u64() as usize % holders.len().max(1)).copied()
-    }
-
-    /// The same, when it is known.
-    pub(crate) fn known_leader(&self, group: GroupId) -> Option<NodeId> {
-        match self.sound_group(group) {
-            Some(local) => local.leader(),
-            None => self.0.remote.lock().get(&group).and_then(|r| r.leader),
-        }
-    }
-
-    pub(crate) fn learn(&self, group: GroupId, leader: NodeId, clock_ms: u64) {
-        if self.sound_group(group).is_none() {
-            let clock = (clock_ms > 0).then(|| (clock_ms, self.0.seams.clock.monotonic()));
-            self.0.remote.lock().insert(group, Remote { leader: Some(leader), clock });
-        }
-    }
-
-    /// Whether a leader elsewhere has told this node the clock of a group.
-    pub(crate) fn has_heard_of(&self, group: GroupId) -> bool {
-        self.0.remote.lock().get(&group).is_some_and(|remote| remote.clock.is_some())
-    }
-
-    pub(crate) fn forget_leader(&self, group: GroupId, leader: NodeId) {
-        if let Some(remote) = self.0.remote.lock().get_mut(&group)
-            && remote.leader == Some(leader)
-        {
-            remote.leader = None;
-        }
-    }
-
     /// A group's state for linearizable reads, if this node may give it now without asking anybody.
     pub fn try_read(&self, group: GroupId) -> Option<ReadGuard> {
         self.0.groups.load().get(&group)?.try_read()
@@ -336,18 +319,6 @@ impl Node {
         let local = self.sound_group(group)?;
         let mut engine = local.replica.engine.write();
         Some((engine.applied_index(), engine.digest()))
-    }
-
-    /// The present estimate of a group's clock, in Unix milliseconds.
-    pub fn clock_ms(&self, group: GroupId) -> u64 {
-        if let Some(local) = self.0.groups.load().get(&group) {
-            return local.replica.clock.now_ms();
-        }
-        let clock = &self.0.seams.clock;
-        match self.0.remote.lock().get(&group).and_then(|r| r.clock) {
-            Some((value, at)) => value + clock.monotonic().saturating_sub(at).as_millis() as u64,
-            None => clock.wall_ms(),
-        }
     }
 
     /// Writes a snapshot of every local data group and opens it; each is durable by then.

@@ -8,15 +8,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use openraft::ReadPolicy;
+use quoris_resp::Reply;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use crate::deliver::run_read;
+use crate::node::Node;
+use crate::propose::Operation;
 use crate::replica::Replica;
-use crate::types::Raft;
+use crate::types::{GroupId, Raft};
 
 /// Reads that wait for a round; as for proposals, a connection has one at a time.
 const WAITING_MAX: usize = 16_384;
+
+/// A follower that is further behind leaves reads to the leader.
+const FOLLOW_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// This replica could not confirm that it leads.
 #[derive(Debug)]
@@ -44,6 +53,25 @@ impl ReadRounds {
         let (tx, rx) = oneshot::channel();
         self.waiting.send(tx).await.map_err(|_| NotLeading)?;
         rx.await.unwrap_or(Err(NotLeading))
+    }
+}
+
+impl Node {
+    /// Runs reads on this node's replica, which does not lead: the leader says how far it must have come
+    /// (ReadIndex at a follower). Nothing when that cannot be had; then the leader has to answer.
+    pub(crate) async fn read_as_follower(&self, group: GroupId, operations: &[Operation]) -> Option<Vec<Reply>> {
+        let local = self.sound_group(group).filter(|local| !local.leads())?;
+        let leader = local.leader()?;
+        let caught_up = async {
+            let index = self.ask_position(leader, group).await.ok()?;
+            local.replica.wait_applied(index).await;
+            Some(())
+        };
+        timeout(FOLLOW_TIME_MAX, caught_up).await.ok()??;
+        let now_ms = local.replica.clock.now_ms();
+        let engine = local.replica.engine.read();
+        let read = |o: &Operation| run_read(&engine, o, now_ms);
+        (!local.replica.is_quarantined()).then(|| operations.iter().map(read).collect())
     }
 }
 

@@ -4,7 +4,7 @@
 //! on one stream is taken in its order, and the replies return in theirs.
 //!
 //! Invariants: a peer can only slow down itself, its queues and its open requests are bounded; who does
-//! not introduce himself in time is let go, and one without a node id may only ask, never append.
+//! not introduce himself in time is let go, and one without a node id, or a guest, may only ask, never append.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,6 +40,21 @@ pub trait Service: Greeter {
     /// Takes what comes on one stream of this kind in order, and says what there is to say. Ends when `input` ends
     /// or it cannot go on.
     fn stream(self: Arc<Self>, peer: Hello, kind: Kind, frames: Frames) -> BoxFuture<()>;
+}
+
+impl Hello {
+    /// Whether the peer may ask this. One that belongs to nothing may learn that there is a cluster, and be told that
+    /// it is part of a new one; a guest has commands and listeners, and no business with the members of a group.
+    pub fn may_ask(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Probe | Kind::Topology => true,
+            Kind::Adopt => !self.node.is_guest(),
+            _ if self.node == NodeId(0) => false,
+            Kind::Forward | Kind::Wait | Kind::Events | Kind::EventsNow | Kind::Interest => true,
+            Kind::Changes | Kind::Listeners | Kind::Progress | Kind::Clock => true,
+            _ => !self.node.is_guest(),
+        }
+    }
 }
 
 /// Both directions of a stream.
@@ -87,7 +102,7 @@ async fn serve(mut stream: Box<dyn Stream>, service: Arc<dyn Service>) -> io::Re
             let body = frame.body.pop().unwrap_or_default();
             leads |= matches!(frame.kind, Kind::Append | Kind::Heartbeat);
             match frame.kind {
-                kind if kind.is_stream() && peer.node == NodeId(0) => {
+                kind if kind.is_stream() && !peer.may_ask(kind) => {
                     return Err(io::Error::other("a stream from a stranger"));
                 }
                 kind if kind.is_stream() => {

@@ -74,6 +74,7 @@ impl Node {
                 let (target, index): (Target, u64) = wire::message(&body)?;
                 Ok(vec![wire::part(&self.target(target)?.digest_at(index).await)])
             }
+            Kind::LeadWanted => self.on_lead_wanted(wire::message(&body)?).await,
             Kind::Clock => Ok(vec![wire::part(&self.target(wire::message(&body)?)?.times())]),
             Kind::SnapshotWanted => {
                 let wanted: wire::SnapshotWanted = wire::message(&body)?;
@@ -86,6 +87,7 @@ impl Node {
                 let group = self.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
                 Ok(vec![wire::part(&group.position_now().await?)])
             }
+            Kind::Topology => self.pulse(wire::message(&body)?).map(|pulse| vec![wire::part(&pulse)]),
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
             Kind::Hello
@@ -96,6 +98,7 @@ impl Node {
             | Kind::Events
             | Kind::Interest
             | Kind::Changes
+            | Kind::Listeners
             | Kind::CloseStream => Err(io::Error::other(format!("{kind:?} is no request"))),
         }
     }
@@ -118,8 +121,11 @@ impl Service for Node {
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
             // A node that belongs to nothing may ask, and be told; nothing else.
-            if (peer.node == NodeId(0) || self.id() == NodeId(0)) && !matches!(kind, Kind::Probe | Kind::Adopt) {
+            if self.id() == NodeId(0) && !matches!(kind, Kind::Probe | Kind::Adopt) {
                 return Err(io::Error::other("no cluster yet"));
+            }
+            if !peer.may_ask(kind) {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} may not ask this", peer.node)));
             }
             self.answer(kind, body).await
         })
@@ -135,7 +141,12 @@ impl Service for Node {
             Kind::Wait => Box::pin(async move { waiting::serve(&self, input, output).await }),
             Kind::Events => Box::pin(async move { events::serve(&self, input, output).await }),
             Kind::Changes => Box::pin(async move { changes::serve(&self, input, output).await }),
-            Kind::Interest => Box::pin(async move { self.interest().hear(peer.node, input).await }),
+            Kind::Interest => Box::pin(async move {
+                self.interest().hear(peer.node, input).await;
+                // Until here: to whoever tells, the stream would have ended with it.
+                drop(output);
+            }),
+            Kind::Listeners => Box::pin(async move { self.interest().relay(peer.node, input, output).await }),
             _ => Box::pin(async move { self.take_appends(input, output).await }),
         }
     }

@@ -152,6 +152,17 @@ impl Session {
         Ok(executed)
     }
 
+    /// Runs reads on this node's replica of the group, as they are at the leader; at the leader when that cannot be.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>) -> Result<Executed, Error> {
+        match self.node.read_as_follower(group, &reads).await {
+            Some(replies) => Ok(Executed { replies, position: None, seen: 0 }),
+            None => self.execute(group, reads, true).await,
+        }
+    }
+
     pub(crate) fn check_size(&self, operation: &Operation) -> Result<(), Error> {
         let (bytes, limit) = (operation.argv.frame().len(), self.node.config().entry_bytes_max);
         if bytes <= limit {
@@ -276,7 +287,12 @@ impl Session {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
-        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)).await
+        tokio::select! {
+            biased;
+            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)) => sent,
+            // One that falls silent, without its connection ending, is not waited for when there is another.
+            () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
+        }
     }
 }
 

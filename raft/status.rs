@@ -114,7 +114,7 @@ pub struct NodeStatus {
     /// Terms that began since the start, over all groups; a cluster at rest adds none.
     pub elections: u64,
     /// Every local group has a leader and is caught up with it as far as it knows, none is in quarantine, and
-    /// no clock is held.
+    /// no clock is held. On a guest: every group has a leader that answers.
     pub ready: bool,
 }
 
@@ -147,7 +147,8 @@ impl Node {
         let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(*g)).collect();
         let caught_up = |g: &GroupStatus| g.applied + READY_LAG_MAX >= g.commit;
         let sound = |g: &GroupStatus| !g.quarantined && !g.clock_held;
-        let ready = groups.iter().filter(|g| g.local).all(|g| g.leader.is_some() && caught_up(g) && sound(g));
+        let counts = |g: &&GroupStatus| g.local || self.is_guest();
+        let ready = groups.iter().filter(counts).all(|g| g.leader.is_some() && caught_up(g) && sound(g));
         NodeStatus {
             cluster_id: format!("{:032x}", topology.cluster),
             cluster_name: self.config().cluster_name.clone(),
@@ -184,7 +185,7 @@ impl Node {
             local: false,
             role: "none",
             term: 0,
-            leader: self.leader_of(id),
+            leader: self.known_leader(id),
             commit: 0,
             applied: 0,
             last_log: 0,

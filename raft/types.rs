@@ -28,9 +28,24 @@ impl fmt::Display for GroupId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
+impl NodeId {
+    /// Ids from here on are those of guests; nodes count from 1.
+    const GUESTS: u64 = 1 << 63;
+
+    /// The id of a guest, from random bits.
+    pub(crate) fn of_guest(bits: u64) -> NodeId {
+        NodeId(bits | NodeId::GUESTS)
+    }
+
+    /// Whether this is a guest: it uses the cluster and is no part of it.
+    pub fn is_guest(self) -> bool {
+        self.0 >= NodeId::GUESTS
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {}", self.0)
+        if self.is_guest() { write!(f, "proxy {:016x}", self.0) } else { write!(f, "node {}", self.0) }
     }
 }
 

@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::forward::Forwarded;
 use crate::group::Group;
-use crate::node::Node;
 use crate::propose::Operation;
 use crate::session::{Error, Executed, Position, Session, gave_up};
 use crate::types::{GroupId, NodeId};
@@ -29,21 +28,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 /// And so many times within `session-ttl`.
 const RENEWALS: u32 = 4;
-
-impl Node {
-    /// Resolves when this node's replica hears of another leader; never where there is none.
-    async fn leader_changes(&self, group: GroupId, known: Option<NodeId>) {
-        let Some(local) = self.group(group) else { return std::future::pending().await };
-        let mut leader = local.replica.leader.subscribe();
-        while leader.changed().await.is_ok() {
-            let leader = *leader.borrow_and_update();
-            if leader.is_some() && leader != known {
-                return;
-            }
-        }
-        std::future::pending().await
-    }
-}
 
 /// How a stay at one leader ended.
 enum Stay {

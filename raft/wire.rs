@@ -83,12 +83,18 @@ pub enum Kind {
     Interest = 27,
     /// Keys of a group that change, on a stream.
     Changes = 28,
+    /// What all clients but the sender's listen to, on a stream: asked by a guest, which nobody else can tell.
+    Listeners = 40,
+    /// What is the topology, if it is newer than this, and which groups are led there?
+    Topology = 41,
+    /// A replica wants to lead; asked of the leader.
+    LeadWanted = 42,
 }
 
 impl Kind {
     /// Whether frames with the same id belong to one stream and are taken in order.
     pub fn is_stream(self) -> bool {
-        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest | Kind::Changes)
+        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest | Kind::Changes | Kind::Listeners)
     }
 
     /// The kind of a byte.
@@ -96,31 +102,12 @@ impl Kind {
     /// # Errors
     /// When there is none.
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
-        const ALL: [Kind; 24] = [
-            Kind::Hello,
-            Kind::Reply,
-            Kind::Error,
-            Kind::Append,
-            Kind::CloseStream,
-            Kind::Heartbeat,
-            Kind::Vote,
-            Kind::PreVote,
-            Kind::Transfer,
-            Kind::SnapshotBegin,
-            Kind::SnapshotPiece,
-            Kind::SnapshotEnd,
-            Kind::Forward,
-            Kind::Probe,
-            Kind::Adopt,
-            Kind::Progress,
-            Kind::Digest,
-            Kind::SnapshotWanted,
-            Kind::Clock,
-            Kind::Wait,
-            Kind::Events,
-            Kind::EventsNow,
-            Kind::Interest,
-            Kind::Changes,
+        use Kind::*;
+        #[rustfmt::skip]
+        const ALL: [Kind; 27] = [
+            Hello, Reply, Error, Append, CloseStream, Heartbeat, Vote, PreVote, Transfer, SnapshotBegin, SnapshotPiece,
+            SnapshotEnd, Forward, Probe, Adopt, Progress, Digest, SnapshotWanted, Clock, Wait, Events, EventsNow,
+            Interest, Changes, Listeners, Topology, LeadWanted,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)

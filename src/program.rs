@@ -11,6 +11,7 @@ mod transfer;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+use quoris_server::Role;
 
 use client::Client;
 use status::View;
@@ -28,6 +29,16 @@ enum Command {
     #[command(override_usage = "quoris server [FILE | --config FILE] [--name value …]", disable_help_flag = true)]
     Server {
         /// A configuration file, then settings: --port 7000 --dir /var/lib/quoris.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs a proxy: any client works through it, and it holds no data.
+    #[command(
+        override_usage = "quoris proxy [FILE | --config FILE] --nodes HOST:PEERPORT,… [--name value …]",
+        disable_help_flag = true
+    )]
+    Proxy {
+        /// A configuration file, then settings: --nodes 10.0.0.1:16379,10.0.0.2:16379 --port 6380.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         arguments: Vec<String>,
     },
@@ -131,7 +142,8 @@ config/quoris.toml explains every setting.";
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Server { arguments } => serve::run(&arguments),
+        Command::Server { arguments } => serve::run(&arguments, Role::Node),
+        Command::Proxy { arguments } => serve::run(&arguments, Role::Proxy),
         Command::Admin(AdminCommand::Log(LogCommand::Dump(options))) => dump::dump(&options),
         Command::Admin(AdminCommand::Group(GroupCommand::Skip(options))) => skip::skip(&options),
         other => in_one_thread(other),
@@ -149,7 +161,9 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Server { .. } | Command::Admin(AdminCommand::Log(_) | AdminCommand::Group(_)) => {
+            Command::Server { .. }
+            | Command::Proxy { .. }
+            | Command::Admin(AdminCommand::Log(_) | AdminCommand::Group(_)) => {
                 unreachable!("they need no runtime or have their own")
             }
             Command::Cluster(ClusterCommand::Start(options)) => cluster::start(options).await,

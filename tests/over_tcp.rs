@@ -6,15 +6,26 @@ mod support;
 
 use script::remote::{Connection, RedisServer};
 
-fn run(settings: &[&str]) {
-    let node = support::Node::start(settings);
-    let mut target = Connection::open(&format!("127.0.0.1:{}", node.port), None).expect("the node listens");
-    script::run(&mut target, &script::cases(&[script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat()));
+const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
+
+fn run(port: u16, families: &[&str]) {
+    let mut target = Connection::open(&format!("127.0.0.1:{port}"), None).expect("somebody listens");
+    script::run(&mut target, &script::cases(families));
 }
 
 #[test]
 fn scripts_hold_over_tcp() {
-    run(&["--enable-debug-command", "yes"]);
+    let families = [script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat();
+    run(support::Node::start(DEBUG).port, &families);
+}
+
+/// All but the server's own, which are about a node's data.
+#[test]
+fn scripts_hold_through_a_proxy() {
+    let nodes = support::Node::cluster(1, DEBUG);
+    let all = [script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat();
+    let families: Vec<&str> = all.into_iter().filter(|family| *family != "server").collect();
+    run(support::Node::proxy(&nodes, DEBUG).port, &families);
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl World {
 fn config(node: usize, groups: u32) -> NodeConfig {
     let peers: Vec<String> = (0..NODES).map(|n| format!("{}:{PORT}", name(n))).collect();
     NodeConfig {
+        guest: false,
         cluster_name: "simulated".into(),
         secret: String::new(),
         client_addr: format!("{}:6379", name(node)),

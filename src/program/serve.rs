@@ -1,4 +1,4 @@
-//! `quoris server`: one node in the foreground.
+//! `quoris server` and `quoris proxy`: one node, or one guest of a cluster, in the foreground.
 
 use std::{
     io::{self, IsTerminal},
@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use quoris_log::{Fsync, RocksDisk};
 use quoris_net::Threads;
-use quoris_raft::seam::{Seams, SystemClock, TcpNet, blocking_threads};
+use quoris_raft::NoDisk;
+use quoris_raft::seam::{Disk, Seams, SystemClock, TcpNet, blocking_threads};
 use quoris_server::{
-    Running,
+    Role, Running,
     config::{
         Config,
         file::{Directive, parse_arguments},
@@ -28,10 +29,14 @@ use tracing_subscriber::{
 /// Descriptors that are needed beside those of clients: data files, peers, listeners.
 const SPARE_FILES: u64 = 512;
 
-/// Runs a node until it is told to stop.
-pub(super) fn run(arguments: &[String]) -> anyhow::Result<()> {
+/// Runs a node or a proxy until it is told to stop.
+pub(super) fn run(arguments: &[String], role: Role) -> anyhow::Result<()> {
     if matches!(arguments.first().map(String::as_str), Some("-h" | "--help")) {
-        println!("usage: quoris server [FILE | --config FILE] [--name value …]\n\n{}", super::SERVER_HELP);
+        let usage = match role {
+            Role::Node => "quoris server [FILE | --config FILE] [--name value …]",
+            Role::Proxy => "quoris proxy [FILE | --config FILE] --nodes HOST:PEERPORT,… [--name value …]",
+        };
+        println!("usage: {usage}\n\n{}", super::SERVER_HELP);
         return Ok(());
     }
     let (file, directives) = split_arguments(arguments)?;
@@ -51,7 +56,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<()> {
         0 => half,
         written => written,
     })?);
-    let result = rest.block_on(serve(config, raft.handle(), threads.clone()));
+    let result = rest.block_on(serve(config, role, raft.handle(), threads.clone()));
     if let Some(threads) = Arc::into_inner(threads) {
         threads.shutdown(std::time::Duration::from_secs(1));
     }
@@ -125,7 +130,16 @@ fn raise_file_limit(clients: u64) -> anyhow::Result<()> {
 }
 
 /// The world that Raft runs in: RocksDB in the data folder, TCP, this machine's clocks.
-fn seams(config: &Config) -> io::Result<Seams> {
+fn seams(config: &Config, role: Role) -> io::Result<Seams> {
+    let disk: Arc<dyn Disk> = match role {
+        Role::Node => Arc::new(disk(config)?),
+        Role::Proxy => Arc::new(NoDisk),
+    };
+    let (net, clock) = (Arc::new(TcpNet), Arc::new(SystemClock::default()));
+    Ok(Seams { disk, net, clock, blocking: blocking_threads })
+}
+
+fn disk(config: &Config) -> io::Result<RocksDisk> {
     let fsync = match config.text("appendfsync").as_str() {
         "always" => Fsync::Always,
         "everysec" => Fsync::EverySecond,
@@ -136,25 +150,19 @@ fn seams(config: &Config) -> io::Result<Seams> {
         tracing::error!("the log cannot be written: {why}");
         std::process::abort();
     };
-    let disk = RocksDisk::open(Path::new(&config.text("dir")), fsync, failed)?;
-    Ok(Seams {
-        disk: Arc::new(disk),
-        net: Arc::new(TcpNet),
-        clock: Arc::new(SystemClock::default()),
-        blocking: blocking_threads,
-    })
+    RocksDisk::open(Path::new(&config.text("dir")), fsync, failed)
 }
 
-async fn serve(config: Config, raft: &tokio::runtime::Handle, threads: Arc<Threads>) -> anyhow::Result<()> {
+async fn serve(config: Config, role: Role, raft: &tokio::runtime::Handle, threads: Arc<Threads>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Starting may wait for peers, and must be interruptible.
+    // Starting may wait for peers, or a proxy for any node, and must be interruptible.
     let running = tokio::select! {
-        running = quoris_server::start(config, raft, threads, seams) => running?,
+        running = quoris_server::start(config, role, raft, threads, |config| seams(config, role)) => running?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    banner(&running);
+    banner(&running, role);
     let end = tokio::select! {
         end = running.wait() => end,
         _ = terminate.recv() => Ok(()),
@@ -175,20 +183,22 @@ async fn serve(config: Config, raft: &tokio::runtime::Handle, threads: Arc<Threa
     }
 }
 
-fn banner(running: &Running) {
+fn banner(running: &Running, role: Role) {
     let (config, status) = (&running.server.config, running.server.node.status());
     let addresses: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     let dir = std::path::absolute(Path::new(&config.text("dir"))).unwrap_or_default();
     tracing::info!("Quoris {} (speaks Redis {}), process {}", version::QUORIS, version::REDIS, std::process::id());
     tracing::info!(
-        "cluster {} ({}), node {} of {}, {} data groups",
+        "cluster {} ({}), {} of {} nodes, {} data groups",
         status.cluster_name,
         status.cluster_id,
-        status.node.0,
+        status.node,
         status.nodes.len(),
         running.server.node.groups().len()
     );
-    tracing::info!("data in {}, appendfsync {}", dir.display(), config.text("appendfsync"));
+    if role == Role::Node {
+        tracing::info!("data in {}, appendfsync {}", dir.display(), config.text("appendfsync"));
+    }
     if !config.ignored().is_empty() {
         tracing::info!("settings without effect here: {}", config.ignored().join(", "));
     }

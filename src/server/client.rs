@@ -173,7 +173,7 @@ impl Client {
     }
 
     pub(crate) fn forwards(&self) -> gather::Forwards {
-        match self.server.tunables.redirects.load(Relaxed) {
+        match self.server.redirects() {
             false => gather::Forwards::All,
             true if self.info.has(flag::READ_ONLY) => gather::Forwards::Reads,
             true => gather::Forwards::KeylessReads,

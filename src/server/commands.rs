@@ -118,6 +118,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "latency" => latency::run(client, name, argv),
             "memory" => memory::run(client, name, argv),
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
+            "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
             "cluster" => cluster::run(client, name, argv),
             "acl" => acl::run(client, name, argv),
             "pubsub" => pubsub::ask(client, name, argv),
@@ -127,6 +128,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         };
     }
     match name {
+        "save" | "bgsave" | "bgrewriteaof" if client.server.node.is_guest() => Served::error(admin::NO_DATA),
         "exec" => Box::pin(client.exec_mixed(output)).await,
         "watch" => client.watch(found, argv).await,
         "hello" => connection::hello(client, argv),

@@ -9,7 +9,10 @@
 use std::vec;
 
 use bytes::{Bytes, BytesMut};
-use quoris_engine::command::Found;
+use quoris_engine::{
+    command::{self, Found, Handler},
+    entry::Transaction,
+};
 use quoris_raft::{Error, Executed, GroupId, Operation, Session, interest::Kin};
 use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
@@ -28,6 +31,16 @@ pub(crate) struct Gather {
 struct Lane {
     group: GroupId,
     operations: Vec<Operation>,
+}
+
+impl Lane {
+    async fn run(self, session: &Session, forwards: Forwards) -> Result<Executed, Error> {
+        let forward = forwards.cover(&self.operations);
+        if matches!(forwards, Forwards::Reads) && self.operations.iter().all(|operation| !operation.write) {
+            return session.read_here(self.group, self.operations).await;
+        }
+        session.execute(self.group, self.operations, forward).await
+    }
 }
 
 /// A place in the order of replies.
@@ -181,14 +194,10 @@ impl Gather {
         let lanes = std::mem::take(&mut self.lanes);
         if lanes.len() == 1 {
             let lane = lanes.into_iter().next().expect("one lane");
-            let forward = forwards.cover(&lane.operations);
-            let result = session.execute(lane.group, lane.operations, forward).await;
+            let result = lane.run(session, forwards).await;
             return Answers { slots, lanes: SmallVec::from_buf([Answered::new(result)]) };
         }
-        let running = lanes.into_iter().map(|lane| {
-            let forward = forwards.cover(&lane.operations);
-            session.execute(lane.group, lane.operations, forward)
-        });
+        let running = lanes.into_iter().map(|lane| lane.run(session, forwards));
         let results = futures_util::future::join_all(running).await;
         Answers { slots, lanes: results.into_iter().map(Answered::new).collect() }
     }
@@ -216,12 +225,20 @@ impl Forwards {
     pub fn cover(self, operations: &[Operation]) -> bool {
         match self {
             Forwards::All => true,
-            Forwards::Reads => operations.iter().all(|operation| !operation.write),
+            Forwards::Reads => operations.iter().all(only_reads),
             Forwards::KeylessReads => {
                 operations.iter().all(|operation| !operation.write && operation.command.keys.is_empty())
             }
         }
     }
+}
+
+/// A read, or a transaction of reads, which is a write only because EXEC is.
+fn only_reads(operation: &Operation) -> bool {
+    let is_read =
+        |argv: &Argv| command::lookup(argv).is_ok_and(|found| matches!(found.command.handler, Handler::Read(_)));
+    let inside = || Transaction::from_argv(&operation.argv).is_ok_and(|inside| inside.commands.iter().all(is_read));
+    !operation.write || (operation.transaction && inside())
 }
 
 /// What came back.

@@ -41,13 +41,14 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpListener) {
     }
 }
 
-/// Ready: every group that lives here has a leader and is caught up.
+/// Ready: every group that lives here has a leader and is caught up; of a proxy, every group has a leader.
 async fn ready(State(server): State<Arc<Server>>) -> (StatusCode, String) {
     let status = server.node.status();
     if status.ready {
         return (StatusCode::OK, "ready\n".into());
     }
-    let lacking = status.groups.iter().filter(|group| group.local && group.leader.is_none());
+    let counts = |group: &&GroupStatus| group.local || server.node.is_guest();
+    let lacking = status.groups.iter().filter(|group| counts(group) && group.leader.is_none());
     let ids = |groups: Vec<&GroupStatus>| groups.iter().map(|g| g.id.0.to_string()).collect::<Vec<_>>().join(", ");
     let quarantined: Vec<_> = status.groups.iter().filter(|group| group.quarantined).collect();
     let lacking: Vec<_> = lacking.collect();
@@ -99,7 +100,12 @@ fn text(server: &Server) -> String {
     out.one("dataset_bytes", "gauge", "Bytes of keys and values.", commands::memory::dataset(server));
     out.one("keys", "gauge", "Keys of the replicas on this node.", commands::memory::keys(server));
     out.one("fsyncs_total", "counter", "Fsyncs of the log.", status.fsyncs);
-    out.one("ready", "gauge", "Whether every local group has a leader and is caught up.", u8::from(status.ready));
+    out.one(
+        "ready",
+        "gauge",
+        "Whether every group that counts here has a leader and is caught up.",
+        u8::from(status.ready),
+    );
     let pubsub = &server.pubsub;
     let messages = |what: &AtomicU64| what.load(Relaxed);
     out.one("messages_published_total", "counter", "Messages that clients published.", messages(&pubsub.published));

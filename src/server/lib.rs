@@ -41,4 +41,4 @@ pub mod version;
 
 pub use client::Client;
 pub use server::Server;
-pub use start::{Running, StartError, start};
+pub use start::{Role, Running, StartError, start};

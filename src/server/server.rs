@@ -151,6 +151,11 @@ impl Server {
         (id != u32::MAX).then_some(GroupId(id))
     }
 
+    /// Whether clients are told where to go, instead of everything being forwarded. A proxy has nowhere to send them.
+    pub(crate) fn redirects(&self) -> bool {
+        self.tunables.redirects.load(Relaxed) && !self.node.is_guest()
+    }
+
     /// Whether commands have to pass the gate or be shown to monitors.
     pub(crate) fn is_watched(&self) -> bool {
         self.watched.load(Relaxed)
@@ -171,9 +176,10 @@ impl Server {
         self.groups().iter().filter_map(|group| self.peek(*group, &count)).sum()
     }
 
-    /// Whether commands that take memory are refused at once. When keys can give way, the leader decides.
+    /// Whether commands that take memory are refused at once. When keys can give way, the leader decides, as it does
+    /// for a proxy.
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.node.memory().is_over() && self.config.text("maxmemory-policy") == "noeviction"
+        self.node.memory().is_over() && !self.node.is_guest() && self.config.text("maxmemory-policy") == "noeviction"
     }
 
     /// Counts the memory that is in use.

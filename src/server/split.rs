@@ -3,9 +3,7 @@
 //! Some commands are split into one part per group and their replies joined; each part is linearizable,
 //! the whole is not atomic. Every other command over several groups is refused with CROSSSLOT.
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use quoris_engine::{command::Found, number, slot};
+use quoris_engine::{SLOTS, command::Found, number, slot};
 use quoris_raft::{GroupId, Operation};
 use quoris_resp::{Argv, Reply};
 
@@ -111,7 +109,7 @@ pub(crate) enum Route {
 impl Server {
     /// Finds the group or the groups of a command that reads or writes keys.
     pub(crate) fn route(&self, found: &Found, argv: &Argv, database: u32) -> Route {
-        let redirects = self.tunables.redirects.load(Relaxed);
+        let redirects = self.redirects();
         if let (Some(group), false) = (self.sole_group(), redirects) {
             return Route::One(group, 0);
         }
@@ -156,15 +154,23 @@ impl Server {
                 Route::Split(plan(Join::First, &turned))
             }
             ("", "scan") => self.scan(found, argv, all, database),
+            ("cluster", _) => self.of_slot(argv),
             _ => self.anywhere(),
         }
+    }
+
+    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT name a slot; what is none, any group's handler refuses.
+    fn of_slot(&self, argv: &Argv) -> Route {
+        let slot = argv.get(2).and_then(number::integer).and_then(|n| u16::try_from(n).ok()).filter(|n| *n < SLOTS);
+        let Some(slot) = slot else { return self.anywhere() };
+        self.node.group_of(slot).map_or(Route::NoOwner(slot), |group| Route::One(group, slot))
     }
 
     /// The groups that a command without keys is about: all of them; with redirections those that this node
     /// leads, because a cluster client asks every master and adds up, or those that it follows if it leads none.
     fn groups_to_walk(&self) -> Vec<GroupId> {
         let groups = self.groups();
-        if !self.tunables.redirects.load(Relaxed) {
+        if !self.redirects() {
             return groups.to_vec();
         }
         let own = self.node.id();

@@ -15,6 +15,15 @@ use crate::{
 /// How much higher the port for peers is, when nothing else is said; as in Redis Cluster.
 const PEER_PORT_DISTANCE: u32 = 10_000;
 
+/// What a process is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A part of it.
+    Node,
+    /// A guest, which holds nothing and serves clients all the same.
+    Proxy,
+}
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -52,20 +61,23 @@ pub struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Starts a node and serves clients on `threads`. Raft runs on the runtime `raft`, over the disk and the network that
-/// `seams` opens once the client's addresses are taken.
+/// Starts a node or a proxy and serves clients on `threads`. Raft runs on the runtime `raft`, over the disk and the
+/// network that `seams` opens once the client's addresses are taken.
 ///
 /// # Errors
 /// When an address is taken, the data folder belongs to somebody else, or settings contradict each other.
 pub async fn start(
     config: Config,
+    role: Role,
     raft: &Handle,
     threads: Arc<Threads>,
     seams: impl FnOnce(&Config) -> io::Result<Seams>,
 ) -> Result<Running, StartError> {
     let dir = PathBuf::from(config.text("dir"));
     let failed = |source| StartError::Io { path: dir.clone(), source };
-    std::fs::create_dir_all(&dir).map_err(failed)?;
+    if role == Role::Node {
+        std::fs::create_dir_all(&dir).map_err(failed)?;
+    }
     let port: u16 = config.count("port");
     // The sockets come first: a port that is taken must not touch the data.
     let sockets = if port == 0 {
@@ -76,10 +88,13 @@ pub async fn start(
     let admin_port: u16 = config.count("admin-port");
     let admin = if admin_port == 0 { None } else { Some(http::bind(admin_port)?) };
     let seams = seams(&config).map_err(failed)?;
-    let node_config = node_config(&config)?;
+    let node_config = node_config(&config, role)?;
     // Everything that Raft spawns runs where it is started, apart from clients' work.
     let node = raft.spawn(Node::start(node_config, seams)).await.map_err(|e| StartError::Config(e.to_string()))?;
-    let node = node.map_err(|why| StartError::Node { dir: std::path::absolute(&dir).unwrap_or(dir), why })?;
+    let node = node.map_err(|why| match role {
+        Role::Node => StartError::Node { dir: std::path::absolute(&dir).unwrap_or(dir), why },
+        Role::Proxy => StartError::Config(format!("this proxy does not start: {why}")),
+    })?;
     let server = Server::new(node, config);
     let mut tasks = JoinSet::new();
     tasks.spawn(server.clone().keep_house());
@@ -148,7 +163,23 @@ fn peer_address(config: &Config, client_address: &str) -> Result<String, StartEr
     }
 }
 
-fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
+/// The addresses at which a proxy asks for its cluster.
+fn addresses_to_ask(config: &Config, role: Role) -> Result<Vec<String>, StartError> {
+    let words = config.words("nodes");
+    let addresses: Vec<String> =
+        words.iter().flat_map(|word| word.split(',')).filter(|a| !a.is_empty()).map(str::to_string).collect();
+    match (role, addresses.is_empty()) {
+        (Role::Proxy, true) => Err(StartError::Config(
+            "a proxy needs the peer address of a node, or of several: --nodes HOST:PORT,…".into(),
+        )),
+        (Role::Node, false) => {
+            Err(StartError::Config("nodes names the cluster that a proxy serves; a node has peers".into()))
+        }
+        (Role::Proxy, false) | (Role::Node, true) => Ok(addresses),
+    }
+}
+
+fn node_config(config: &Config, role: Role) -> Result<NodeConfig, StartError> {
     let millis = |name: &str| Duration::from_millis(config.count(name));
     let (election_min, election_max) = (millis("election-ms-min"), millis("election-ms-max"));
     if election_min > election_max || millis("heartbeat-ms") * 2 > election_min {
@@ -156,15 +187,20 @@ fn node_config(config: &Config) -> Result<NodeConfig, StartError> {
             "election-ms-min must be at least twice heartbeat-ms and at most election-ms-max".into(),
         ));
     }
+    let to_ask = addresses_to_ask(config, role)?;
     let client_addr = own_address(config);
-    let peer_addr = peer_address(config, &client_addr)?;
+    let (peer_addr, peers) = match role {
+        Role::Node => (peer_address(config, &client_addr)?, config.words("peers")),
+        Role::Proxy => (String::new(), to_ask),
+    };
     Ok(NodeConfig {
+        guest: role == Role::Proxy,
         cluster_name: config.text("cluster-name"),
         secret: config.text("cluster-secret"),
         client_addr,
         peer_addr,
         peer_bind: Some(config.text("peer-bind")).filter(|bind| !bind.is_empty()),
-        peers: config.words("peers"),
+        peers,
         groups: config.count("groups"),
         replication_factor: config.count("replication-factor"),
         databases: config.count("databases"),

@@ -9,12 +9,16 @@
 mod support;
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use support::{Node, bulk, cluster::Cluster};
+use support::{Node, bulk, cluster::Cluster, until};
 
 /// No client takes longer, in seconds; then it is killed.
 const SECONDS_MAX: &str = "100";
@@ -95,6 +99,83 @@ fn ioredis_works_on_one_node() {
 #[test]
 fn node_redis_works_on_one_node() {
     on_one_node("node_redis.mjs");
+}
+
+/// One group, so that all is atomic that is atomic in Redis.
+#[test]
+fn the_libraries_work_through_a_proxy() {
+    let nodes = Node::cluster(3, &["--enable-debug-command", "yes"]);
+    let proxy = Node::proxy(&nodes, &["--enable-debug-command", "yes"]);
+    for name in ["redis_py.py", "ioredis.mjs", "node_redis.mjs"] {
+        script(name, &[proxy.port]);
+    }
+}
+
+/// A node that leads a group, and may be killed.
+fn leader(nodes: &[Node], group: usize) -> usize {
+    let leads = |node: &Node| {
+        let line = node.connect().info(&format!("group{group}"));
+        line.contains("role=leader,").then_some(())
+    };
+    let mut found = None;
+    until("the group has a leader", || {
+        found = nodes.iter().position(|node| leads(node).is_some());
+        found.is_some()
+    });
+    found.expect("somebody leads by now")
+}
+
+/// Runs a workload of a cluster client while three leaders die. It says how much it has done, works until its input
+/// ends, and ends itself at the first error that surfaces.
+fn while_leaders_die(interpreter: &Path, name: &'static str) {
+    let mut nodes = Node::cluster(3, &["--groups", "3", "--cluster-redirects", "yes"]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
+    let mut command = Command::new("timeout");
+    command.arg(SECONDS_MAX).arg(interpreter).arg(path).args(nodes.iter().map(|node| node.port.to_string()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("QUORIS_CLIENTS", libraries());
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut child = command.spawn().expect("timeout runs everywhere");
+    let (done, counter) = (Arc::<AtomicU64>::default(), BufReader::new(child.stdout.take().expect("piped")));
+    let counted = done.clone();
+    let reader = std::thread::spawn(move || {
+        for line in counter.lines().map_while(Result::ok) {
+            println!("{name}: {line}");
+            counted.store(line.trim_start_matches("done ").parse().unwrap_or(0), Ordering::SeqCst);
+        }
+    });
+    let progress = |child: &mut Child| {
+        let goal = done.load(Ordering::SeqCst) + COMMANDS_BETWEEN;
+        until("the workload gets on", || {
+            assert!(child.try_wait().expect("our own child").is_none(), "{name} ended early");
+            done.load(Ordering::SeqCst) >= goal
+        });
+    };
+    progress(&mut child);
+    for group in 1..=3 {
+        let leader = leader(&nodes, group);
+        nodes[leader].kill();
+        progress(&mut child);
+        nodes[leader].restart();
+        until("the node is ready", || nodes[leader].connect().info("ready") == "1");
+        progress(&mut child);
+    }
+    drop(child.stdin.take());
+    let status = child.wait().expect("our own child");
+    reader.join().expect("it reads to the end");
+    assert!(status.success(), "{name} ended with {status}; 127: run ./dev deps");
+}
+
+/// Commands of a workload between two steps.
+const COMMANDS_BETWEEN: u64 = 1000;
+
+#[test]
+fn redis_pys_cluster_client_sees_no_error_while_leaders_die() {
+    while_leaders_die(&libraries().join("python/bin/python"), "redis_py_failover.py");
+}
+
+#[test]
+fn ioredis_cluster_client_sees_no_error_while_leaders_die() {
+    while_leaders_die(Path::new("node"), "ioredis_failover.mjs");
 }
 
 fn libraries_on_three_nodes(groups: &str) {
@@ -188,6 +269,8 @@ fn redis_cli_understands_a_cluster() {
         let report = cli(ports[1], &["--cluster", "check", &address], b"");
         assert!(report.contains(&format!("6 keys in {groups} masters")), "{report}");
         assert!(report.contains("All nodes agree") && report.contains("All 16384 slots covered"), "{report}");
+        let table = cli(ports[0], &["--cluster", "info", &address], b"");
+        assert!(table.contains(&format!("6 keys in {groups} masters")), "{table}");
         let sizes = cli(ports[2], &["--cluster", "call", &address, "dbsize"], b"");
         assert!(sizes.lines().skip(1).all(|line| line.starts_with("127.0.0.1:") && !line.contains("MOVED")), "{sizes}");
     }

@@ -88,6 +88,18 @@ impl Record {
     }
 }
 
+/// Where clients come in: a node, or a proxy.
+pub struct Door {
+    /// For messages.
+    pub number: usize,
+    /// Where they connect.
+    pub port: u16,
+    /// As of a node.
+    pub kills: Arc<AtomicU64>,
+    /// Where they write.
+    pub places: Vec<Place>,
+}
+
 /// Threads that write until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -100,18 +112,29 @@ pub struct Load {
 impl Load {
     /// `places[n]` is where the clients of node `n` write; each node gets `per_node` of them.
     pub fn start(cluster: &Cluster, places: &[Vec<Place>], per_node: usize) -> Load {
+        let doors = cluster.nodes.iter().zip(places).zip(1..).map(|((node, places), number)| Door {
+            number,
+            port: node.port,
+            kills: node.kills.clone(),
+            places: places.clone(),
+        });
+        Load::through(&doors.collect::<Vec<_>>(), per_node)
+    }
+
+    /// The same through any doors.
+    pub fn through(doors: &[Door], per_door: usize) -> Load {
         let (stop, faults) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let forgiving = Arc::default();
         let mut load = Load { stop, forgiving, faults, progress: Vec::new(), threads: Vec::new() };
-        for thread in 0..cluster.nodes.len() * per_node {
-            let node = thread % cluster.nodes.len();
+        for thread in 0..doors.len() * per_door {
+            let door = &doors[thread % doors.len()];
             let progress = Arc::<AtomicU64>::default();
             let writer = Writer {
                 name: format!("w{thread}"),
-                node: node + 1,
-                port: cluster.nodes[node].port,
-                kills: cluster.nodes[node].kills.clone(),
-                places: places[node].clone(),
+                node: door.number,
+                port: door.port,
+                kills: door.kills.clone(),
+                places: door.places.clone(),
                 stop: load.stop.clone(),
                 forgiving: load.forgiving.clone(),
                 faults: load.faults.clone(),

@@ -62,16 +62,37 @@ impl Node {
         let dir = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let data = dir.path().join("data").to_string_lossy().into_owned();
-        let mut arguments: Vec<String> = ["--port", &port.to_string(), "--dir", &data].map(String::from).to_vec();
-        arguments.extend(settings.iter().map(|s| s.to_string()));
+        let arguments = with_settings(&["server", "--port", &port.to_string(), "--dir", &data], settings);
         Node::start_with(port, arguments, Some(dir))
+    }
+
+    /// The nodes of a cluster, ready to serve.
+    pub fn cluster(count: usize, settings: &[&str]) -> Vec<Node> {
+        let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        let peers = peer_addresses(&ports);
+        let launch = |port: u16| {
+            let dir = tempfile::tempdir().expect("a folder");
+            let data = dir.path().join("data").to_string_lossy().into_owned();
+            let own = ["server", "--port", &port.to_string(), "--dir", &data, "--peers", &peers];
+            let arguments = with_settings(&own, settings);
+            Node { process: spawn(&arguments), port, dir: Some(dir), arguments }
+        };
+        let mut nodes: Vec<Node> = ports.into_iter().map(launch).collect();
+        nodes.iter_mut().for_each(Node::wait_until_ready);
+        nodes
+    }
+
+    /// A proxy for these nodes.
+    pub fn proxy(nodes: &[Node], settings: &[&str]) -> Node {
+        let port = free_port();
+        let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+        let own = ["proxy", "--port", &port.to_string(), "--nodes", &peer_addresses(&ports)];
+        Node::start_with(port, with_settings(&own, settings), None)
     }
 
     /// A node from a configuration file.
     pub fn from_file(port: u16, path: &Path, settings: &[&str]) -> Node {
-        let mut arguments = vec!["--config".to_string(), path.to_string_lossy().into_owned()];
-        arguments.extend(settings.iter().map(|s| s.to_string()));
-        Node::start_with(port, arguments, None)
+        Node::start_with(port, with_settings(&["server", "--config", &path.to_string_lossy()], settings), None)
     }
 
     /// A redis-server, as an oracle.
@@ -146,7 +167,7 @@ impl Node {
 
     /// Starts a stopped node that is to end by itself; gives what it says on stderr.
     pub fn fail_to_start(&self) -> String {
-        let output = program().arg("server").args(&self.arguments).output().expect("the program starts");
+        let output = program().args(&self.arguments).output().expect("the program starts");
         assert!(!output.status.success(), "the node serves");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
@@ -175,8 +196,17 @@ pub fn program() -> Command {
     command
 }
 
+fn with_settings(own: &[&str], settings: &[&str]) -> Vec<String> {
+    own.iter().chain(settings).map(|word| word.to_string()).collect()
+}
+
+/// Where nodes with these ports listen for each other.
+fn peer_addresses(ports: &[u16]) -> String {
+    ports.iter().map(|port| format!("127.0.0.1:{}", port + 10_000)).collect::<Vec<_>>().join(" ")
+}
+
 fn spawn(arguments: &[String]) -> Child {
-    program().arg("server").args(arguments).stdout(Stdio::null()).spawn().expect("the program starts")
+    program().args(arguments).stdout(Stdio::null()).spawn().expect("the program starts")
 }
 
 /// Sends a signal to a child of ours.

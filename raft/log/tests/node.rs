@@ -12,6 +12,7 @@ use quoris_resp::{Argv, Reply};
 
 fn config(peers: &[String], own: usize) -> NodeConfig {
     NodeConfig {
+        guest: false,
         cluster_name: "test".into(),
         secret: String::new(),
         client_addr: format!("127.0.0.1:{}", own + 1),

@@ -8,6 +8,9 @@ use quoris_resp::{Argv, Reply};
 use super::{Served, word};
 use crate::{client::Client, clients::flag};
 
+/// What a proxy answers that is asked for its data.
+pub(super) const NO_DATA: &str = "ERR a proxy holds no data: send this to a node ('quoris admin status' lists them)";
+
 /// TIME is the group's clock: XADD and relative deadlines go by it.
 pub(super) fn time(client: &Client) -> Served {
     let server = &client.server;
@@ -65,6 +68,9 @@ pub(super) async fn shutdown(client: &mut Client, argv: &Argv) -> Served {
     }
     if has("abort") {
         return Served::error("ERR No shutdown in progress.");
+    }
+    if has("save") && client.server.node.is_guest() {
+        return Served::error(NO_DATA);
     }
     if has("save") && client.server.saves.claim() && client.server.save_claimed().await.is_err() {
         return Served::error("ERR Errors trying to SHUTDOWN. Check logs.");

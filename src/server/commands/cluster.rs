@@ -3,12 +3,16 @@
 //!
 //! A node that leads a group is shown as a master of that group's slots and never as a replica of another
 //! group, because to cluster clients a node is either the one or the other. A node's 40 hex digits are
-//! derived from the cluster's id and the node's, so every node prints the same.
+//! derived from the cluster's id and the node's, so every node prints the same. A proxy shows itself as the
+//! only node, with all slots: who was told to use it may reach nobody else.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use quoris_engine::{Keyspace, SLOTS, number, slot};
-use quoris_raft::{GroupId, GroupStatus, META, NodeId, NodeInfo, NodeStatus};
+mod manage;
+
+pub(super) use manage::failover;
+use quoris_engine::{SLOTS, slot};
+use quoris_raft::{GroupId, GroupStatus, META, NodeId, NodeInfo, NodeStatus, ReplicaStatus};
 use quoris_resp::{Argv, Reply};
 use sha2::{Digest, Sha256};
 
@@ -27,9 +31,7 @@ pub(super) fn mode(client: &Client, name: &str) -> Served {
 
 pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
     let server = &client.server;
-    // The meta group owns no slots and is no client's business.
-    let mut status = server.node.status();
-    status.groups.retain(|group| group.id != META);
+    let status = shown(server);
     match sub {
         "myid" => Reply::bulk(node_id(&status, status.node)).into(),
         "myshardid" => Reply::bulk(group_id(&status, own_group(&status))).into(),
@@ -44,53 +46,44 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
         "shards" => shards(&status).into(),
         "replicas" | "slaves" => replicas(&status, &argv[2]),
         "links" => links(&status).into(),
-        "countkeysinslot" => with_slot(argv, |slot| {
-            server.peek(server.node.group_of(slot)?, |engine| Reply::Int(engine.keyspace().slot_len(slot) as i64))
-        }),
-        "getkeysinslot" => match number::integer(&argv[3]) {
-            Some(count) if count >= 0 => with_slot(argv, |slot| {
-                keys_in_slot(server, slot, count as usize)
-                    .map(|keys| Reply::Array(keys.into_iter().map(Reply::bulk).collect()))
-            }),
-            _ => Served::error("ERR Invalid slot or number of keys"),
+        "bumpepoch" => Reply::Status(format!("STILL {}", status.epoch).into()).into(),
+        "count-failure-reports" => match by_digits(&status, &argv[2]) {
+            Some(_) => Reply::Int(0).into(),
+            None => unknown_node(&argv[2]),
         },
-        _ => Served::unknown(argv),
+        "slot-stats" => manage::slot_stats(server, argv),
+        _ => manage::refused(sub).map_or_else(|| Served::unknown(argv), Served::error),
     }
 }
 
-fn with_slot(argv: &Argv, answer: impl FnOnce(u16) -> Option<Reply>) -> Served {
-    let slot = number::integer(&argv[2]).and_then(|n| u16::try_from(n).ok()).filter(|n| *n < SLOTS);
-    match slot {
-        None => Served::error("ERR Invalid slot"),
-        Some(slot) => answer(slot)
-            .map_or_else(|| Served::error("ERR the slot's group has no replica on this node"), Served::Reply),
-    }
-}
-
-/// Keys that one step of a scan over a slot visits.
-const SLOT_STEP: usize = 1000;
-
-/// Keys of database 0 in a slot, of the local replica.
-fn keys_in_slot(server: &Server, slot: u16, count: usize) -> Option<Vec<Vec<u8>>> {
-    server.peek(server.node.group_of(slot)?, |engine| scan_slot(engine.keyspace(), slot, count))
-}
-
-fn scan_slot(keyspace: &Keyspace, slot: u16, count: usize) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    // A cursor is the slot above 32 bits of hash, so a scan may begin at any slot.
-    let mut cursor = u64::from(slot) << 32;
-    while keys.len() < count {
-        cursor = keyspace.scan(0, cursor, SLOT_STEP, &mut |key, _| {
-            if quoris_engine::slot(key) == slot {
-                keys.push(key.to_vec());
-            }
-        });
-        if cursor == 0 || cursor >> 32 != u64::from(slot) {
-            break;
+/// What clients are shown of the cluster.
+fn shown(server: &Server) -> NodeStatus {
+    let mut status = server.node.status();
+    // The meta group owns no slots and is no client's business.
+    status.groups.retain(|group| group.id != META);
+    if server.node.is_guest() {
+        let (id, client_addr) = (status.node, server.node.client_addr().to_string());
+        status.nodes = vec![NodeInfo { id, peer_addr: client_addr.clone(), client_addr, connected: true }];
+        for group in &mut status.groups {
+            group.leader = group.leader.map(|_| id);
+            group.replicas = vec![ReplicaStatus { replica: 0, node: id, voter: true, matched: None }];
         }
     }
-    keys.truncate(count);
-    keys
+    status
+}
+
+fn by_digits<'a>(status: &'a NodeStatus, digits: &[u8]) -> Option<&'a NodeInfo> {
+    status.nodes.iter().find(|node| node_id(status, node.id).as_bytes().eq_ignore_ascii_case(digits))
+}
+
+fn unknown_node(digits: &[u8]) -> Served {
+    Served::error(format!("ERR Unknown node {}", String::from_utf8_lossy(digits)))
+}
+
+/// The leader that a node without a group of its own is shown as a replica of.
+fn followed(status: &NodeStatus, node: NodeId) -> Option<NodeId> {
+    let of = |group: &&GroupStatus| group.replicas.iter().any(|replica| replica.node == node);
+    status.groups.iter().find(of).and_then(|group| group.leader)
 }
 
 /// A node's 40 hex digits.
@@ -158,12 +151,7 @@ fn node_line(status: &NodeStatus, node: &NodeInfo) -> String {
     let (_, peer_port) = host_port(&node.peer_addr);
     let led: Vec<&GroupStatus> = status.groups.iter().filter(|group| group.leader == Some(node.id)).collect();
     let is_me = node.id == status.node;
-    let follows = status
-        .groups
-        .iter()
-        .find(|group| group.replicas.iter().any(|replica| replica.node == node.id))
-        .and_then(|group| group.leader);
-    let master = if led.is_empty() { follows } else { None };
+    let master = if led.is_empty() { followed(status, node.id) } else { None };
     let role = if master.is_some() { "slave" } else { "master" };
     let flags = if is_me { format!("myself,{role}") } else { role.to_string() };
     let master = master.map_or_else(|| "-".into(), |id| node_id(status, id));
@@ -235,10 +223,7 @@ fn shards(status: &NodeStatus) -> Reply {
 }
 
 fn replicas(status: &NodeStatus, id: &[u8]) -> Served {
-    let Some(node) = status.nodes.iter().find(|node| node_id(status, node.id).as_bytes().eq_ignore_ascii_case(id))
-    else {
-        return Served::error(format!("ERR Unknown node {}", String::from_utf8_lossy(id)));
-    };
+    let Some(node) = by_digits(status, id) else { return unknown_node(id) };
     let led: Vec<&GroupStatus> = status.groups.iter().filter(|group| group.leader == Some(node.id)).collect();
     if led.is_empty() {
         return Served::error("ERR The specified node is not a master");

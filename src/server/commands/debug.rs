@@ -16,6 +16,10 @@ use crate::{client::Client, server::Server};
 /// A nap of DEBUG SLEEP is at most this long, in seconds.
 const SLEEP_SECONDS_MAX: f64 = 3600.0;
 
+/// What there is only where data is.
+const OF_DATA: &[&str] =
+    &["object", "digest", "digest-value", "flip-bit", "fail-apply", "fail-fsync", "reload", "loadaof"];
+
 fn is_allowed(client: &Client) -> bool {
     match client.server.config.text("enable-debug-command").as_str() {
         "yes" => true,
@@ -31,6 +35,9 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
         );
     }
     let server = &client.server;
+    if server.node.is_guest() && OF_DATA.contains(&word(argv, 1).as_str()) {
+        return Served::error(super::admin::NO_DATA);
+    }
     match (word(argv, 1).as_str(), argv.len()) {
         ("sleep", 3) => sleep(argv).await,
         ("log", 3) => {

@@ -113,6 +113,7 @@ pub const KEYS: &[Key] = &[
     start("client-address", Kind::Text, "", "host:port", "The address that other nodes and clients are told; by default the first of bind, with port."),
     start("peer-address", Kind::Text, "", "host:port", "Where the other nodes reach this one; by default the client address with 10000 added to its port."),
     start("peer-bind", Kind::Text, "", "host:port", "Where this node listens for the others, when a forwarded port or an address translation makes that differ from peer-address."),
+    start("nodes", Kind::Words, "", "host:port …", "For `quoris proxy` alone: peer addresses of nodes of the cluster that it serves, with blanks or commas between them. One that answers is enough, which tells it the others."),
     start("peers", Kind::Words, "", "host:port …", "Every node's peer address, this one's included. Empty is a cluster of one node."),
     start("groups", Kind::Number { min: 1, max: 1024 }, "1", "groups", "Raft groups that share the slots, decided when the cluster is created. One keeps every command atomic over any keys."),
     start("replication-factor", Kind::Number { min: 1, max: 9 }, "3", "nodes", "Copies of each group; no more than there are nodes."),
