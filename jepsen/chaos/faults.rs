@@ -1,0 +1,122 @@
+//! Which faults happen when, decided by a seed before the run begins.
+//!
+//! Invariants: no two faults have a node in common at one time; each kind that was asked for comes once before any
+//! comes twice; all are over before the run ends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::work::Dice;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// SIGKILL to one node or several, and a new start.
+    Kill,
+    /// SIGKILL to all at once.
+    KillAll,
+    /// SIGSTOP, later SIGCONT.
+    Pause,
+}
+
+/// All kinds by name.
+pub const NAMES: &[(&str, Fault)] = &[("kill", Fault::Kill), ("kill-all", Fault::KillAll), ("pause", Fault::Pause)];
+
+impl Fault {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One fault of the schedule; times are milliseconds since the clients began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What.
+    pub fault: Fault,
+    /// To whom, from 0 on.
+    pub nodes: Vec<usize>,
+    /// From when.
+    pub from: u64,
+    /// Until when.
+    pub until: u64,
+}
+
+/// What happened to the schedule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// What.
+    pub fault: Fault,
+    /// To whom, from 0 on.
+    pub nodes: Vec<usize>,
+    /// Nanoseconds since the run began.
+    pub from: u64,
+    /// Nothing while it lasts.
+    pub until: Option<u64>,
+}
+
+/// Before the first and after the last fault.
+const QUIET_MS: u64 = 1000;
+
+/// The schedule of a seed for so many milliseconds.
+pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Step> {
+    let mut dice = Dice::new(seed ^ 0xfa17);
+    let mut steps = Vec::new();
+    let mut from = QUIET_MS + dice.below(500) as u64;
+    for round in 0.. {
+        let until = from + 400 + dice.below(2000) as u64;
+        if until + QUIET_MS > time || faults.is_empty() {
+            break;
+        }
+        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
+        let hit = targets(&mut dice, fault, nodes);
+        // Now and then another kind meets the others meanwhile.
+        let other = faults[dice.below(faults.len() as i64) as usize];
+        let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
+        if other != fault && other != Fault::KillAll && !rest.is_empty() && dice.below(3) == 0 {
+            let node = rest[dice.below(rest.len() as i64) as usize];
+            let start = from + dice.below(300) as u64;
+            steps.push(Step { fault: other, nodes: vec![node], from: start, until });
+        }
+        steps.push(Step { fault, nodes: hit, from, until });
+        from = until + 300 + dice.below(2200) as u64;
+    }
+    steps.sort_by_key(|step| step.from);
+    steps
+}
+
+/// One node mostly, a majority now and then.
+fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..nodes).collect();
+    if fault == Fault::KillAll {
+        return all;
+    }
+    let count = if dice.below(4) == 0 { nodes / 2 + 1 } else { 1 };
+    while all.len() > count {
+        all.remove(dice.below(all.len() as i64) as usize);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_keeps_its_rules() {
+        let faults = [Fault::Kill, Fault::KillAll, Fault::Pause];
+        for seed in 0..500 {
+            let steps = schedule(seed, &faults, 3, 20_000);
+            assert_eq!(steps, schedule(seed, &faults, 3, 20_000));
+            assert!(faults.iter().all(|fault| steps.iter().any(|step| step.fault == *fault)), "{steps:?}");
+            for (at, step) in steps.iter().enumerate() {
+                assert!(step.from < step.until && step.until < 20_000 && !step.nodes.is_empty(), "{step:?}");
+                for other in steps[at + 1..].iter().filter(|other| other.from <= step.until && step.from <= other.until)
+                {
+                    assert!(step.nodes.iter().all(|node| !other.nodes.contains(node)), "{step:?} and {other:?}");
+                }
+            }
+        }
+        assert!(schedule(1, &[], 3, 20_000).is_empty());
+    }
+}
