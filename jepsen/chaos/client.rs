@@ -9,6 +9,8 @@ use quoris_resp::{Argv, Reply, ReplyDecoder};
 
 use crate::outcome::{Meaning, meaning};
 
+/// The variable that holds the password of the default user.
+const PASSWORD: &str = "CHAOS_PASSWORD";
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why a command has no answer.
@@ -27,18 +29,31 @@ pub struct Client {
     stream: TcpStream,
     input: BytesMut,
     patience: Duration,
+    prefix: String,
     broken: bool,
 }
 
 impl Client {
-    /// Connects; a reply is waited for as long as `patience`.
+    /// Connects; a reply is waited for as long as `patience`, and keys begin with `prefix`. A password comes from
+    /// the environment, where it is in no file and no list of processes.
     ///
     /// # Errors
-    /// When nobody takes the connection.
-    pub fn connect(address: SocketAddr, patience: Duration) -> std::io::Result<Client> {
+    /// When nobody takes the connection, or not with this password.
+    pub fn connect(address: SocketAddr, patience: Duration, prefix: &str) -> std::io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, input: BytesMut::new(), patience, broken: false })
+        let prefix = prefix.to_string();
+        let mut client = Client { stream, input: BytesMut::new(), patience, prefix, broken: false };
+        if let Ok(password) = std::env::var(PASSWORD) {
+            let refused = |trouble| std::io::Error::other(format!("AUTH: {trouble:?}"));
+            client.call(&["AUTH", &password]).map_err(refused)?;
+        }
+        Ok(client)
+    }
+
+    /// The whole name of a key.
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}{rest}", self.prefix)
     }
 
     /// A reply is missing: what comes next could not be told from it.

@@ -56,16 +56,28 @@ pub struct Done {
 }
 
 /// Before the first and after the last fault.
-const QUIET_MS: u64 = 1000;
+const QUIET_MS: u64 = 500;
+/// The first fault comes so much later, at the most.
+const FIRST_MS: i64 = 300;
+/// A fault and the quiet behind it.
+const ROUND_MS_MAX: u64 = 4600;
+/// Less is no fault worth its name.
+const ROUND_MS_MIN: u64 = 800;
 
-/// The schedule of a seed for so many milliseconds.
+/// The schedule of a seed for so many milliseconds; empty when not every kind finds room in them.
 pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Step> {
     let mut dice = Dice::new(seed ^ 0xfa17);
     let mut steps = Vec::new();
-    let mut from = QUIET_MS + dice.below(500) as u64;
+    let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs());
+    let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(ROUND_MS_MAX);
+    if length < ROUND_MS_MIN {
+        return steps;
+    }
+    let half = length as i64 / 2;
+    let mut from = QUIET_MS + dice.below(FIRST_MS) as u64;
     for round in 0.. {
-        let until = from + 400 + dice.below(2000) as u64;
-        if until + QUIET_MS > time || faults.is_empty() {
+        let until = from + 300 + dice.below(half - 300) as u64;
+        if until + QUIET_MS > time {
             break;
         }
         let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
@@ -75,11 +87,11 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Ste
         let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
         if other != fault && other != Fault::KillAll && !rest.is_empty() && dice.below(3) == 0 {
             let node = rest[dice.below(rest.len() as i64) as usize];
-            let start = from + dice.below(300) as u64;
+            let start = from + dice.below(200) as u64;
             steps.push(Step { fault: other, nodes: vec![node], from: start, until });
         }
         steps.push(Step { fault, nodes: hit, from, until });
-        from = until + 300 + dice.below(2200) as u64;
+        from = until + 200 + dice.below(half - 200) as u64;
     }
     steps.sort_by_key(|step| step.from);
     steps
@@ -105,12 +117,13 @@ mod tests {
     #[test]
     fn a_schedule_keeps_its_rules() {
         let faults = [Fault::Kill, Fault::KillAll, Fault::Pause];
-        for seed in 0..500 {
-            let steps = schedule(seed, &faults, 3, 20_000);
-            assert_eq!(steps, schedule(seed, &faults, 3, 20_000));
+        for seed in 0..1000 {
+            let time = if seed % 2 == 0 { 20_000 } else { 6_000 };
+            let steps = schedule(seed, &faults, 3, time);
+            assert_eq!(steps, schedule(seed, &faults, 3, time));
             assert!(faults.iter().all(|fault| steps.iter().any(|step| step.fault == *fault)), "{steps:?}");
             for (at, step) in steps.iter().enumerate() {
-                assert!(step.from < step.until && step.until < 20_000 && !step.nodes.is_empty(), "{step:?}");
+                assert!(step.from < step.until && step.until < time && !step.nodes.is_empty(), "{step:?}");
                 for other in steps[at + 1..].iter().filter(|other| other.from <= step.until && step.from <= other.until)
                 {
                     assert!(step.nodes.iter().all(|node| !other.nodes.contains(node)), "{step:?} and {other:?}");
@@ -118,5 +131,6 @@ mod tests {
             }
         }
         assert!(schedule(1, &[], 3, 20_000).is_empty());
+        assert!(schedule(1, &faults, 3, 2000).is_empty(), "there is no room");
     }
 }

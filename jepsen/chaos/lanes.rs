@@ -27,6 +27,8 @@ pub struct Stage {
     pub addresses: Vec<SocketAddr>,
     /// The clients end.
     pub stop: AtomicBool,
+    /// What the names of keys begin with.
+    pub prefix: String,
     /// The next process without a name.
     pub processes: AtomicU64,
     /// Answers so far: ok, fail, info.
@@ -126,7 +128,7 @@ impl Lane {
     fn is_connected(&mut self) -> bool {
         if self.client.as_ref().is_none_or(Client::is_broken) {
             self.node = self.dice.below(self.stage.addresses.len() as i64) as usize;
-            self.client = Client::connect(self.stage.addresses[self.node], PATIENCE).ok();
+            self.client = Client::connect(self.stage.addresses[self.node], PATIENCE, &self.stage.prefix).ok();
             if self.client.is_none() {
                 std::thread::sleep(KNOCK_PAUSE);
             }

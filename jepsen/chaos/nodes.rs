@@ -20,6 +20,8 @@ const READY_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at a condition that is waited for.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What the names of all keys begin with that this harness writes.
+pub const PREFIX: &str = "chaos:";
 /// Keys that are tried, enough to meet every group.
 const PROBES: usize = 64;
 const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -227,9 +229,10 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Whether writes to all groups are acknowledged through this node.
 fn probe(address: SocketAddr) -> Result<(), String> {
-    let mut client = Client::connect(address, PROBE_TIME_MAX).map_err(|why| why.to_string())?;
+    let mut client = Client::connect(address, PROBE_TIME_MAX, PREFIX).map_err(|why| why.to_string())?;
     for at in 0..PROBES {
-        client.call(&["SET", &format!("probe:{at}"), "ready"]).map_err(|trouble| format!("{trouble:?}"))?;
+        let key = client.name(&format!("probe:{at}"));
+        client.call(&["SET", &key, "ready"]).map_err(|trouble| format!("{trouble:?}"))?;
     }
     Ok(())
 }

@@ -11,12 +11,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Done, Fault, Step};
 use crate::lanes::{Book, Lane, Stage};
-use crate::nodes::{Nodes, Shape, System};
+use crate::nodes::{Nodes, PREFIX, Shape, System};
 use crate::work;
 
 /// Between two looks at the schedule.
@@ -77,6 +79,7 @@ pub fn run(settings: &Settings, dir: &Path) -> anyhow::Result<()> {
     let stage = Arc::new(Stage {
         began: Instant::now(),
         addresses: nodes.addresses.clone(),
+        prefix: format!("{PREFIX}{:x}:", SysRng.try_next_u32()?),
         stop: false.into(),
         processes: 0.into(),
         counts: Default::default(),

@@ -34,8 +34,8 @@ impl Question {
         Question { f, key: Some(key), asked }
     }
 
-    fn name(&self, workload: &str) -> String {
-        format!("{workload}:{}", self.key.unwrap_or_default())
+    fn name(&self, client: &Client, workload: &str) -> String {
+        client.name(&format!("{workload}:{}", self.key.unwrap_or_default()))
     }
 }
 

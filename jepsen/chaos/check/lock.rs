@@ -37,12 +37,14 @@ pub fn check(ops: &[Op], early_max: u64) -> Verdict {
 /// In order of the calls.
 fn holds<'a>(ops: &[&'a Op], early_max: u64) -> Vec<Hold<'a>> {
     let releases = ops.iter().filter(|op| op.f == F::Release && op.is_possible());
-    let released: HashMap<i64, u64> = releases.map(|op| (op.asked.int(), op.call)).collect();
+    let mut released: HashMap<i64, Vec<u64>> = HashMap::new();
+    releases.for_each(|op| released.entry(op.asked.int()).or_default().push(op.call));
     let taken = ops.iter().filter(|op| op.f == F::Acquire).filter_map(|op| Some((*op, op.returned()?)));
     let hold = |(op, from): (&'a Op, u64)| {
         let time = (op.asked.int().unsigned_abs() * 1_000_000).saturating_sub(early_max);
         let fence = op.answered.int();
-        let given_back = released.get(&fence).copied().unwrap_or(u64::MAX);
+        let given_back = released.get(&fence).and_then(|calls| calls.iter().find(|call| **call > op.call));
+        let given_back = given_back.copied().unwrap_or(u64::MAX);
         Hold { op, fence, from, until: given_back.min(op.call + time) }
     };
     taken.map(hold).collect()

@@ -36,7 +36,7 @@ impl Work for Appends {
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let commands: Vec<Vec<String>> = question.asked.steps().iter().map(command).collect();
+        let commands: Vec<Vec<String>> = question.asked.steps().iter().map(|step| command(client, step)).collect();
         let mut frames: Vec<Vec<&str>> =
             commands.iter().map(|parts| parts.iter().map(String::as_str).collect()).collect();
         let is_alone = frames.len() == 1;
@@ -64,8 +64,8 @@ impl Work for Appends {
     }
 }
 
-fn command(Mop(what, key, element): &Mop) -> Vec<String> {
-    let name = format!("append:{{{}}}:{key}", key / LISTS);
+fn command(client: &Client, Mop(what, key, element): &Mop) -> Vec<String> {
+    let name = client.name(&format!("append:{{{}}}:{key}", key / LISTS));
     match what {
         Micro::Append => vec!["RPUSH".to_string(), name, element.int().to_string()],
         Micro::Read => vec!["LRANGE".to_string(), name, "0".to_string(), "-1".to_string()],
@@ -87,14 +87,15 @@ pub(super) struct Queues {
 impl Work for Queues {
     fn next(&self, dice: &mut Dice) -> Question {
         let key = dice.below(QUEUES);
-        match dice.below(2) {
-            0 => Question::new(F::Enqueue, key, Value::Int(self.values.next())),
+        // More go in than come out: an empty queue has nothing to lose.
+        match dice.below(5) {
+            0..3 => Question::new(F::Enqueue, key, Value::Int(self.values.next())),
             _ => Question::new(F::Dequeue, key, Value::Null),
         }
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let key = question.name("queue");
+        let key = question.name(client, "queue");
         if question.f == F::Enqueue {
             client.call(&["RPUSH", &key, &question.asked.int().to_string()])?;
             return Ok(question.asked.clone());

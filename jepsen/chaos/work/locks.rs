@@ -41,7 +41,7 @@ impl Work for Locks {
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
         let key = question.key.unwrap_or_default();
-        let (lock, fence) = (format!("lock:{{{key}}}"), format!("fence:{{{key}}}"));
+        let [lock, fence] = ["lock", "fence"].map(|what| client.name(&format!("{what}:{{{key}}}")));
         if question.f == F::Release {
             let Some(token) = self.give(question.asked.int(), key) else {
                 return Err(refused("given back by another"));

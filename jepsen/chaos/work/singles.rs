@@ -30,7 +30,7 @@ impl Work for Registers {
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let (key, new) = (question.name("register"), question.asked.int().to_string());
+        let (key, new) = (question.name(client, "register"), question.asked.int().to_string());
         match question.f {
             F::Read => Ok(value(number(&client.call(&["GET", &key])?)?)),
             F::Write => Ok(client.call(&["SET", &key, &new]).map(|_| question.asked.clone())?),
@@ -82,7 +82,7 @@ impl Work for Counters {
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let (key, n) = (question.name("counter"), question.asked.int().to_string());
+        let (key, n) = (question.name(client, "counter"), question.asked.int().to_string());
         let parts: &[&str] = if question.f == F::Read { &["GET", &key] } else { &["INCRBY", &key, &n] };
         Ok(value(number(&client.call(parts)?)?))
     }
@@ -109,7 +109,7 @@ impl Work for Sets {
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let key = question.name("set");
+        let key = question.name(client, "set");
         if question.f == F::Read {
             return Ok(Value::Ints(numbers(&client.call(&["SMEMBERS", &key])?)?));
         }
@@ -144,7 +144,7 @@ impl Work for Mortals {
     }
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
-        let key = question.name("expiry");
+        let key = question.name(client, "expiry");
         match question.asked.ints() {
             [value, time] => {
                 client.call(&["SET", &key, &value.to_string(), "PX", &time.to_string()])?;
