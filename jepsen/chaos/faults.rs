@@ -17,12 +17,27 @@ pub enum Fault {
     KillAll,
     /// SIGSTOP, later SIGCONT.
     Pause,
+    /// Nodes and the others hear nothing of each other.
+    Partition,
+    /// The others hear nothing of these nodes, which hear them.
+    OneWay,
 }
 
 /// All kinds by name.
-pub const NAMES: &[(&str, Fault)] = &[("kill", Fault::Kill), ("kill-all", Fault::KillAll), ("pause", Fault::Pause)];
+pub const NAMES: &[(&str, Fault)] = &[
+    ("kill", Fault::Kill),
+    ("kill-all", Fault::KillAll),
+    ("pause", Fault::Pause),
+    ("partition", Fault::Partition),
+    ("one-way", Fault::OneWay),
+];
 
 impl Fault {
+    /// It needs cables that can be cut.
+    pub fn cuts(self) -> bool {
+        matches!(self, Fault::Partition | Fault::OneWay)
+    }
+
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)

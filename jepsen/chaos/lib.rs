@@ -6,6 +6,7 @@
 //! or *info* (nobody knows), as [`outcome`] maps it; a verdict is valid, invalid or unknown, and unknown never
 //! passes. Checkers read histories and nothing else, so the history of any other harness can be judged as well.
 
+pub mod cables;
 pub mod check;
 pub mod client;
 pub mod faults;

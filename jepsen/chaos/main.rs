@@ -51,7 +51,7 @@ struct Run {
     #[arg(long, value_delimiter = ',', default_value = "register,append,counter,queue,set,lock,expiry",
           value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause
+    /// Faults: none, kill, kill-all, pause, partition, one-way
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     fault: Vec<Option<Fault>>,
     /// Nodes to start
@@ -97,7 +97,11 @@ struct Run {
 
 fn fault(name: &str) -> Result<Option<Fault>, String> {
     let known = faults::NAMES.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault);
-    if known.is_some() || name == "none" { Ok(known) } else { Err("not none, kill, kill-all or pause".to_string()) }
+    if known.is_some() || name == "none" {
+        Ok(known)
+    } else {
+        Err("not among none, kill, kill-all, pause, partition, one-way".to_string())
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -116,6 +120,8 @@ impl Run {
         anyhow::ensure!(self.clients > 0 && self.nodes > 0 && self.groups > 0, "there must be at least one of each");
         anyhow::ensure!(self.set.iter().all(|setting| setting.contains('=')), "--set takes name=value");
         anyhow::ensure!(faults.is_empty() || self.connect.is_empty(), "faults need nodes that are started here");
+        let relays = faults.iter().any(|fault| fault.cuts());
+        anyhow::ensure!(!relays || self.redis.is_none(), "one redis-server has no cables");
         let (system, nodes) = match (self.redis, self.connect.is_empty()) {
             (Some(program), _) => (System::Redis(program), 1),
             (None, true) => (System::Quoris(program(&self.quoris)?), self.nodes),
@@ -124,7 +130,7 @@ impl Run {
         let time_ms = self.time.as_millis() as u64;
         let settings = Settings {
             system,
-            shape: Shape { nodes, groups: self.groups, settings: self.set },
+            shape: Shape { nodes, groups: self.groups, settings: self.set, relays },
             workloads: self.workload,
             schedule: faults::schedule(self.seed, &faults, nodes, time_ms),
             faults,

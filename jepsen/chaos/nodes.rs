@@ -13,6 +13,7 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use crate::cables::Cables;
 use crate::client::Client;
 
 /// How long nodes may take until each of them takes writes for every group.
@@ -47,6 +48,8 @@ pub struct Shape {
     pub groups: usize,
     /// Further settings, as `name=value`.
     pub settings: Vec<String>,
+    /// Relays stand between the nodes, so that cables can be cut.
+    pub relays: bool,
 }
 
 struct Node {
@@ -59,6 +62,8 @@ struct Node {
 pub struct Nodes {
     /// Where each is reached.
     pub addresses: Vec<SocketAddr>,
+    /// What connects them, where relays stand between them.
+    pub cables: Cables,
     nodes: Vec<Node>,
 }
 
@@ -69,20 +74,28 @@ impl Nodes {
     /// When they do not get ready.
     pub fn start(system: &System, shape: &Shape, dir: &Path) -> anyhow::Result<Nodes> {
         let mut nodes = match system {
-            System::Deployed(addresses) => Nodes { addresses: addresses.clone(), nodes: Vec::new() },
+            System::Deployed(addresses) => {
+                Nodes { addresses: addresses.clone(), cables: Cables::default(), nodes: Vec::new() }
+            }
             System::Quoris(program) => {
-                let ports = free_ports(shape.nodes * 2)?;
-                let (own, peers) = ports.split_at(shape.nodes);
-                let nodes =
-                    (0..shape.nodes).map(|at| Node::new(quoris(program, shape, own[at], peers, at, dir), at, dir));
-                Nodes { addresses: own.iter().map(|port| loopback(*port)).collect(), nodes: nodes.collect() }
+                let ports = free_ports(shape.nodes * 3)?;
+                let ports: Vec<&[u16]> = ports.chunks(shape.nodes).collect();
+                let pairs: Vec<(u16, u16)> = ports[1].iter().copied().zip(ports[2].iter().copied()).collect();
+                let cables = if shape.relays { Cables::lay(&pairs)? } else { Cables::default() };
+                let node = |at| Node::new(quoris(program, shape, &ports, at, dir), at, dir);
+                let addresses = ports[0].iter().map(|port| loopback(*port)).collect();
+                Nodes { addresses, cables, nodes: (0..shape.nodes).map(node).collect() }
             }
             System::Redis(program) => {
                 let port = free_ports(1)?[0];
                 let words = ["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
                 let mut command = vec![program.display().to_string()];
                 command.extend(words.map(str::to_string));
-                Nodes { addresses: vec![loopback(port)], nodes: vec![Node::new(command, 0, dir)] }
+                Nodes {
+                    addresses: vec![loopback(port)],
+                    cables: Cables::default(),
+                    nodes: vec![Node::new(command, 0, dir)],
+                }
             }
         };
         for at in 0..nodes.nodes.len() {
@@ -108,7 +121,9 @@ impl Nodes {
         let mut command = Command::new(&node.command[0]);
         command.args(&node.command[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.current_dir(node.log.parent().unwrap_or(Path::new(".")));
-        node.child = Some(command.spawn().with_context(|| format!("cannot start {}", node.command[0]))?);
+        let child = command.spawn().with_context(|| format!("cannot start {}", node.command[0]))?;
+        self.cables.is_process(at, Some(child.id()));
+        node.child = Some(child);
         Ok(())
     }
 
@@ -123,6 +138,7 @@ impl Nodes {
         for at in which {
             self.child(*at)?.wait()?;
             self.nodes[*at].child = None;
+            self.cables.is_process(*at, None);
         }
         Ok(())
     }
@@ -206,14 +222,18 @@ fn folder(dir: &Path, at: usize) -> PathBuf {
     folder
 }
 
-fn quoris(program: &Path, shape: &Shape, port: u16, peers: &[u16], at: usize, dir: &Path) -> Vec<String> {
-    let peers: Vec<String> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+/// Ports are those for clients, for peers, and behind the relays.
+fn quoris(program: &Path, shape: &Shape, ports: &[&[u16]], at: usize, dir: &Path) -> Vec<String> {
+    let peers: Vec<String> = ports[1].iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut words = vec![program.display().to_string(), "server".to_string()];
     let mut set = |name: &str, value: String| words.extend([format!("--{name}"), value]);
     set("bind", "127.0.0.1".to_string());
-    set("port", port.to_string());
+    set("port", ports[0][at].to_string());
     set("peer-address", peers[at].clone());
     set("peers", peers.join(" "));
+    if shape.relays {
+        set("peer-bind", format!("127.0.0.1:{}", ports[2][at]));
+    }
     set("groups", shape.groups.to_string());
     set("replication-factor", shape.nodes.min(3).to_string());
     set("dir", folder(dir, at).join("data").display().to_string());

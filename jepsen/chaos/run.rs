@@ -170,6 +170,10 @@ fn begin(nodes: &mut Nodes, done: &Done) -> anyhow::Result<()> {
     match done.fault {
         Fault::Kill | Fault::KillAll => nodes.kill(&done.nodes),
         Fault::Pause => nodes.signal(&done.nodes, Signal::STOP),
+        Fault::Partition | Fault::OneWay => {
+            nodes.cables.cut(&done.nodes, done.fault == Fault::Partition);
+            Ok(())
+        }
     }
 }
 
@@ -177,6 +181,10 @@ fn end(nodes: &mut Nodes, done: &Done) -> anyhow::Result<()> {
     match done.fault {
         Fault::Kill | Fault::KillAll => done.nodes.iter().try_for_each(|at| nodes.spawn(*at)),
         Fault::Pause => nodes.signal(&done.nodes, Signal::CONT),
+        Fault::Partition | Fault::OneWay => {
+            nodes.cables.mend(&done.nodes, done.fault == Fault::Partition);
+            Ok(())
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn what_redis_forgets_is_found_by_every_workload_that_keeps_something() {
     assert_eq!(chaos(&["check", &dir]).0, INVALID, "the folder alone says the same");
     // Without the faults, the same questions have right answers.
     let (_root, dir) = folder();
-    let (status, text) = chaos(&["run", "--redis", "redis-server", "--time", "2s", "--seed", "7", "--out", &dir]);
+    let (status, text) = chaos(&["run", "--redis", "redis-server", "--time", "1s", "--seed", "7", "--out", &dir]);
     assert_eq!(status, VALID, "{text}");
     assert!(last(&text).starts_with("valid, "), "{text}");
 }
@@ -88,7 +88,7 @@ fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
     let program = program.display().to_string();
     let run = ["run", "--quoris", &program, "--nodes", "3", "--groups", "4", "--time", "5s", "--seed", "3"];
     let (status, text) =
-        chaos(&[&run[..], &["--fault", "kill,kill-all,pause", "--rate", "100", "--out", &dir]].concat());
+        chaos(&[&run[..], &["--fault", "kill-all,pause,partition", "--rate", "100", "--out", &dir]].concat());
     assert_eq!(status, VALID, "{text}");
     println!("{}", last(&text));
 }
