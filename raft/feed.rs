@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use quoris_engine::events::{self, Event};
 use tokio::sync::watch;
 
+use crate::mutant::{self, Mutant};
 use crate::types::GroupId;
 
 /// Bytes of entries whose events are kept here: they share their entry's memory.
@@ -83,6 +84,9 @@ impl Feed {
 
     /// Takes the events of an entry, which has so many bytes; before the entry counts as applied.
     pub fn offer(&self, batch: Arc<Batch>, entry_bytes: usize) {
+        if mutant::is(Mutant::LostEvent) && batch.index.is_multiple_of(50) {
+            return;
+        }
         let mut ring = self.ring.lock();
         ring.bytes += entry_bytes;
         ring.batches.push_back((batch, entry_bytes));

@@ -20,6 +20,7 @@ use quoris_resp::Reply;
 
 use crate::forward::{Forwarded, Local, Parcel, run_local};
 use crate::forwarder::Sent;
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
 use crate::types::{GroupId, NodeId};
@@ -240,12 +241,17 @@ impl Session {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
-        self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)).await
+        let mut told = *stamp;
+        if mutant::is(Mutant::SessionOffByOne) && again {
+            told.iter_mut().for_each(|stamp| stamp.first_sequence += 1);
+        }
+        self.node.forwarder().send(leader, group, Parcel::new(operations, told, again)).await
     }
 }
 
 /// What is said when the time is up; `maybe` when the commands may have been executed.
 pub(crate) fn gave_up(group: GroupId, maybe: bool) -> Error {
+    let maybe = maybe && !mutant::is(Mutant::DefiniteAfterProposal);
     let text = format!("{group} has no leader that a majority follows");
     if maybe { Error::Unknown(text) } else { Error::Unavailable(text) }
 }
