@@ -80,13 +80,57 @@ impl Client {
     /// # Errors
     /// When one is missing.
     pub fn exchange(&mut self, commands: &[&[&str]]) -> Result<Vec<Reply>, Trouble> {
-        let frames: Vec<u8> = commands.iter().flat_map(|parts| Argv::from_parts(parts).frame().to_vec()).collect();
         let deadline = Instant::now() + self.patience;
-        let replies = self.stream.write_all(&frames).map_err(|why| format!("write: {why}"));
-        let replies = replies.and_then(|()| commands.iter().map(|_| self.next(deadline)).collect());
+        self.send(commands)?;
+        let replies: Result<Vec<Reply>, String> = commands.iter().map(|_| self.next(deadline)).collect();
         replies.map_err(|why| {
             self.broken = true;
             Trouble::Open(why)
+        })
+    }
+
+    /// Subscribes to a channel, and gives the messages that come for so long.
+    ///
+    /// # Errors
+    /// When the connection ends, or says something else.
+    pub fn listen(&mut self, channel: &str, time: Duration) -> Result<Vec<Reply>, Trouble> {
+        self.call(&["SUBSCRIBE", channel])?;
+        let until = Instant::now() + time;
+        let mut heard = Vec::new();
+        while let Some(push) = self.next_before(until)? {
+            heard.push(message(push)?);
+        }
+        self.send(&[&["UNSUBSCRIBE", channel]])?;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.next_before(deadline)? {
+                Some(Reply::Array(words)) if words.first() == Some(&Reply::bulk("unsubscribe")) => return Ok(heard),
+                Some(push) => heard.push(message(push)?),
+                None => {
+                    self.broken = true;
+                    return Err(Trouble::Open("no reply in time".to_string()));
+                }
+            }
+        }
+    }
+
+    /// The next reply, if it comes in time.
+    fn next_before(&mut self, deadline: Instant) -> Result<Option<Reply>, Trouble> {
+        match self.next(deadline) {
+            Ok(reply) => Ok(Some(reply)),
+            Err(_) if Instant::now() >= deadline => Ok(None),
+            Err(why) => {
+                self.broken = true;
+                Err(Trouble::Open(why))
+            }
+        }
+    }
+
+    fn send(&mut self, commands: &[&[&str]]) -> Result<(), Trouble> {
+        let frames: Vec<u8> = commands.iter().flat_map(|parts| Argv::from_parts(parts).frame().to_vec()).collect();
+        self.stream.write_all(&frames).map_err(|why| {
+            self.broken = true;
+            Trouble::Open(format!("write: {why}"))
         })
     }
 
@@ -106,6 +150,14 @@ impl Client {
                 len => self.input.extend_from_slice(&chunk[..len]),
             }
         }
+    }
+}
+
+/// What was published, of a push.
+fn message(push: Reply) -> Result<Reply, Trouble> {
+    match push {
+        Reply::Array(mut words) if words.len() == 3 && words[0] == Reply::bulk("message") => Ok(words.remove(2)),
+        other => Err(Trouble::Strange(format!("{other:?} to a subscriber"))),
     }
 }
 

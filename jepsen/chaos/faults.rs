@@ -21,6 +21,16 @@ pub enum Fault {
     Partition,
     /// The others hear nothing of these nodes, which hear them.
     OneWay,
+    /// What these nodes hear and say is late, some of it very late.
+    Slow,
+    /// Their power fails: what was not fsynced is gone.
+    Power,
+    /// Their disks fail under them: every write is an error.
+    Io,
+    /// Their disks are nearly full.
+    Full,
+    /// The wall clock of one node is an hour early or late.
+    Clock,
 }
 
 /// All kinds by name.
@@ -30,12 +40,27 @@ pub const NAMES: &[(&str, Fault)] = &[
     ("pause", Fault::Pause),
     ("partition", Fault::Partition),
     ("one-way", Fault::OneWay),
+    ("slow", Fault::Slow),
+    ("power", Fault::Power),
+    ("io", Fault::Io),
+    ("full", Fault::Full),
+    ("clock", Fault::Clock),
 ];
 
 impl Fault {
-    /// It needs cables that can be cut.
-    pub fn cuts(self) -> bool {
-        matches!(self, Fault::Partition | Fault::OneWay)
+    /// It needs relays between the nodes.
+    pub fn needs_relays(self) -> bool {
+        matches!(self, Fault::Partition | Fault::OneWay | Fault::Slow)
+    }
+
+    /// It needs a file system of its own for each node.
+    pub fn needs_disks(self) -> bool {
+        matches!(self, Fault::Power | Fault::Io | Fault::Full)
+    }
+
+    /// It needs clocks that can be set.
+    pub fn needs_clocks(self) -> bool {
+        self == Fault::Clock
     }
 
     /// The name on the command line.
@@ -74,24 +99,28 @@ pub struct Done {
 const QUIET_MS: u64 = 500;
 /// The first fault comes so much later, at the most.
 const FIRST_MS: i64 = 300;
-/// A fault and the quiet behind it.
-const ROUND_MS_MAX: u64 = 4600;
+/// A fault and the quiet behind it, at the most.
+pub const ROUND_MS: u64 = 4600;
+/// The same where a failover takes seconds.
+pub const LONG_ROUND_MS: u64 = 16_000;
 /// Less is no fault worth its name.
 const ROUND_MS_MIN: u64 = 800;
 
-/// The schedule of a seed for so many milliseconds; empty when not every kind finds room in them.
-pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Step> {
+/// The schedule of a seed for so many milliseconds and rounds of this length; empty when not every kind finds room.
+pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, (time, round): (u64, u64)) -> Vec<Step> {
     let mut dice = Dice::new(seed ^ 0xfa17);
     let mut steps = Vec::new();
     let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs());
-    let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(ROUND_MS_MAX);
+    let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(round);
     if length < ROUND_MS_MIN {
         return steps;
     }
     let half = length as i64 / 2;
+    // A failover must fit into a fault.
+    let shortest = if round > ROUND_MS { length / 3 } else { 300 };
     let mut from = QUIET_MS + dice.below(FIRST_MS) as u64;
     for round in 0.. {
-        let until = from + 300 + dice.below(half - 300) as u64;
+        let until = from + shortest + dice.below(half - shortest as i64) as u64;
         if until + QUIET_MS > time {
             break;
         }
@@ -99,8 +128,10 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Ste
         let hit = targets(&mut dice, fault, nodes);
         // Now and then another kind meets the others meanwhile.
         let other = faults[dice.below(faults.len() as i64) as usize];
+        // Disks are only harmed alone: the others must hold what is acknowledged.
+        let is_alone = fault.needs_disks() || other.needs_disks();
         let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
-        if other != fault && other != Fault::KillAll && !rest.is_empty() && dice.below(3) == 0 {
+        if other != fault && other != Fault::KillAll && !is_alone && !rest.is_empty() && dice.below(3) == 0 {
             let node = rest[dice.below(rest.len() as i64) as usize];
             let start = from + dice.below(200) as u64;
             steps.push(Step { fault: other, nodes: vec![node], from: start, until });
@@ -115,10 +146,13 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, time: u64) -> Vec<Ste
 /// One node mostly, a majority now and then.
 fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..nodes).collect();
-    if fault == Fault::KillAll {
-        return all;
-    }
-    let count = if dice.below(4) == 0 { nodes / 2 + 1 } else { 1 };
+    let count = match (fault, dice.below(4)) {
+        (Fault::KillAll, _) | (Fault::Power, 0 | 1) => nodes,
+        // A majority of wrong clocks is right, and one of full disks has no room for anything.
+        (Fault::Clock | Fault::Io | Fault::Full, _) => 1,
+        (_, 0) => nodes / 2 + 1,
+        _ => 1,
+    };
     while all.len() > count {
         all.remove(dice.below(all.len() as i64) as usize);
     }
@@ -131,11 +165,11 @@ mod tests {
 
     #[test]
     fn a_schedule_keeps_its_rules() {
-        let faults = [Fault::Kill, Fault::KillAll, Fault::Pause];
+        let faults = [Fault::Kill, Fault::KillAll, Fault::Pause, Fault::Clock];
         for seed in 0..1000 {
             let time = if seed % 2 == 0 { 20_000 } else { 6_000 };
-            let steps = schedule(seed, &faults, 3, time);
-            assert_eq!(steps, schedule(seed, &faults, 3, time));
+            let steps = schedule(seed, &faults, 3, (time, ROUND_MS));
+            assert_eq!(steps, schedule(seed, &faults, 3, (time, ROUND_MS)));
             assert!(faults.iter().all(|fault| steps.iter().any(|step| step.fault == *fault)), "{steps:?}");
             for (at, step) in steps.iter().enumerate() {
                 assert!(step.from < step.until && step.until < time && !step.nodes.is_empty(), "{step:?}");
@@ -145,7 +179,7 @@ mod tests {
                 }
             }
         }
-        assert!(schedule(1, &[], 3, 20_000).is_empty());
-        assert!(schedule(1, &faults, 3, 2000).is_empty(), "there is no room");
+        assert!(schedule(1, &[], 3, (20_000, ROUND_MS)).is_empty());
+        assert!(schedule(1, &faults, 3, (2000, ROUND_MS)).is_empty(), "there is no room");
     }
 }

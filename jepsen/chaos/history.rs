@@ -46,6 +46,12 @@ pub enum F {
     Acquire,
     /// Gives back the lock with that number.
     Release,
+    /// Moves money: `[from, to, sum]`.
+    Transfer,
+    /// Says something in a channel: `[message, how]`.
+    Publish,
+    /// Listens to one; answered with what was heard.
+    Listen,
 }
 
 /// An argument or an answer.
@@ -93,6 +99,9 @@ pub enum Micro {
     /// Reads all of them; null before there is an answer.
     #[serde(rename = "r")]
     Read,
+    /// Puts one value in place of what is there.
+    #[serde(rename = "w")]
+    Write,
 }
 
 /// One line of a history.

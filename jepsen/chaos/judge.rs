@@ -55,6 +55,13 @@ pub fn judge(dir: &Path) -> anyhow::Result<Vec<(String, Verdict)>> {
     faults(&settings, &notes.faults, &mut all);
     notes.ended.iter().for_each(|text| all.invalid("node ended", text.clone()));
     notes.unready.iter().for_each(|text| all.unknown("did not recover", text.clone()));
+    notes.differences.iter().for_each(|text| all.invalid("replicas differ", text.clone()));
+    notes.unlevel.iter().for_each(|text| all.unknown("replicas not compared", text.clone()));
+    if notes.level > 0 {
+        all.figure("equal replicas", notes.level);
+    }
+    let skipped = settings.skipped.iter();
+    skipped.for_each(|(fault, why)| all.unknown("fault skipped", format!("{}: {why}", fault.name())));
     notes.unfinished.iter().for_each(|name| all.unknown("last questions without answer", name.clone()));
     for (name, verdict) in &verdicts {
         for finding in &verdict.findings {

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Trouble};
 use crate::history::{Event, Kind, Value, write_event};
+use crate::nodes::ready::is_primary;
 use crate::work::{Dice, Question, Work};
 
-/// A reply is waited for so long; servers answer within their own limit, which is shorter.
+/// A reply is waited for so long; nodes that are started here answer within a shorter limit.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Between two attempts to connect.
 const KNOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -25,6 +26,8 @@ pub struct Stage {
     pub began: Instant,
     /// The nodes.
     pub addresses: Vec<SocketAddr>,
+    /// Only one that says that it leads is asked, as clients of Sentinel do.
+    pub has_primary: bool,
     /// The clients end.
     pub stop: AtomicBool,
     /// What the names of keys begin with.
@@ -115,7 +118,7 @@ impl Lane {
             while attempts < LAST_ATTEMPTS_MAX && !self.stage.stop.load(Ordering::Relaxed) {
                 let answered = if self.is_connected() { self.ask(&question) } else { None };
                 match answered {
-                    Some(answered) if self.book.work.is_over(&answered) => return true,
+                    Some(answered) if self.book.work.is_over(&question, &answered) => return true,
                     Some(_) => {}
                     None => attempts += 1,
                 }
@@ -129,6 +132,9 @@ impl Lane {
         if self.client.as_ref().is_none_or(Client::is_broken) {
             self.node = self.dice.below(self.stage.addresses.len() as i64) as usize;
             self.client = Client::connect(self.stage.addresses[self.node], PATIENCE, &self.stage.prefix).ok();
+            if self.stage.has_primary {
+                self.client.take_if(|client| !client.call(&["ROLE"]).is_ok_and(|role| is_primary(&role)));
+            }
             if self.client.is_none() {
                 std::thread::sleep(KNOCK_PAUSE);
             }

@@ -3,16 +3,17 @@
 //! The last line printed is the verdict; the exit status is 0 for valid, 1 for invalid, 2 for unknown, and 3 when
 //! the harness itself failed.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use quoris_chaos::faults::{self, Fault};
-use quoris_chaos::nodes::{Shape, System};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use quoris_chaos::nodes::System;
+use quoris_chaos::options::{Options, duration, program};
 use quoris_chaos::run::Settings;
-use quoris_chaos::{judge, run, work};
+use quoris_chaos::verdict::Validity;
+use quoris_chaos::{export, judge, matrix, mutants, report, run};
 
 const HARNESS_FAILED: u8 = 3;
 
@@ -26,9 +27,32 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Starts nodes, lets clients work while faults happen, and judges what they saw
-    Run(Box<Run>),
+    Run(Box<Options>),
+    /// Many short runs: every workload, every fault, three and five nodes
+    Matrix {
+        /// How long altogether
+        #[arg(long, default_value = "30m", value_parser = duration)]
+        time: Duration,
+        /// How long each
+        #[arg(long, default_value = "15s", value_parser = duration)]
+        each: Duration,
+        /// The seed of the first run; each has the next one
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// A folder for the runs that did not pass
+        #[arg(long)]
+        out: PathBuf,
+        /// The program whose nodes are started
+        #[arg(long, default_value = "quoris")]
+        quoris: PathBuf,
+    },
     /// Judges the folder of a run once more
     Check {
+        /// The folder
+        dir: PathBuf,
+    },
+    /// Writes the histories of a run as Jepsen's checkers read them
+    Export {
         /// The folder
         dir: PathBuf,
     },
@@ -43,131 +67,68 @@ enum Command {
         #[arg(long)]
         quoris: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Args)]
-struct Run {
-    /// Workloads, all at once: register, append, counter, queue, set, lock, expiry
-    #[arg(long, value_delimiter = ',', default_value = "register,append,counter,queue,set,lock,expiry",
-          value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
-    workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, one-way
-    #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
-    fault: Vec<Option<Fault>>,
-    /// Nodes to start
-    #[arg(long, default_value_t = 3)]
-    nodes: usize,
-    /// Raft groups that share the slots
-    #[arg(long, default_value_t = 4)]
-    groups: usize,
-    /// How long clients work
-    #[arg(long, default_value = "20s", value_parser = duration)]
-    time: Duration,
-    /// Decides what clients ask and when faults happen
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Clients of each workload
-    #[arg(long, default_value_t = 6)]
-    clients: usize,
-    /// Questions per second of each workload, at the most
-    #[arg(long, default_value_t = 200)]
-    rate: u64,
-    /// The folder of the run, which must not hold one yet
-    #[arg(long)]
-    out: PathBuf,
-    /// The program whose nodes are started
-    #[arg(long, default_value = "quoris")]
-    quoris: PathBuf,
-    /// A redis-server to start instead, one node that keeps nothing: proof that the harness finds a loss
-    #[arg(long, conflicts_with = "connect")]
-    redis: Option<PathBuf>,
-    /// Nodes that run already, instead; they get no faults from here
-    #[arg(long, value_delimiter = ',')]
-    connect: Vec<SocketAddr>,
-    /// A further setting of every node, name=value
-    #[arg(long)]
-    set: Vec<String>,
-    /// A key may expire so many milliseconds before its time
-    #[arg(long, default_value_t = 100)]
-    early_ms: u64,
-    /// And be there so many milliseconds after it
-    #[arg(long, default_value_t = 1000)]
-    late_ms: u64,
-}
-
-fn fault(name: &str) -> Result<Option<Fault>, String> {
-    let known = faults::NAMES.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault);
-    if known.is_some() || name == "none" {
-        Ok(known)
-    } else {
-        Err("not among none, kill, kill-all, pause, partition, one-way".to_string())
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, seconds) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        _ => (text, 1),
-    };
-    digits.parse().map(|n: u64| Duration::from_secs(n * seconds)).map_err(|_| "not like 20s, 5m or 1h".to_string())
-}
-
-impl Run {
-    fn settings(self) -> anyhow::Result<(Settings, PathBuf)> {
-        let faults: Vec<Fault> = self.fault.into_iter().flatten().collect();
-        anyhow::ensure!(self.clients > 0 && self.nodes > 0 && self.groups > 0, "there must be at least one of each");
-        anyhow::ensure!(self.set.iter().all(|setting| setting.contains('=')), "--set takes name=value");
-        anyhow::ensure!(faults.is_empty() || self.connect.is_empty(), "faults need nodes that are started here");
-        let relays = faults.iter().any(|fault| fault.cuts());
-        anyhow::ensure!(!relays || self.redis.is_none(), "one redis-server has no cables");
-        let (system, nodes) = match (self.redis, self.connect.is_empty()) {
-            (Some(program), _) => (System::Redis(program), 1),
-            (None, true) => (System::Quoris(program(&self.quoris)?), self.nodes),
-            (None, false) => (System::Deployed(self.connect), 0),
-        };
-        let time_ms = self.time.as_millis() as u64;
-        let settings = Settings {
-            system,
-            shape: Shape { nodes, groups: self.groups, settings: self.set, relays },
-            workloads: self.workload,
-            schedule: faults::schedule(self.seed, &faults, nodes, time_ms),
-            faults,
-            time_ms,
-            seed: self.seed,
-            clients: self.clients,
-            rate: self.rate,
-            early_ms: self.early_ms,
-            late_ms: self.late_ms,
-        };
-        Ok((settings, self.out))
-    }
-}
-
-/// As it is found from any folder.
-fn program(path: &Path) -> anyhow::Result<PathBuf> {
-    if path.components().count() > 1 { Ok(path.canonicalize()?) } else { Ok(path.to_path_buf()) }
+    /// The same against redis-server with replicas and Sentinels, which has to be found losing what it acknowledged
+    Peer {
+        /// The redis-server
+        #[arg(long, default_value = "redis-server")]
+        server: PathBuf,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Builds with deliberate bugs: each has to be found
+    Mutants {
+        /// These alone
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// A folder for the runs
+        #[arg(long)]
+        out: PathBuf,
+        /// A build with the feature `mutants`
+        #[arg(long, default_value = "quoris")]
+        quoris: PathBuf,
+    },
+    /// Simulated clusters by the thousand: the program quoris-sim beside this one
+    Sim {
+        /// Its options: --seeds N --from S
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn act(command: Command) -> anyhow::Result<u8> {
     let dir = match command {
         Command::Check { dir } => dir,
-        Command::Run(options) => {
-            let (settings, out) = options.settings()?;
-            run::run(&settings, &out)?;
-            out
-        }
+        Command::Run(options) => run_to(options.settings()?)?,
+        Command::Peer { server, options } => run_to(options.with_sentinel(program(&server)?)?)?,
         Command::Replay { dir, out, quoris } => {
             let mut settings: Settings = judge::read_json(&dir.join("run.json"))?;
             if let Some(path) = quoris {
                 settings.system = System::Quoris(program(&path)?);
             }
-            run::run(&settings, &out)?;
-            out
+            run_to((settings, out))?
         }
+        Command::Export { dir } => {
+            export::export(&dir)?.iter().for_each(|path| println!("{}", path.display()));
+            return Ok(0);
+        }
+        Command::Matrix { time, each, seed, out, quoris } => {
+            return Ok(judge::status(matrix::run(&matrix::Plan { time, each, seed, out, quoris: program(&quoris)? })?));
+        }
+        Command::Mutants { only, out, quoris } => return Ok(u8::from(!mutants::run(&program(&quoris)?, &only, &out)?)),
+        Command::Sim { arguments } => return simulate(&arguments),
     };
-    let verdicts = judge::judge(&dir)?;
+    conclude(&dir).map(judge::status)
+}
+
+fn run_to((settings, out): (Settings, PathBuf)) -> anyhow::Result<PathBuf> {
+    run::run(&settings, &out)?;
+    Ok(out)
+}
+
+/// Judges a folder, leaves a page in it, and says all of it.
+fn conclude(dir: &Path) -> anyhow::Result<Validity> {
+    let verdicts = judge::judge(dir)?;
+    let page = report::write(dir, &verdicts)?;
     let Some(((_, all), each)) = verdicts.split_last() else { anyhow::bail!("nothing was judged") };
     for (name, verdict) in each {
         println!("{name}: {verdict}");
@@ -175,8 +136,17 @@ fn act(command: Command) -> anyhow::Result<u8> {
     for finding in &all.findings {
         println!("{} {}: {}", finding.validity, finding.name, finding.text);
     }
+    println!("report: {}", page.display());
     println!("{all}");
-    Ok(judge::status(all.validity()))
+    Ok(all.validity())
+}
+
+fn simulate(arguments: &[String]) -> anyhow::Result<u8> {
+    let own = std::env::current_exe()?;
+    let path = own.parent().unwrap_or(Path::new(".")).join("quoris-sim");
+    let status = Process::new(&path).args(arguments).status();
+    let status = status.with_context(|| format!("{} is not there: ./dev chaos sim builds it", path.display()))?;
+    Ok(status.code().map_or(HARNESS_FAILED, |code| code.clamp(0, i32::from(HARNESS_FAILED)) as u8))
 }
 
 fn main() -> ExitCode {

@@ -1,7 +1,8 @@
-//! What the clients talk to: processes that the run starts and may kill, or a deployment that is already there.
+//! What the clients talk to: processes that the run starts and may harm, or a deployment that is already there.
 //!
-//! Invariants: only own children get signals, and none outlives the run; a node comes back on its old folder and
-//! ports; a node that ends by itself is a finding.
+//! A *site* is what a fault hits: a node of Quoris, or a redis-server with the Sentinel beside it. Invariants: only
+//! own children get signals, and none outlives the run; a node comes back on its old folder and ports; a node that
+//! ends by itself is a finding, unless its disk was taken away.
 
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};
@@ -14,18 +15,24 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::cables::Cables;
-use crate::client::Client;
+use crate::clocks::Clocks;
+use crate::disks::Disks;
 
-/// How long nodes may take until each of them takes writes for every group.
-const READY_TIME_MAX: Duration = Duration::from_secs(60);
+mod harm;
+pub mod ready;
+mod words;
+
+use words::Ports;
+
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at a condition that is waited for.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What the names of all keys begin with that this harness writes.
 pub const PREFIX: &str = "chaos:";
-/// Keys that are tried, enough to meet every group.
-const PROBES: usize = 64;
-const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Replicas of each group, where there are as many nodes.
+pub const REPLICAS_MAX: usize = 3;
+/// The variable that makes a build with mutants break a promise.
+const MUTANT: &str = "QUORIS_MUTANT";
 
 /// What is looked at.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +42,8 @@ pub enum System {
     Quoris(PathBuf),
     /// One redis-server without a log: what it forgets must be found.
     Redis(PathBuf),
+    /// A primary with replicas, and Sentinels that decide which is which.
+    Sentinel(PathBuf),
     /// Nodes at these addresses, which get no faults.
     Deployed(Vec<SocketAddr>),
 }
@@ -42,7 +51,7 @@ pub enum System {
 /// How large a cluster is and how it is set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shape {
-    /// Processes.
+    /// Sites.
     pub nodes: usize,
     /// Groups that share the slots.
     pub groups: usize,
@@ -50,21 +59,39 @@ pub struct Shape {
     pub settings: Vec<String>,
     /// Relays stand between the nodes, so that cables can be cut.
     pub relays: bool,
+    /// Each node has a disk of its own.
+    #[serde(default)]
+    pub disks: bool,
+    /// Wall clocks can be set.
+    #[serde(default)]
+    pub clocks: bool,
+    /// The deliberate bug of a build that has them.
+    #[serde(default)]
+    pub mutant: Option<String>,
 }
 
 struct Node {
     command: Vec<String>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
+    /// Its disk is gone: it has to end.
+    may_end: bool,
 }
 
 /// All nodes.
 pub struct Nodes {
     /// Where each is reached.
     pub addresses: Vec<SocketAddr>,
-    /// What connects them, where relays stand between them.
-    pub cables: Cables,
+    /// One of them leads and takes what clients say, the others do not.
+    pub has_primary: bool,
+    /// Where the Sentinels are.
+    watchers: Vec<SocketAddr>,
+    cables: Cables,
+    disks: Option<Disks>,
+    clocks: Option<Clocks>,
     nodes: Vec<Node>,
+    sites: usize,
 }
 
 impl Nodes {
@@ -73,41 +100,86 @@ impl Nodes {
     /// # Errors
     /// When they do not get ready.
     pub fn start(system: &System, shape: &Shape, dir: &Path) -> anyhow::Result<Nodes> {
-        let mut nodes = match system {
-            System::Deployed(addresses) => {
-                Nodes { addresses: addresses.clone(), cables: Cables::default(), nodes: Vec::new() }
-            }
-            System::Quoris(program) => {
-                let ports = free_ports(shape.nodes * 3)?;
-                let ports: Vec<&[u16]> = ports.chunks(shape.nodes).collect();
-                let pairs: Vec<(u16, u16)> = ports[1].iter().copied().zip(ports[2].iter().copied()).collect();
-                let cables = if shape.relays { Cables::lay(&pairs)? } else { Cables::default() };
-                let node = |at| Node::new(quoris(program, shape, &ports, at, dir), at, dir);
-                let addresses = ports[0].iter().map(|port| loopback(*port)).collect();
-                Nodes { addresses, cables, nodes: (0..shape.nodes).map(node).collect() }
-            }
+        let mut nodes = Nodes {
+            addresses: Vec::new(),
+            has_primary: matches!(system, System::Sentinel(_)),
+            watchers: Vec::new(),
+            cables: Cables::default(),
+            disks: None,
+            clocks: None,
+            nodes: Vec::new(),
+            sites: shape.nodes,
+        };
+        match system {
+            System::Deployed(addresses) => nodes.addresses = addresses.clone(),
             System::Redis(program) => {
                 let port = free_ports(1)?[0];
-                let words = ["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
-                let mut command = vec![program.display().to_string()];
-                command.extend(words.map(str::to_string));
-                Nodes {
-                    addresses: vec![loopback(port)],
-                    cables: Cables::default(),
-                    nodes: vec![Node::new(command, 0, dir)],
-                }
+                nodes.addresses = vec![loopback(port)];
+                nodes.nodes = vec![Node::new(words::redis(program, port), 0, dir)];
             }
-        };
+            System::Quoris(program) => {
+                nodes.prepare(shape, shape.nodes, dir, |ports, at| Ok(words::quoris(program, shape, ports, at, dir)))?
+            }
+            System::Sentinel(program) => {
+                let sites = shape.nodes;
+                nodes.prepare(shape, sites * 2, dir, |ports, at| match at < sites {
+                    true => words::replicated(program, shape, ports, at, dir),
+                    // The first port of the sites is the one that they watch.
+                    false => words::sentinel(program, ports, at, dir),
+                })?;
+                nodes.watchers = nodes.addresses.split_off(sites);
+            }
+        }
         for at in 0..nodes.nodes.len() {
             nodes.spawn(at)?;
         }
         nodes.wait_until_ready()?;
+        nodes.wait_until_watched()?;
         Ok(nodes)
     }
 
-    /// How many can get signals.
-    pub fn own(&self) -> usize {
-        self.nodes.len()
+    /// Ports, cables, disks and clocks for so many programs.
+    fn prepare(
+        &mut self,
+        shape: &Shape,
+        count: usize,
+        dir: &Path,
+        command: impl Fn(&Ports, usize) -> anyhow::Result<Vec<String>>,
+    ) -> anyhow::Result<()> {
+        let ports = free_ports(count * 3)?;
+        let peers = &ports[count..2 * count];
+        // A redis-server has one port for clients and peers.
+        let behind = if self.has_primary { &ports[..count] } else { &ports[2 * count..] };
+        let ports = Ports { clients: &ports[..count], peers, behind };
+        if shape.relays {
+            let pairs: Vec<(u16, u16)> = peers.iter().copied().zip(behind.iter().copied()).collect();
+            self.cables = Cables::lay(&pairs)?;
+        }
+        let folders: Vec<PathBuf> = (0..count).map(|at| folder(dir, at)).collect();
+        self.clocks = if shape.clocks { Some(Clocks::make(&folders)?) } else { None };
+        self.disks = if shape.disks { Some(Disks::make(folders)?) } else { None };
+        self.addresses = ports.clients.iter().map(|port| loopback(*port)).collect();
+        for at in 0..count {
+            let mut node = Node::new(command(&ports, at)?, at, dir);
+            node.environment = self.clocks.as_ref().map_or_else(Vec::new, |clocks| clocks.environment(at));
+            node.environment.extend(shape.mutant.iter().map(|name| (MUTANT.to_string(), name.clone())));
+            self.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    /// The programs of these sites.
+    fn nodes_at(&self, sites: &[usize]) -> Vec<usize> {
+        let all = (0..self.nodes.len()).filter(|node| sites.contains(&(node % self.sites.max(1))));
+        all.collect()
+    }
+
+    fn disks(&self) -> anyhow::Result<&Disks> {
+        self.disks.as_ref().context("the nodes have no disks of their own")
+    }
+
+    fn clocks(&self) -> anyhow::Result<&Clocks> {
+        self.clocks.as_ref().context("the nodes have no clocks of their own")
     }
 
     /// Starts a node that is not running.
@@ -120,6 +192,7 @@ impl Nodes {
         let log = OpenOptions::new().create(true).append(true).open(&node.log)?;
         let mut command = Command::new(&node.command[0]);
         command.args(&node.command[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.env_remove(MUTANT).envs(node.environment.iter().cloned());
         command.current_dir(node.log.parent().unwrap_or(Path::new(".")));
         let child = command.spawn().with_context(|| format!("cannot start {}", node.command[0]))?;
         self.cables.is_process(at, Some(child.id()));
@@ -161,34 +234,24 @@ impl Nodes {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
                 node.child = None;
-                found.push(format!("node {} ended by itself: {status}; its log is {}", at + 1, node.log.display()));
+                self.cables.is_process(at, None);
+                if !node.may_end {
+                    found.push(format!("node {} ended by itself: {status}; its log is {}", at + 1, node.log.display()));
+                }
             }
         }
         found
     }
 
-    /// Waits until every node takes writes, whatever group they go to.
-    ///
-    /// # Errors
-    /// With what the last one said.
-    pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + READY_TIME_MAX;
-        for address in &self.addresses {
-            while let Err(why) = probe(*address) {
-                anyhow::ensure!(Instant::now() < deadline, "{address} is not ready: {why}");
-                std::thread::sleep(PAUSE);
-            }
-        }
-        Ok(())
+    /// What a node has written, for those who look for a word in it.
+    pub fn log(&self, at: usize) -> String {
+        self.nodes.get(at).and_then(|node| std::fs::read_to_string(&node.log).ok()).unwrap_or_default()
     }
 
     /// Ends all in good order, or else kills them.
     pub fn stop(&mut self) {
-        let children = || 0..self.nodes.len();
-        for at in children() {
-            if let Some(child) = &self.nodes[at].child {
-                let _ = kill_process(Pid::from_child(child), Signal::TERM);
-            }
+        for child in self.nodes.iter().filter_map(|node| node.child.as_ref()) {
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
         }
         let deadline = Instant::now() + STOP_TIME_MAX;
         for node in &mut self.nodes {
@@ -211,7 +274,7 @@ impl Drop for Nodes {
 
 impl Node {
     fn new(command: Vec<String>, at: usize, dir: &Path) -> Node {
-        Node { command, log: folder(dir, at).join("log"), child: None }
+        Node { command, environment: Vec::new(), log: folder(dir, at).join("log"), child: None, may_end: false }
     }
 }
 
@@ -222,39 +285,8 @@ fn folder(dir: &Path, at: usize) -> PathBuf {
     folder
 }
 
-/// Ports are those for clients, for peers, and behind the relays.
-fn quoris(program: &Path, shape: &Shape, ports: &[&[u16]], at: usize, dir: &Path) -> Vec<String> {
-    let peers: Vec<String> = ports[1].iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let mut words = vec![program.display().to_string(), "server".to_string()];
-    let mut set = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-    set("bind", "127.0.0.1".to_string());
-    set("port", ports[0][at].to_string());
-    set("peer-address", peers[at].clone());
-    set("peers", peers.join(" "));
-    if shape.relays {
-        set("peer-bind", format!("127.0.0.1:{}", ports[2][at]));
-    }
-    set("groups", shape.groups.to_string());
-    set("replication-factor", shape.nodes.min(3).to_string());
-    set("dir", folder(dir, at).join("data").display().to_string());
-    for (name, value) in shape.settings.iter().filter_map(|setting| setting.split_once('=')) {
-        set(name, value.to_string());
-    }
-    words
-}
-
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-/// Whether writes to all groups are acknowledged through this node.
-fn probe(address: SocketAddr) -> Result<(), String> {
-    let mut client = Client::connect(address, PROBE_TIME_MAX, PREFIX).map_err(|why| why.to_string())?;
-    for at in 0..PROBES {
-        let key = client.name(&format!("probe:{at}"));
-        client.call(&["SET", &key, "ready"]).map_err(|trouble| format!("{trouble:?}"))?;
-    }
-    Ok(())
 }
 
 /// Ports that nobody listens on, below those that the kernel gives to outgoing connections: a node's port must

@@ -17,6 +17,7 @@ pub enum Meaning {
 pub const CODES: &[(&str, Meaning)] = &[
     ("ASK", Meaning::No),
     ("BUSY", Meaning::No),
+    ("BUSYGROUP", Meaning::No),
     ("CLUSTERDOWN", Meaning::No),
     ("CROSSSLOT", Meaning::No),
     ("EXECABORT", Meaning::No),
@@ -26,11 +27,14 @@ pub const CODES: &[(&str, Meaning)] = &[
     ("MOVED", Meaning::No),
     ("NOAUTH", Meaning::No),
     ("NOCLUSTER", Meaning::No),
+    ("NOGROUP", Meaning::No),
     ("NOLEADER", Meaning::No),
     ("NOPERM", Meaning::No),
+    ("NOREPLICAS", Meaning::No),
     ("OOM", Meaning::No),
     ("READONLY", Meaning::No),
     ("TRYAGAIN", Meaning::No),
+    ("UNBLOCKED", Meaning::No),
     ("TIMEOUT", Meaning::Perhaps),
     ("UNKNOWN", Meaning::Perhaps),
 ];

@@ -3,6 +3,7 @@
 //! The folder holds `run.json` (all that decides the run, the schedule of faults included), a `.jsonl` for each
 //! workload, `notes.json` (what happened besides), and a folder for each node with its log and data.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,17 +14,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::{Done, Fault, Step};
 use crate::lanes::{Book, Lane, Stage};
-use crate::nodes::{Nodes, PREFIX, Shape, System};
+use crate::nodes::{Nodes, PREFIX, REPLICAS_MAX, Shape, System, ready};
 use crate::work;
 
 /// Between two looks at the schedule.
 const TICK: Duration = Duration::from_millis(10);
 const PROGRESS: Duration = Duration::from_secs(2);
+/// How long replicas may take to apply the same once nobody writes.
+const LEVEL_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// All that decides a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct Settings {
     pub early_ms: u64,
     /// And live so long beyond it.
     pub late_ms: u64,
+    /// Faults that were asked for and cannot be had on this machine, with the reason.
+    #[serde(default)]
+    pub skipped: Vec<(Fault, String)>,
 }
 
 /// What happened besides questions and answers.
@@ -63,6 +68,15 @@ pub struct Notes {
     pub unready: Option<String>,
     /// Workloads whose last questions were not all answered.
     pub unfinished: Vec<String>,
+    /// Replicas whose state differs though they have applied the same.
+    #[serde(default)]
+    pub differences: Vec<String>,
+    /// Replicas that compared equal at the end.
+    #[serde(default)]
+    pub level: usize,
+    /// Why they could not be compared.
+    #[serde(default)]
+    pub unlevel: Option<String>,
 }
 
 /// Runs, and leaves everything in the folder.
@@ -79,6 +93,7 @@ pub fn run(settings: &Settings, dir: &Path) -> anyhow::Result<()> {
     let stage = Arc::new(Stage {
         began: Instant::now(),
         addresses: nodes.addresses.clone(),
+        has_primary: nodes.has_primary,
         prefix: format!("{PREFIX}{:x}:", SysRng.try_next_u32()?),
         stop: false.into(),
         processes: 0.into(),
@@ -143,7 +158,7 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
         let (over, still) = going.into_iter().partition(|(until, _)| *until <= time || is_over);
         going = still;
         for (_, mut done) in over {
-            end(nodes, &done)?;
+            nodes.heal(done.fault, &done.nodes)?;
             done.until = Some(stage.now());
             notes.faults.push(done);
         }
@@ -152,9 +167,14 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
             return Ok(());
         }
         while let Some(step) = waiting.next_if(|step| step.from <= time) {
-            let done = Done { fault: step.fault, nodes: step.nodes.clone(), from: stage.now(), until: None };
-            eprintln!("{:6.1} s  {} nodes {:?}", time as f64 / 1e3, step.fault.name(), step.nodes);
-            begin(nodes, &done)?;
+            let hit = nodes.aim(&step.nodes);
+            // Who was aimed at may have a fault already.
+            if going.iter().any(|(_, other)| other.nodes.iter().any(|node| hit.contains(node))) {
+                continue;
+            }
+            let done = Done { fault: step.fault, nodes: hit, from: stage.now(), until: None };
+            eprintln!("{:6.1} s  {} nodes {:?}", time as f64 / 1e3, step.fault.name(), done.nodes);
+            nodes.harm(step.fault, &done.nodes)?;
             going.push((step.until, done));
         }
         if shown.elapsed() >= PROGRESS {
@@ -163,28 +183,6 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
             eprintln!("{:6.1} s  {} ok, {} fail, {} info", time as f64 / 1e3, counts[0], counts[1], counts[2]);
         }
         std::thread::sleep(TICK);
-    }
-}
-
-fn begin(nodes: &mut Nodes, done: &Done) -> anyhow::Result<()> {
-    match done.fault {
-        Fault::Kill | Fault::KillAll => nodes.kill(&done.nodes),
-        Fault::Pause => nodes.signal(&done.nodes, Signal::STOP),
-        Fault::Partition | Fault::OneWay => {
-            nodes.cables.cut(&done.nodes, done.fault == Fault::Partition);
-            Ok(())
-        }
-    }
-}
-
-fn end(nodes: &mut Nodes, done: &Done) -> anyhow::Result<()> {
-    match done.fault {
-        Fault::Kill | Fault::KillAll => done.nodes.iter().try_for_each(|at| nodes.spawn(*at)),
-        Fault::Pause => nodes.signal(&done.nodes, Signal::CONT),
-        Fault::Partition | Fault::OneWay => {
-            nodes.cables.mend(&done.nodes, done.fault == Fault::Partition);
-            Ok(())
-        }
     }
 }
 
@@ -204,4 +202,27 @@ fn finish(settings: &Settings, nodes: &mut Nodes, stage: &Arc<Stage>, books: &[A
         }
     }
     stage.stop.store(true, Ordering::Relaxed);
+    let replicas = match settings.system {
+        System::Quoris(_) => settings.shape.groups * settings.shape.nodes.min(REPLICAS_MAX),
+        System::Redis(_) | System::Sentinel(_) | System::Deployed(_) => 0,
+    };
+    level(&stage.addresses, replicas, notes);
+}
+
+/// All replicas hold the same, once all have applied the same; systems that do not tell are not asked twice.
+fn level(addresses: &[SocketAddr], replicas: usize, notes: &mut Notes) {
+    let deadline = Instant::now() + LEVEL_TIME_MAX;
+    while let Some(standings) = ready::standings(addresses) {
+        let count = standings.iter().map(Vec::len).sum();
+        if let Some(differences) = ready::differences(&standings).filter(|_| count >= replicas) {
+            notes.level = count;
+            notes.differences = differences;
+            return;
+        }
+        if Instant::now() > deadline {
+            notes.unlevel = Some(format!("replicas did not come to one index in {LEVEL_TIME_MAX:?}: {standings:?}"));
+            return;
+        }
+        std::thread::sleep(TICK);
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::{Display, Formatter, Result};
 
+use serde::Serialize;
+
 /// The worst of several counts, so the order matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Validity {
     /// Nothing is wrong, and enough was looked at to say so.
     Valid,
@@ -24,7 +27,7 @@ impl Display for Validity {
 }
 
 /// One thing that is wrong, or keeps from saying that nothing is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// What this alone makes of the verdict.
     pub validity: Validity,
@@ -35,7 +38,7 @@ pub struct Finding {
 }
 
 /// All that a checker says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
     /// Names and numbers, in order.
     pub figures: Vec<(&'static str, u64)>,

@@ -9,14 +9,19 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
 use crate::check::expiry::Tolerance;
-use crate::check::{append, counter, expiry, lock, queue, register, set};
+use crate::check::{append, bank, channel, counter, expiry, lock, many, queue, register, set, stream};
 use crate::client::{Client, Trouble};
 use crate::history::{F, Op, Value};
 use crate::verdict::Verdict;
 
+mod any;
+mod banks;
+mod channels;
 mod lists;
 mod locks;
+mod manies;
 mod singles;
+mod streams;
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -73,13 +78,17 @@ pub trait Work: Send + Sync {
     fn last(&self) -> Vec<Question>;
 
     /// The answer to a last question is the last; otherwise it is asked again.
-    fn is_over(&self, _answered: &Value) -> bool {
+    fn is_over(&self, _question: &Question, _answered: &Value) -> bool {
         true
     }
 }
 
 /// All workloads by name.
-pub const NAMES: &[&str] = &["register", "append", "counter", "queue", "set", "lock", "expiry"];
+pub const NAMES: &[&str] =
+    &["register", "append", "many", "bank", "counter", "queue", "stream", "set", "lock", "expiry", "channel", "any"];
+
+/// Those that say the most about a store that only replicates.
+pub const OF_REDIS: &[&str] = &["register", "append", "counter", "queue", "set"];
 
 /// The workload of that name.
 pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
@@ -90,6 +99,11 @@ pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
         "expiry" => Box::<singles::Mortals>::default(),
         "append" => Box::<lists::Appends>::default(),
         "queue" => Box::<lists::Queues>::default(),
+        "many" => Box::<manies::Manies>::default(),
+        "bank" => Box::<banks::Banks>::default(),
+        "stream" => Box::<streams::Streams>::default(),
+        "channel" => Box::<channels::Channels>::default(),
+        "any" => Box::<any::Anything>::default(),
         "lock" => Box::<locks::Locks>::default(),
         _ => return None,
     })
@@ -104,6 +118,12 @@ pub fn judge(name: &str, ops: &[Op], tolerance: Tolerance) -> Verdict {
         "expiry" => expiry::check(ops, tolerance),
         "append" => append::check(ops),
         "queue" => queue::check(ops),
+        "many" => many::check(ops),
+        "bank" => bank::check(ops),
+        "stream" => stream::check(ops),
+        "channel" => channel::check(ops),
+        // What the replicas hold at the end says it.
+        "any" => Verdict::default(),
         "lock" => lock::check(ops, tolerance.early),
         _ => {
             let mut verdict = Verdict::default();

@@ -32,10 +32,11 @@ fn returned(op: &Op) -> u64 {
 }
 
 /// Running sums by time: what was added up to and including each moment.
-struct Sums(Vec<(u64, i64)>);
+pub(super) struct Sums(Vec<(u64, i64)>);
 
 impl Sums {
-    fn new(mut added: Vec<(u64, i64)>) -> Sums {
+    /// Of moments and what was added at each.
+    pub fn new(mut added: Vec<(u64, i64)>) -> Sums {
         added.sort_unstable();
         let mut sum = 0;
         added.iter_mut().for_each(|(_, n)| {
@@ -46,7 +47,7 @@ impl Sums {
     }
 
     /// The sum of all with a time before this.
-    fn before(&self, time: u64) -> i64 {
+    pub fn before(&self, time: u64) -> i64 {
         let count = self.0.partition_point(|(other, _)| *other < time);
         if count == 0 { 0 } else { self.0[count - 1].1 }
     }

@@ -20,20 +20,21 @@ pub fn check(ops: &[Op]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut keys: BTreeMap<i64, Vec<&Op>> = BTreeMap::new();
     ops.iter().for_each(|op| keys.entry(op.key).or_default().push(op));
-    let (mut elements, mut never_read) = (0, 0);
+    let mut counts = [0; 3];
     for ops in keys.values() {
-        let counts = judge(ops, &mut verdict);
-        elements += counts.0;
-        never_read += counts.1;
+        counts.iter_mut().zip(judge(ops, &mut verdict)).for_each(|(sum, count)| *sum += count);
     }
+    let [elements, never_read, lost] = counts;
     verdict.figure("keys", keys.len());
     verdict.figure("elements", elements);
     verdict.figure("never read", never_read);
+    verdict.figure("lost", lost);
     verdict
 }
 
-/// One set; gives the numbers of elements that were acknowledged and of those that no read could have seen.
-fn judge(ops: &[&Op], verdict: &mut Verdict) -> (usize, usize) {
+/// One set; gives the numbers of elements that were acknowledged, of those that no read could have seen, and of those
+/// that the last read should have seen.
+fn judge(ops: &[&Op], verdict: &mut Verdict) -> [usize; 3] {
     let mut elements: HashMap<i64, Element> = HashMap::new();
     for &op in ops.iter().filter(|op| op.f == F::Add) {
         let element = Element { addition: op, known: op.returned().unwrap_or(u64::MAX) };
@@ -74,5 +75,10 @@ fn judge(ops: &[&Op], verdict: &mut Verdict) -> (usize, usize) {
     }
     let last_call = reads.iter().map(|(_, read)| read.call).max().unwrap_or(0);
     let unread = elements.values().filter(|e| e.addition.returned().is_some_and(|returned| returned >= last_call));
-    (elements.values().filter(|element| element.addition.is_ok()).count(), unread.count())
+    let lost = reads.last().map_or(0, |(_, last)| {
+        let present: HashSet<&i64> = last.answered.ints().iter().collect();
+        let is_lost = |(value, e): &(&i64, &Element)| last.is_after(e.addition) && !present.contains(value);
+        elements.iter().filter(is_lost).count()
+    });
+    [elements.values().filter(|element| element.addition.is_ok()).count(), unread.count(), lost]
 }

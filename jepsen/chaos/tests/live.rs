@@ -92,3 +92,31 @@ fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
     assert_eq!(status, VALID, "{text}");
     println!("{}", last(&text));
 }
+
+#[test]
+fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "5", "--rate", "60", "--clients", "3"];
+    let (status, text) = chaos(&[&run[..], &["--fault", "power,clock,slow", "--out", &dir]].concat());
+    let is_skipped = text.contains("fault skipped");
+    assert_eq!(status, if is_skipped { UNKNOWN } else { VALID }, "{text}");
+    let page = std::fs::read_to_string(format!("{dir}/report.html")).expect("a report");
+    assert!(page.contains("<svg") && page.ends_with("</html>\n"));
+    println!("{}", last(&text));
+}
+
+#[test]
+fn the_quickest_mutants_are_found() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let only = "digest-ignored,event-before-commit";
+    let (status, text) = chaos(&["mutants", "--only", only, "--quoris", &program, "--out", &dir]);
+    if text.contains("was not built with the feature mutants") {
+        println!("skipped: the nodes beside this test have no mutants; ./dev test builds some that have");
+        return;
+    }
+    assert_eq!(status, VALID, "{text}");
+}

@@ -37,22 +37,7 @@ impl Work for Appends {
 
     fn perform(&self, client: &mut Client, question: &Question) -> Result<Value, Missed> {
         let commands: Vec<Vec<String>> = question.asked.steps().iter().map(|step| command(client, step)).collect();
-        let mut frames: Vec<Vec<&str>> =
-            commands.iter().map(|parts| parts.iter().map(String::as_str).collect()).collect();
-        let is_alone = frames.len() == 1;
-        if !is_alone {
-            frames.insert(0, vec!["MULTI"]);
-            frames.push(vec!["EXEC"]);
-        }
-        let frames: Vec<&[&str]> = frames.iter().map(Vec::as_slice).collect();
-        let mut replies = client.exchange(&frames)?;
-        if !is_alone {
-            let last = replies.pop().ok_or_else(|| Trouble::Strange("no reply of EXEC".to_string()))?;
-            replies = match understood(last)? {
-                Reply::Array(replies) if replies.len() == commands.len() => replies,
-                other => return Err(Trouble::Strange(format!("{other:?} of EXEC")).into()),
-            };
-        }
+        let replies = transact(client, &commands)?;
         let steps = question.asked.steps().iter().zip(replies);
         Ok(Value::Txn(steps.map(|(step, reply)| answered(step, reply)).collect::<Result<_, Trouble>>()?))
     }
@@ -64,11 +49,31 @@ impl Work for Appends {
     }
 }
 
+/// One command alone, or several in MULTI; their replies.
+pub(super) fn transact(client: &mut Client, commands: &[Vec<String>]) -> Result<Vec<Reply>, Missed> {
+    let mut frames: Vec<Vec<&str>> = commands.iter().map(|parts| parts.iter().map(String::as_str).collect()).collect();
+    let is_alone = frames.len() == 1;
+    if !is_alone {
+        frames.insert(0, vec!["MULTI"]);
+        frames.push(vec!["EXEC"]);
+    }
+    let frames: Vec<&[&str]> = frames.iter().map(Vec::as_slice).collect();
+    let mut replies = client.exchange(&frames)?;
+    if is_alone {
+        return Ok(replies);
+    }
+    let last = replies.pop().ok_or_else(|| Trouble::Strange("no reply of EXEC".to_string()))?;
+    match understood(last)? {
+        Reply::Array(replies) if replies.len() == commands.len() => Ok(replies),
+        other => Err(Trouble::Strange(format!("{other:?} of EXEC")).into()),
+    }
+}
+
 fn command(client: &Client, Mop(what, key, element): &Mop) -> Vec<String> {
     let name = client.name(&format!("append:{{{}}}:{key}", key / LISTS));
     match what {
         Micro::Append => vec!["RPUSH".to_string(), name, element.int().to_string()],
-        Micro::Read => vec!["LRANGE".to_string(), name, "0".to_string(), "-1".to_string()],
+        Micro::Read | Micro::Write => vec!["LRANGE".to_string(), name, "0".to_string(), "-1".to_string()],
     }
 }
 
@@ -115,7 +120,7 @@ impl Work for Queues {
         (0..QUEUES).map(|key| Question::new(F::Dequeue, key, Value::Null)).collect()
     }
 
-    fn is_over(&self, answered: &Value) -> bool {
+    fn is_over(&self, _: &Question, answered: &Value) -> bool {
         *answered == Value::Null
     }
 }

@@ -3,4 +3,5 @@
 mod brute;
 mod figures;
 mod planted;
+mod small;
 mod world;
