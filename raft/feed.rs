@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use quoris_engine::events::{self, Class, Event};
 use tokio::sync::watch;
 
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::types::GroupId;
 
@@ -122,6 +123,9 @@ impl Feed {
 
     /// Takes the events of an entry, which has so many bytes; before the entry counts as applied.
     pub fn offer(&self, batch: Arc<Batch>, entry_bytes: usize) {
+        if mutant::is(Mutant::LostEvent) && batch.index.is_multiple_of(50) {
+            return;
+        }
         let mut ring = self.ring.lock();
         ring.bytes += entry_bytes;
         ring.batches.push_back((batch, entry_bytes));

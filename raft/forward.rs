@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::evict;
 use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::propose::{Operation, Outcome, Stamp};
 use crate::record::LogIdRecord;
 use crate::types::{GroupId, NodeId};
@@ -308,6 +309,9 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
     }
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
+    if mutant::is(Mutant::EventBeforeCommit) {
+        mutant::tell_early(&group.replica, &writes);
+    }
     match group.propose(writes, stamp, is_short).await {
         Outcome::Applied(more, log_id, read) => {
             replies.extend(more);

@@ -37,6 +37,7 @@ pub mod log_size;
 mod machine;
 mod maintain;
 mod memory;
+pub mod mutant;
 mod network;
 mod node;
 pub mod offline;

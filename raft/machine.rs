@@ -14,6 +14,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use quoris_engine::entry::{EntryError, EntryReader};
 
 use crate::feed::Batch;
+use crate::mutant::{self, Mutant};
 use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::skip::Skips;
 use crate::snapshot::{self, Builder};
@@ -62,6 +63,12 @@ impl Machine {
 
     fn apply_commands(&self, log_id: LogId, body: &Body) -> Result<(), EntryError> {
         let replica = &self.replica;
+        if self.is_left_out(log_id) {
+            self.apply_blank(log_id);
+            return Ok(());
+        }
+        let with_own_time = self.timed(body);
+        let body = with_own_time.as_ref().unwrap_or(body);
         let header = *EntryReader::new(&body.0)?.header();
         replica.clock.committed(header.clock_ms);
         // Replies of a state that is known to be wrong are dropped: then the outcome is unknown.
@@ -82,7 +89,7 @@ impl Machine {
         replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         replica.note_bytes(engine.keyspace().memory_bytes());
-        if let Some(difference) = engine.difference() {
+        if let Some(difference) = engine.difference().filter(|_| !mutant::is(Mutant::DigestIgnored)) {
             replica.quarantine(Fault::Astray(difference));
         }
         let events = engine.take_events();
@@ -103,6 +110,26 @@ impl Machine {
             delivery.end();
         }
         Ok(())
+    }
+
+    /// For mutants alone: an entry that this replica does not apply.
+    fn is_left_out(&self, log_id: LogId) -> bool {
+        let replica = &self.replica;
+        let covered = || replica.snapshot.lock().as_ref().and_then(|file| file.meta.last_log_id).map(|id| id.index);
+        (mutant::is(Mutant::EntryBehindSnapshot) && covered().is_some_and(|index| index + 1 == log_id.index))
+            || (mutant::is(Mutant::DigestIgnored) && replica.id.is_multiple_of(3) && log_id.index.is_multiple_of(64))
+    }
+
+    /// For mutants alone: an entry with another time.
+    fn timed(&self, body: &Body) -> Option<Body> {
+        if !mutant::is(Mutant::LocalClockInApply) {
+            return None;
+        }
+        let now_ms = self.replica.seams.clock.wall_ms().max(self.replica.engine.read().clock_ms());
+        let mut bytes = body.0.to_vec();
+        // Behind the format and the feature level.
+        bytes[3..11].copy_from_slice(&now_ms.to_le_bytes());
+        Some(Body(bytes.into()))
     }
 
     fn apply_blank(&self, log_id: LogId) {

@@ -19,6 +19,7 @@ use quoris_resp::{Argv, Reply};
 use tokio::time::timeout;
 
 use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::Operation;
 use crate::session::Session;
@@ -68,6 +69,9 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
             first_sent_ms,
         };
         let (places, argvs): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        if mutant::is(Mutant::LostOutbox) {
+            return places;
+        }
         let marked = |(place, argv)| Operation { own: Some(mark(place)), ..Operation::of_node(argv) };
         let operations = places.iter().copied().zip(argvs).map(marked).collect();
         match session.execute(target, operations, true).await {

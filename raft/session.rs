@@ -21,6 +21,7 @@ use quoris_resp::Reply;
 use crate::forward::{Forwarded, Local, Parcel, run_local};
 use crate::forwarder::Sent;
 use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
 use crate::types::{GroupId, NodeId};
@@ -287,9 +288,13 @@ impl Session {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
+        let mut told = *stamp;
+        if mutant::is(Mutant::SessionOffByOne) && again {
+            told.iter_mut().for_each(|stamp| stamp.first_sequence += 1);
+        }
         tokio::select! {
             biased;
-            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)) => sent,
+            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, told, again)) => sent,
             // One that falls silent, without its connection ending, is not waited for when there is another.
             () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
         }
@@ -298,6 +303,7 @@ impl Session {
 
 /// What is said when the time is up; `maybe` when the commands may have been executed.
 pub(crate) fn gave_up(group: GroupId, maybe: bool) -> Error {
+    let maybe = maybe && !mutant::is(Mutant::DefiniteAfterProposal);
     let text = format!("{group} has no leader that a majority follows");
     if maybe { Error::Unknown(text) } else { Error::Unavailable(text) }
 }

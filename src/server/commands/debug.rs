@@ -46,6 +46,7 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
         }
         ("object", 3) => object(client, &argv[2]),
         ("digest", 2) => Reply::Status(format!("{:040x}", digest(server)).into()).into(),
+        ("digest", 3) if word(argv, 2) == "groups" => group_digests(server),
         ("digest-value", _) => digest_values(client, argv),
         ("flip-bit", 3) => flip_bit(client, &argv[2], false),
         ("fail-apply", 3) => fail_apply(client, &argv[2]),
@@ -83,8 +84,8 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
 
 const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "DIGEST",
-    "    Gives the digest of all keys that this node holds.",
+    "DIGEST [GROUPS]",
+    "    Gives the digest of all keys that this node holds, or of each group: its number, the index, the digest.",
     "DIGEST-VALUE key ...",
     "    Gives a digest of each value.",
     "ERROR text",
@@ -189,6 +190,15 @@ fn digest(server: &Server) -> u64 {
         .map(|local| local.replica.engine.write().digest())
         .collect::<Vec<_>>();
     digests.into_iter().fold(0, |all, digest| all ^ digest)
+}
+
+/// What stands where in each group of this node: equal indexes have equal digests on all nodes.
+fn group_digests(server: &Server) -> Served {
+    let digest = |group: &quoris_raft::GroupId| {
+        let (index, digest) = server.node.digest(*group)?;
+        Some(Reply::Status(format!("{} {index} {digest:016x}", group.0).into()))
+    };
+    Reply::Array(server.groups().iter().filter_map(digest).collect()).into()
 }
 
 fn digest_values(client: &Client, argv: &Argv) -> Served {
