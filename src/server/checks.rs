@@ -121,7 +121,9 @@ impl Client {
             let promises = |group| self.server.peek(group, |engine| engine.keyspace().promises_no_writes(argv));
             row.group == Group::Scripting && groups.first().is_some_and(|group| promises(*group) == Some(true))
         };
-        (row.is_write() || row.flags.has(MAY_REPLICATE)) && !promises()
+        // To keep a script changes no key.
+        let keeps = found.container.is_some_and(|container| container.name == "script");
+        (row.is_write() || row.flags.has(MAY_REPLICATE)) && !keeps && !promises()
     }
 
     pub(crate) fn show_to_monitors(&self, server: &Server, found: &Found, argv: &Argv) {
