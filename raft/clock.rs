@@ -148,6 +148,20 @@ impl GroupClock {
         }
     }
 
+    /// A voter gave this replica its vote for a term, and told what it knows of the clock. Who was stopped for a
+    /// while has old messages to read: what a leader of an earlier term said is of no interest from here on.
+    pub fn hear_voter(&self, term: u64, told: Told) {
+        let mut state = self.state.lock();
+        state.leader = state.leader.max((term, 0));
+        let now = self.clock.monotonic();
+        if let Some(ms) = told.known()
+            && state.phase == Phase::Known
+            && state.at(now) < ms.saturating_mul(1000)
+        {
+            state.set(Phase::Known, ms, now);
+        }
+    }
+
     /// This replica leads: what an earlier leader said is of no interest any more.
     pub fn lead(&self, leader: Leader) {
         let mut state = self.state.lock();
@@ -250,6 +264,22 @@ mod tests {
         assert_eq!(clock.now_ms(), 600);
         clock.committed(10);
         assert_eq!((clock.now_ms(), clock.known_ms()), (600, Some(600)));
+    }
+
+    #[test]
+    fn who_read_old_messages_learns_from_those_who_vote_for_it() {
+        let (hands, clock) = clock(9_000_000);
+        clock.hear(FIRST, Told(500));
+        hands.monotonic_ms.store(3000, Ordering::Relaxed);
+        clock.hear(FIRST, Told(600));
+        assert_eq!(clock.now_ms(), 600, "it cannot know how old the message is");
+        clock.hear_voter(2, Told(3400));
+        clock.hear_voter(2, Told(3300));
+        clock.hear_voter(2, Told(0));
+        clock.hear(FIRST, Told(700));
+        assert_eq!(clock.now_ms(), 3400);
+        clock.hear((2, 1), Told(3500));
+        assert_eq!(clock.now_ms(), 3500, "another candidate won the term");
     }
 
     #[test]

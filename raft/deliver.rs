@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use quoris_engine::command::ReadContext;
-use quoris_engine::{Engine, Rng};
+use quoris_engine::{Engine, Rng, script_has_read};
 use quoris_resp::Reply;
 
 use crate::propose::{Operation, Outcome, Submission};
@@ -24,6 +24,8 @@ pub struct Delivery {
     current: Option<Submission>,
     replies: Vec<Reply>,
     at: usize,
+    /// The submission's commands show what stands in front of them.
+    read: bool,
     log_id: LogId,
 }
 
@@ -36,7 +38,7 @@ impl Delivery {
         log_id: LogId,
     ) -> Delivery {
         let submissions = submissions.into_iter();
-        Delivery { submissions, attempts, waiters, current: None, replies: Vec::new(), at: 0, log_id }
+        Delivery { submissions, attempts, waiters, current: None, replies: Vec::new(), at: 0, read: false, log_id }
     }
 
     /// The command at this place of the entry was applied, with this reply.
@@ -47,9 +49,8 @@ impl Delivery {
             if self.current.is_none() {
                 self.advance();
             }
-            if self.current.is_none() {
-                return;
-            }
+            let Some(submission) = &self.current else { return };
+            self.read |= submission.operations.get(self.at).is_some_and(reads);
             self.replies.push(reply);
             self.at += 1;
         }
@@ -63,6 +64,7 @@ impl Delivery {
         let Some(submission) = &self.current else { return };
         while let Some(operation) = submission.operations.get(self.at).filter(|o| !o.write) {
             self.replies.push(run_read(engine, operation, now_ms));
+            self.read |= reads(operation);
             self.at += 1;
         }
         if self.at == submission.operations.len() {
@@ -82,11 +84,11 @@ impl Delivery {
         while self.current.is_none() {
             let Some(next) = self.submissions.next() else { return };
             if next.operations.is_empty() {
-                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id));
+                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id, false));
                 continue;
             }
             self.replies = Vec::with_capacity(next.operations.len());
-            self.at = 0;
+            (self.at, self.read) = (0, false);
             self.current = Some(next);
         }
     }
@@ -94,7 +96,7 @@ impl Delivery {
     fn complete(&mut self) {
         if let Some(submission) = self.current.take() {
             let replies = std::mem::take(&mut self.replies);
-            let _ = submission.done.send(Outcome::Applied(replies, self.log_id));
+            let _ = submission.done.send(Outcome::Applied(replies, self.log_id, self.read));
         }
     }
 }
@@ -104,6 +106,15 @@ impl Drop for Delivery {
         for (_, waiter) in self.attempts.drain(..) {
             self.waiters.lost(waiter);
         }
+    }
+}
+
+/// Whether the reply to a command, which has just run on this thread, may show what was there before. Of a transaction
+/// it is not known.
+pub fn reads(operation: &Operation) -> bool {
+    match operation.command.runs_script() {
+        true => operation.transaction || script_has_read(),
+        false => operation.transaction || !operation.write,
     }
 }
 

@@ -32,9 +32,9 @@ use crate::wire::{self, Frame, Kind};
 /// Between two attempts to find a replica to follow, or a leader.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Whoever serves a stream says so often that there is nothing new.
-const NEWS_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// Who is silent for so long is not there any more; another replica is followed.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// A replica that has heard no leader for so long may lag without knowing.
 const LEADERLESS_MAX: Duration = Duration::from_secs(1);
 
@@ -185,17 +185,34 @@ impl EventStream {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(batch);
             }
-            match self.source.take() {
-                None => {
-                    self.choose().await?;
-                    if self.source.is_none() {
-                        sleep(PAUSE).await;
-                    }
-                }
-                Some(Source::Local(group, watch)) => self.take_here(group, watch).await,
-                Some(Source::Remote(remote)) => self.take_elsewhere(remote).await,
-            }
+            self.take(u64::MAX).await?;
         }
+    }
+
+    /// The same up to an index that the group has reached: nothing when no entry is left that has any.
+    ///
+    /// # Errors
+    /// When no replica keeps what comes next.
+    pub async fn next_upto(&mut self, upto: u64) -> Result<Option<Arc<Batch>>, Floor> {
+        while self.ready.is_empty() && self.last < upto {
+            self.take(upto).await?;
+        }
+        Ok(self.ready.pop_front_if(|batch| batch.index <= upto))
+    }
+
+    /// Takes what there is, or waits for more, but not for events where the replica reaches this index without any.
+    async fn take(&mut self, upto: u64) -> Result<(), Floor> {
+        match self.source.take() {
+            None => {
+                self.choose().await?;
+                if self.source.is_none() {
+                    sleep(PAUSE).await;
+                }
+            }
+            Some(Source::Local(group, watch)) => self.take_here(group, watch, upto).await,
+            Some(Source::Remote(remote)) => self.take_elsewhere(remote).await,
+        }
+        Ok(())
     }
 
     /// This node's replica, if it has what comes next.
@@ -206,7 +223,7 @@ impl EventStream {
         (!ended && group.events_floor() <= self.last).then_some(Source::Local(group, watch))
     }
 
-    async fn take_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>) {
+    async fn take_here(&mut self, group: Arc<Group>, mut watch: watch::Receiver<bool>, upto: u64) {
         if *watch.borrow_and_update() {
             return;
         }
@@ -214,7 +231,10 @@ impl EventStream {
         // If it has installed a snapshot, what lies before is elsewhere.
         if let Ok(batches) = news(&group, &mut self.last).await {
             if batches.is_empty() && self.last == before {
-                let _ = watch.changed().await;
+                tokio::select! {
+                    _ = watch.changed() => {}
+                    () = group.replica.wait_applied(upto), if upto < u64::MAX => {}
+                }
             } else {
                 self.floors.clear();
                 self.ready.extend(batches);
@@ -243,7 +263,9 @@ impl EventStream {
             self.floors.insert(own, group.events_floor());
         }
         for node in holders.iter().copied().filter(|node| !self.floors.contains_key(node)) {
-            if let Ok(Ok(remote)) = timeout(SILENCE_MAX, Remote::open(&self.node, node, self.group, self.last)).await {
+            let first = wire::part(&(self.group, self.last));
+            let open = Remote::open(&self.node, node, Kind::Events, first);
+            if let Ok(Ok(remote)) = timeout(SILENCE_MAX, open).await {
                 self.source = Some(Source::Remote(remote));
                 return Ok(());
             }
@@ -288,14 +310,14 @@ impl EventStream {
 }
 
 impl Remote {
-    pub(crate) async fn open(node: &Node, peer: NodeId, group: GroupId, after: u64) -> io::Result<Remote> {
+    /// Opens a stream of this kind, which begins with these words.
+    pub(crate) async fn open(node: &Node, peer: NodeId, kind: Kind, first: Bytes) -> io::Result<Remote> {
         let connection = node.links().connection(peer, Lane::Events).await?;
         // The peer sends no more than its queues hold until this end takes it from the connection, and whoever
         // follows takes at once.
         let (id, notes) = connection.open_stream()?;
         let remote = Remote { node: peer, connection, id, notes };
-        let body = vec![wire::part(&(group, after))];
-        remote.connection.send(Frame { kind: Kind::Events, id, body }).await?;
+        remote.connection.send(Frame { kind, id, body: vec![first] }).await?;
         Ok(remote)
     }
 
@@ -317,7 +339,7 @@ pub(crate) fn read_note(group: GroupId, body: Bytes) -> io::Result<(Note, Option
 }
 
 /// Who leads, if this replica has reason to believe that it is up to date.
-fn certain_leader(group: &Group) -> Option<NodeId> {
+pub(crate) fn certain_leader(group: &Group) -> Option<NodeId> {
     let heard = if group.replica.sole_leader.load(Ordering::SeqCst) {
         true
     } else if group.leads() {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quoris_engine::command::{self, Command, DENYOOM};
+use quoris_engine::command::{self, DENYOOM};
 use quoris_engine::entry::Transaction;
 use quoris_engine::{Victims, evict, outcome};
 use quoris_resp::{Argv, Reply};
@@ -113,12 +113,10 @@ impl Evictor {
         databases.dedup();
         let of = |database: &u32| {
             let keys: Vec<_> = chosen.iter().filter(|victim| victim.database == *database).cloned().collect();
-            let (argv, database) = (evict::to_argv(&keys), *database);
-            let command: &'static Command = &evict::COMMAND;
-            Operation { command, argv, database, user: 0, transaction: false, own: None, write: true }
+            Operation { database: *database, ..Operation::of_node(evict::to_argv(&keys)) }
         };
         match self.proposer.submit(databases.iter().map(of).collect(), None, false).await {
-            Outcome::Applied(replies, _) => {
+            Outcome::Applied(replies, ..) => {
                 let evicted = |reply: &Reply| if let Reply::Int(count) = reply { count.unsigned_abs() } else { 0 };
                 self.memory.note_evicted(replies.iter().map(evicted).sum());
                 Room::Soon

@@ -7,13 +7,16 @@
 //! replica's applied index are here; a feed that ended never offers anything again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quoris_engine::events::{self, Event};
+use quoris_engine::events::{self, Class, Event};
 use tokio::sync::watch;
 
+use crate::mutant::{self, Mutant};
+use crate::node::Node;
 use crate::types::GroupId;
 
 /// Bytes of entries whose events are kept here: they share their entry's memory.
@@ -56,6 +59,43 @@ impl Batch {
     }
 }
 
+/// How many events this node's replicas have told since the process began, by kind.
+#[derive(Default)]
+pub struct Counts {
+    messages: AtomicU64,
+    /// In the order of [`Class::ALL`].
+    keys: [AtomicU64; Class::ALL.len()],
+}
+
+impl Counts {
+    /// Counts the events of an entry.
+    pub fn add(&self, events: &[Event]) {
+        for event in events {
+            let counter = match event {
+                Event::Message { .. } => Some(&self.messages),
+                Event::Key { class, .. } => Class::ALL.iter().position(|known| known == class).map(|at| &self.keys[at]),
+            };
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The kinds and their numbers.
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        let keys = Class::ALL.iter().map(|class| class.word()).zip(&self.keys);
+        let all = [("message", &self.messages)].into_iter().chain(keys);
+        all.map(|(word, counter)| (word, counter.load(Ordering::Relaxed))).collect()
+    }
+}
+
+impl Node {
+    /// What this node's replicas have told.
+    pub fn told(&self) -> Vec<(&'static str, u64)> {
+        self.inner().health.told.all()
+    }
+}
+
 /// Events up to this index are not to be had here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("events up to index {0} are no longer kept")]
@@ -83,6 +123,9 @@ impl Feed {
 
     /// Takes the events of an entry, which has so many bytes; before the entry counts as applied.
     pub fn offer(&self, batch: Arc<Batch>, entry_bytes: usize) {
+        if mutant::is(Mutant::LostEvent) && batch.index.is_multiple_of(50) {
+            return;
+        }
         let mut ring = self.ring.lock();
         ring.bytes += entry_bytes;
         ring.batches.push_back((batch, entry_bytes));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quoris_engine::{codec, command};
+use quoris_engine::codec;
 use quoris_resp::{Argv, Reply};
 
 use crate::deliver::run_read;
@@ -61,8 +61,5 @@ pub(crate) fn stored(meta: &Group, key: &[u8]) -> Option<Bytes> {
 
 /// A command that a node sends by itself.
 pub(crate) fn operation(parts: &[&[u8]]) -> Operation {
-    let argv = Argv::from_parts(parts);
-    let command = command::logged(&argv).expect("nodes send what they know");
-    let write = command.is_write();
-    Operation { command, argv, database: 0, user: 0, transaction: false, own: None, write }
+    Operation::of_node(Argv::from_parts(parts))
 }

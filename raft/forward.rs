@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::evict;
 use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::propose::{Operation, Outcome, Stamp};
 use crate::record::LogIdRecord;
 use crate::types::{GroupId, NodeId};
@@ -68,8 +69,9 @@ struct OperationRecord {
 /// The leader's answer.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    /// Replies as RESP3, one behind the other, where the last write stands, and the clock, 0 when it is not known.
-    Done { count: u32, position: Option<LogIdRecord>, clock_ms: u64 },
+    /// Replies as RESP3, one behind the other, where the last write stands, what the reads have seen, and the clock,
+    /// 0 when it is not known.
+    Done { count: u32, position: Option<LogIdRecord>, seen: u64, clock_ms: u64 },
     /// Nothing was executed; who leads, if known.
     NotLeader(Option<NodeId>),
     /// May have been executed.
@@ -79,8 +81,8 @@ enum Answer {
 /// What a forwarded batch came to.
 #[derive(Debug)]
 pub enum Forwarded {
-    /// Replies, position of the last write, the leader's clock.
-    Done(Vec<Reply>, Option<LogIdRecord>, u64),
+    /// Replies, position of the last write, what the reads have seen, the leader's clock.
+    Done(Vec<Reply>, Option<LogIdRecord>, u64, u64),
     /// Nothing was executed there.
     NotLeader(Option<NodeId>),
     /// May have been executed; with a stamp it can be sent again.
@@ -211,9 +213,9 @@ pub fn answer(group: &Group, batches: Vec<(SmallVec<[bool; 1]>, Local)>) -> Vec<
     let mut encoded = BytesMut::new();
     let clock_ms = group.replica.clock.told().stands_at().unwrap_or(0);
     let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
-        Local::Done(replies, position) => {
+        Local::Done(replies, position, seen) => {
             encode_replies(&replies, &writes, ANSWER_BYTES_MAX, &mut encoded);
-            Answer::Done { count: replies.len() as u32, position: position.map(Into::into), clock_ms }
+            Answer::Done { count: replies.len() as u32, position: position.map(Into::into), seen, clock_ms }
         }
         Local::NotLeader(_) => Answer::NotLeader(group.leader()),
         Local::Unknown(_) => Answer::Unknown,
@@ -248,13 +250,13 @@ pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
         Ok(match answer {
             Answer::NotLeader(leader) => Forwarded::NotLeader(leader),
             Answer::Unknown => Forwarded::Unknown,
-            Answer::Done { count, position, clock_ms } => {
+            Answer::Done { count, position, seen, clock_ms } => {
                 let mut replies = Vec::with_capacity((count as usize).min(rest.len()));
                 for _ in 0..count {
                     let reply = ReplyDecoder::decode(&mut rest).map_err(io::Error::other)?;
                     replies.push(reply.ok_or_else(|| io::Error::other("an answer ends within a reply"))?);
                 }
-                Forwarded::Done(replies, position, clock_ms)
+                Forwarded::Done(replies, position, seen, clock_ms)
             }
         })
     };
@@ -263,8 +265,8 @@ pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
 
 /// What a batch came to on this replica.
 pub enum Local {
-    /// All of it ran.
-    Done(Vec<Reply>, Option<crate::types::LogId>),
+    /// All of it ran; the reads have seen at least everything up to the index, which is the last one if there are none.
+    Done(Vec<Reply>, Option<crate::types::LogId>, u64),
     /// Nothing of its writes ran; here it is again.
     NotLeader(Vec<Operation>),
     /// Its writes may have run.
@@ -274,14 +276,14 @@ pub enum Local {
 /// The reads of a batch run, its writes are answered with the refusal.
 async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: impl Fn(&Operation) -> Reply) -> Local {
     let reads: Vec<Operation> = operations.iter().filter(|o| !o.write).cloned().collect();
-    let answers = if reads.is_empty() { Ok(Vec::new()) } else { group.read(&reads).await };
-    let Ok(answers) = answers else { return Local::NotLeader(operations) };
+    let answers = if reads.is_empty() { Ok((Vec::new(), 0)) } else { group.read(&reads).await };
+    let Ok((answers, seen)) = answers else { return Local::NotLeader(operations) };
     let mut answers = answers.into_iter();
     let reply = |o: &Operation| match o.write {
         true => refusal(o),
         false => answers.next().expect("an answer for each read"),
     };
-    Local::Done(operations.iter().map(reply).collect(), None)
+    Local::Done(operations.iter().map(reply).collect(), None, seen)
 }
 
 /// Runs a batch on this replica: reads in front first, then everything from the first write on. `again` when
@@ -295,22 +297,26 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
         return refuse_writes(group, operations, evict::refusal).await;
     }
     let reads = operations.iter().position(|o| o.write).unwrap_or(operations.len());
-    let mut replies = Vec::new();
+    let (mut replies, mut seen) = (Vec::new(), u64::MAX);
     if reads > 0 {
         match group.read(&operations[..reads]).await {
-            Ok(r) => replies = r,
+            Ok(read) => (replies, seen) = read,
             Err(_) => return Local::NotLeader(operations),
         }
     }
     if reads == operations.len() {
-        return Local::Done(replies, None);
+        return Local::Done(replies, None, seen);
     }
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
+    if mutant::is(Mutant::EventBeforeCommit) {
+        mutant::tell_early(&group.replica, &writes);
+    }
     match group.propose(writes, stamp, is_short).await {
-        Outcome::Applied(more, log_id) => {
+        Outcome::Applied(more, log_id, read) => {
             replies.extend(more);
-            Local::Done(replies, Some(log_id))
+            // What stands behind them in the entry they have not seen.
+            Local::Done(replies, Some(log_id), if read { seen.min(log_id.index - 1) } else { seen })
         }
         Outcome::NotExecuted(writes) => {
             operations.extend(writes);

@@ -52,7 +52,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::Forward => vec![shown(forward::group_of(body)), shown(forward::operations_of(body))],
         Kind::Wait => vec![shown(forward::operations_of(body)), shown(wire::message::<waiting::Ask>(body))],
         Kind::Events => vec![shown(wire::message::<(GroupId, u64)>(body))],
-        Kind::EventsNow => vec![shown(wire::message::<GroupId>(body))],
+        Kind::EventsNow | Kind::Changes => vec![shown(wire::message::<GroupId>(body))],
         Kind::Interest => vec![shown(wire::message::<Vec<crate::interest::Count>>(body))],
         Kind::Topology => vec![shown(wire::message::<u64>(body))],
         Kind::Progress => vec![shown(wire::message::<(GroupId, u64)>(body))],
@@ -68,6 +68,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             shown(wire::message::<crate::timekeeper::Times>(body)),
             shown(forward::read_answer(body).map(|answers| answers.len())),
             shown(waiting::read_note(body)),
+            shown(wire::message::<crate::changes::Note>(body)),
             shown(events::read_note(GroupId(1), body.clone())),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream | Kind::Listeners => {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::mutant::{self, Mutant};
 use crate::seam::Clock;
 
 /// How long reads need no message after a quorum confirmed the leader. Shorter than the heartbeat: an idle
@@ -108,7 +109,8 @@ impl ReadLease {
         let state = self.state.lock();
         if state.generation == round.generation {
             self.renew_at.store((round.start + RENEW_AFTER).as_nanos() as u64, Ordering::Relaxed);
-            self.until.store((round.start + READ_LEASE).as_nanos() as u64, Ordering::SeqCst);
+            let lasts = if mutant::is(Mutant::LeaseTooLong) { READ_LEASE * 10 } else { READ_LEASE };
+            self.until.store((round.start + lasts).as_nanos() as u64, Ordering::SeqCst);
         }
     }
 
@@ -136,6 +138,9 @@ impl ReadLease {
     }
 
     fn end(&self, state: &mut State) {
+        if mutant::is(Mutant::LeaseSurvivesTransfer) {
+            return;
+        }
         state.generation += 1;
         self.until.store(0, Ordering::SeqCst);
     }
@@ -188,6 +193,9 @@ impl VoteWindow {
 
     /// How long this replica has yet to wait, on whichever of its clocks is slower.
     pub fn left(&self) -> Duration {
+        if mutant::is(Mutant::LeaseSurvivesTransfer) {
+            return Duration::ZERO;
+        }
         let heard = self.heard.lock();
         let monotonic = self.clock.monotonic().saturating_sub(heard.monotonic);
         let boottime = self.clock.boottime().saturating_sub(heard.boottime);

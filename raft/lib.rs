@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod backfill;
+mod changes;
 mod clock;
 mod deliver;
 mod elsewhere;
@@ -36,6 +37,7 @@ pub mod log_size;
 mod machine;
 mod maintain;
 mod memory;
+pub mod mutant;
 mod network;
 mod node;
 pub mod offline;
@@ -72,6 +74,7 @@ mod waiting;
 mod wire;
 mod write;
 
+pub use changes::Hear;
 pub use events::EventStream;
 pub use forward::SEQUENCE_MAX;
 pub use group::{Group, ReadGuard, Timing};

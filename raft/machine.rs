@@ -14,6 +14,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use quoris_engine::entry::{EntryError, EntryReader};
 
 use crate::feed::Batch;
+use crate::mutant::{self, Mutant};
 use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::skip::Skips;
 use crate::snapshot::{self, Builder};
@@ -62,22 +63,33 @@ impl Machine {
 
     fn apply_commands(&self, log_id: LogId, body: &Body) -> Result<(), EntryError> {
         let replica = &self.replica;
+        if self.is_left_out(log_id) {
+            self.apply_blank(log_id);
+            return Ok(());
+        }
+        let with_own_time = self.timed(body);
+        let body = with_own_time.as_ref().unwrap_or(body);
         let header = *EntryReader::new(&body.0)?.header();
         replica.clock.committed(header.clock_ms);
         // Replies of a state that is known to be wrong are dropped: then the outcome is unknown.
         let delivery = replica.pending.delivery(header.seed, log_id);
         let mut delivery = delivery.filter(|_| !replica.is_quarantined());
         let now_ms = header.clock_ms;
+        let (watchers, group) = (&replica.watchers, replica.group);
         let mut engine = replica.engine.write();
+        engine.note_changes(watchers.are_wanted());
         let result = engine.apply_entry(log_id.index, &body.0, &mut |place, reply, engine| {
+            // Whoever keeps a copy hears of it before anybody hears that it is done.
+            watchers.tell_of(engine, group, log_id.index);
             if let Some(delivery) = &mut delivery {
                 delivery.reply(place, reply, engine, now_ms);
             }
         });
+        watchers.tell_of(&mut engine, group, log_id.index);
         replica.pending.waiters.settle(&mut engine, now_ms);
         replica.position.lock().0 = Some(log_id);
         replica.note_bytes(engine.keyspace().memory_bytes());
-        if let Some(difference) = engine.difference() {
+        if let Some(difference) = engine.difference().filter(|_| !mutant::is(Mutant::DigestIgnored)) {
             replica.quarantine(Fault::Astray(difference));
         }
         let events = engine.take_events();
@@ -88,14 +100,36 @@ impl Machine {
         drop(engine);
         result?;
         if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
-            let batch = Batch::new(replica.group, log_id.index, now_ms, events);
+            replica.told.add(&events);
+            let batch = Arc::new(Batch::new(replica.group, log_id.index, now_ms, events));
+            // Who listens does not wait for the disk; whoever needs the disk needs what lies further back.
+            replica.feed.offer(batch.clone(), body.0.len());
             replica.retained.put(&batch, settings.event_bytes_max(), settings.event_age_ms_max());
-            replica.feed.offer(Arc::new(batch), body.0.len());
         }
         if let Some(delivery) = delivery {
             delivery.end();
         }
         Ok(())
+    }
+
+    /// For mutants alone: an entry that this replica does not apply.
+    fn is_left_out(&self, log_id: LogId) -> bool {
+        let replica = &self.replica;
+        let covered = || replica.snapshot.lock().as_ref().and_then(|file| file.meta.last_log_id).map(|id| id.index);
+        (mutant::is(Mutant::EntryBehindSnapshot) && covered().is_some_and(|index| index + 1 == log_id.index))
+            || (mutant::is(Mutant::DigestIgnored) && replica.id.is_multiple_of(3) && log_id.index.is_multiple_of(64))
+    }
+
+    /// For mutants alone: an entry with another time.
+    fn timed(&self, body: &Body) -> Option<Body> {
+        if !mutant::is(Mutant::LocalClockInApply) {
+            return None;
+        }
+        let now_ms = self.replica.seams.clock.wall_ms().max(self.replica.engine.read().clock_ms());
+        let mut bytes = body.0.to_vec();
+        // Behind the format and the feature level.
+        bytes[3..11].copy_from_slice(&now_ms.to_le_bytes());
+        Some(Body(bytes.into()))
     }
 
     fn apply_blank(&self, log_id: LogId) {

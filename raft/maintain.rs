@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use tokio::time::Instant;
 
 use crate::replica::Replica;
+use crate::snapshot;
 use crate::store::LogStore;
 use crate::types::{LogId, Raft};
 
@@ -29,12 +31,13 @@ const KEEP_BYTES: u64 = 16 << 20;
 const KEEP_PART: u64 = 4;
 /// Limits of log that a slow or dead follower may hold.
 const HELD: u64 = 2;
-/// How long a snapshot may take before the next look.
-const SNAPSHOT_TIME_MAX: Duration = Duration::from_secs(600);
+/// Between a snapshot that could not be written and the next.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Looks after the log as long as the replica lives.
 pub(crate) async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, snapshot_log_bytes: u64) {
     let keep = KEEP_BYTES.min(snapshot_log_bytes / KEEP_PART);
+    let mut not_before = Instant::now();
     loop {
         tokio::time::sleep(PAUSE).await;
         let settings = *replica.engine.read().keyspace().settings();
@@ -45,9 +48,9 @@ pub(crate) async fn maintain(raft: Raft, replica: Arc<Replica>, log: LogStore, s
             continue;
         }
         let before = raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index);
-        if before < log.index_leaving(limit) && raft.trigger().snapshot().await.is_ok() {
-            let wait = raft.wait(Some(SNAPSHOT_TIME_MAX));
-            let _ = wait.metrics(|m| m.snapshot.is_some_and(|s| s.index > before), "snapshot").await;
+        let is_due = before < log.index_leaving(limit) && Instant::now() >= not_before;
+        if is_due && snapshot::trigger(&raft, &replica, |index| index > before).await.is_err() {
+            not_before = Instant::now() + RETRY_AFTER;
         }
         let metrics = raft.metrics().borrow_watched().clone();
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);

@@ -260,6 +260,9 @@ impl Client {
         let reply =
             self.call(Lane::Control, kind, vec![wire::part(&message)], option.hard_ttl(), RPCTypes::Vote).await?;
         let reply: VoteReply = wire::message(&reply).map_err(|e| network(&e))?;
+        if reply.granted && kind == Kind::Vote {
+            self.replica.clock.hear_voter(message.vote.leader().0, reply.clock);
+        }
         Ok(VoteResponse {
             vote: reply.vote.into(),
             vote_granted: reply.granted,

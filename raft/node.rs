@@ -222,7 +222,8 @@ impl Node {
         &self.0
     }
 
-    pub(crate) fn config(&self) -> &NodeConfig {
+    /// What it was started with.
+    pub fn config(&self) -> &NodeConfig {
         &self.0.config
     }
 

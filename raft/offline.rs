@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use quoris_engine::{Effect, Engine, EngineSeed, codec};
+use quoris_engine::{Effect, Engine, EngineSeed, codec, events::Event};
 
 use crate::founding::{self, Identity};
 use crate::record::{self, LogIdRecord};
@@ -139,6 +139,9 @@ impl Folder {
     }
 }
 
+/// Takes the index of an entry, what it did, and what it told.
+pub type Visit<'a> = &'a mut dyn FnMut(u64, Vec<Effect>, Vec<Event>) -> io::Result<()>;
+
 impl GroupLog {
     /// Shows the entries from an index up to and including another.
     ///
@@ -195,11 +198,11 @@ impl GroupLog {
         }
     }
 
-    /// Shows what each entry of a plan did. Entries that did nothing are not shown.
+    /// Shows what each entry of a plan did and told. Entries that did nothing are not shown.
     ///
     /// # Errors
     /// When the disk fails, an entry cannot be applied, or those of `visit`.
-    pub fn effects(&self, plan: &Plan, visit: &mut dyn FnMut(u64, Vec<Effect>) -> io::Result<()>) -> io::Result<()> {
+    pub fn replay(&self, plan: &Plan, visit: Visit<'_>) -> io::Result<()> {
         let (mut engine, next) = match &plan.base {
             None => (Engine::new(self.seed).owning(&self.slots), 0),
             Some((index, name)) => (snapshot::load(&*self.disk, self.group, name)?.engine, index + 1),
@@ -216,8 +219,9 @@ impl GroupLog {
                     .map_err(|e| refused(format!("{}, index {}: {e}", self.group, entry.index)))?,
                 Payload::Normal(_) | Payload::Blank | Payload::Membership(_) => engine.note_index(entry.index),
             }
-            let effects = engine.take_effects();
-            if effects.is_empty() { Ok(()) } else { visit(entry.index, effects) }
+            let (effects, events) = (engine.take_effects(), engine.take_events());
+            let nothing = entry.index < plan.from || effects.is_empty() && events.is_empty();
+            if nothing { Ok(()) } else { visit(entry.index, effects, events) }
         })
     }
 

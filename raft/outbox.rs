@@ -5,14 +5,13 @@
 //! followed by one that hands it over again: the mark makes that the same message.
 //!
 //! Invariant: messages for one group leave in the order of their places, and one is dropped only when it was
-//! published or when that group says that it may have been long ago.
+//! published. That group keeps what it knows of this one for as long as it lives, however long an outbox rests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quoris_engine::command;
 use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_engine::events::{OutboxPlace, Outgoing, delivered};
 use quoris_engine::slot;
@@ -20,6 +19,7 @@ use quoris_resp::{Argv, Reply};
 use tokio::time::timeout;
 
 use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::Operation;
 use crate::session::Session;
@@ -62,10 +62,18 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
     let sent = by_group.into_iter().map(async |(target, messages)| {
         let leader = node.leader_of(target).unwrap_or(NodeId(0));
         let Some(first_sent_ms) = node.settled_clock_ms(target, leader).await else { return Vec::new() };
-        let mark =
-            |place| SessionStamp { session: of_group(id), sequence: number(place), acknowledged_below, first_sent_ms };
+        let mark = |place| SessionStamp {
+            session: SessionId::of_group(id.0),
+            sequence: number(place),
+            acknowledged_below,
+            first_sent_ms,
+        };
         let (places, argvs): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-        let operations = places.iter().zip(argvs).map(|(place, argv)| operation(argv, Some(mark(*place)))).collect();
+        if mutant::is(Mutant::LostOutbox) {
+            return places;
+        }
+        let marked = |(place, argv)| Operation { own: Some(mark(place)), ..Operation::of_node(argv) };
+        let operations = places.iter().copied().zip(argvs).map(marked).collect();
         match session.execute(target, operations, true).await {
             Ok(executed) => places.into_iter().zip(executed.replies).filter(is_over).map(|(place, _)| place).collect(),
             Err(e) => {
@@ -76,7 +84,7 @@ async fn hand_over_some(node: &Node, session: &Session, group: &Arc<Group>) -> u
     });
     let places: Vec<OutboxPlace> = join_all(sent).await.concat();
     if !places.is_empty() {
-        group.propose(vec![operation(delivered(&places), None)], None, false).await;
+        group.propose(vec![Operation::of_node(delivered(&places))], None, false).await;
     }
     places.len()
 }
@@ -91,17 +99,7 @@ fn is_over((place, reply): &(OutboxPlace, Reply)) -> bool {
     unknown
 }
 
-/// The session in which a group publishes; of no process.
-fn of_group(id: GroupId) -> SessionId {
-    SessionId { origin: u64::from(id.0) << 1 | 1, connection: u64::from(id.0) }
-}
-
 /// The number of a place in that session.
 fn number((index, number): OutboxPlace) -> u64 {
     index << NUMBER_BITS | u64::from(number)
-}
-
-fn operation(argv: Argv, own: Option<SessionStamp>) -> Operation {
-    let command = command::logged(&argv).expect("nodes send what they know");
-    Operation { command, argv, database: 0, user: 0, transaction: false, own, write: true }
 }

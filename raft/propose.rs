@@ -21,7 +21,7 @@ use openraft::raft::responder::Responder;
 use openraft::type_config::alias::CommittedLeaderIdOf;
 use parking_lot::Mutex;
 use quoris_engine::Verify;
-use quoris_engine::command::Command;
+use quoris_engine::command::{self, Command};
 use quoris_engine::entry::{SessionId, SessionStamp};
 use quoris_resp::{Argv, Reply};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -62,6 +62,18 @@ pub struct Operation {
     pub write: bool,
 }
 
+impl Operation {
+    /// A command that a node sends by itself.
+    ///
+    /// # Panics
+    /// When no row and no internal command has its name.
+    pub(crate) fn of_node(argv: Argv) -> Operation {
+        let command = command::logged(&argv).expect("nodes send what they know");
+        let write = command.is_write();
+        Operation { command, argv, database: 0, user: 0, transaction: false, own: None, write }
+    }
+}
+
 /// The identity of a submission whose replies must be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
@@ -78,8 +90,8 @@ pub struct Stamp {
 /// What became of a submission.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Applied; the replies in order, and where.
-    Applied(Vec<Reply>, LogId),
+    /// Applied; the replies in order, where, and whether any of them shows what was there before.
+    Applied(Vec<Reply>, LogId, bool),
     /// Certainly not executed: this replica does not lead. Here they are again.
     NotExecuted(Vec<Operation>),
     /// May have been executed.

@@ -124,6 +124,8 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
         groups.insert(id, new.clone());
         groups
     });
+    // What the new one had applied by now was told to nobody.
+    new.replica.watchers.tell_all(id);
     Ok(())
 }
 

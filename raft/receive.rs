@@ -155,7 +155,8 @@ impl Group {
             return Err(leader_lives());
         }
         let last = response.last_log_id.map(Into::into);
-        Ok(vec![wire::part(&VoteReply { vote: response.vote.into(), granted: response.vote_granted, last })])
+        let (vote, granted, clock) = (response.vote.into(), response.vote_granted, self.replica.clock.told());
+        Ok(vec![wire::part(&VoteReply { vote, granted, last, clock })])
     }
 
     /// The leader hands over, perhaps to this replica.

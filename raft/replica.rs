@@ -12,8 +12,9 @@ use parking_lot::{Mutex, RwLock};
 use quoris_engine::{Difference, Engine, Flaw};
 use tokio::sync::{Notify, watch};
 
+use crate::changes::Watchers;
 use crate::clock::GroupClock;
-use crate::feed::Feed;
+use crate::feed::{Counts, Feed};
 use crate::lease::{ReadLease, VoteWindow};
 use crate::propose::Pending;
 use crate::retained::Retained;
@@ -38,6 +39,10 @@ pub struct Replica {
     pub pending: Arc<Pending>,
     /// What the applied entries have told.
     pub feed: Feed,
+    /// Counts what was told, over all groups.
+    pub told: Arc<Counts>,
+    /// Who wants to know which keys change.
+    pub watchers: Arc<Watchers>,
     /// Messages wait in the outbox, as of the last entry.
     pub posted: Notify,
     /// What is kept of it on disk.
@@ -60,6 +65,8 @@ pub struct Replica {
     pub installs: AtomicU64,
     /// When the last snapshot was finished.
     pub last_save_unix_s: AtomicU64,
+    /// Why the last snapshot that could not be written could not.
+    pub save_failed: watch::Sender<String>,
     /// How often a quorum was asked to confirm a read, or a lease for reads.
     pub read_rounds: AtomicU64,
     /// How often the replica was rebuilt since the process started.
@@ -113,6 +120,8 @@ impl Replica {
             position: Mutex::default(),
             pending: Arc::default(),
             feed: Feed::new(applied),
+            told: Arc::default(),
+            watchers: Arc::default(),
             posted: Notify::new(),
             retained,
             clock: Arc::new(GroupClock::new(seams.clock.clone())),
@@ -124,6 +133,7 @@ impl Replica {
             leader: watch::channel(None).0,
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
+            save_failed: watch::Sender::default(),
             read_rounds: AtomicU64::new(0),
             rebuilds: AtomicU64::new(0),
             doubted: AtomicU64::new(0),
@@ -145,6 +155,7 @@ impl Replica {
             "this replica is wrong and goes into quarantine, to be rebuilt: {fault}"
         );
         self.feed.end();
+        self.watchers.tell_all(self.group);
         self.fault.send_replace(Some(fault));
     }
 

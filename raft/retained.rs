@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub struct Retained {
     group: GroupId,
     state: Mutex<State>,
     lacks: Notify,
+    /// A snapshot passed over what should be kept, and the leader has not told it yet.
+    short: AtomicBool,
 }
 
 struct State {
@@ -99,7 +102,8 @@ impl Retained {
     pub fn open(disk: Arc<dyn Disk>, group: GroupId, applied: u64) -> io::Result<Retained> {
         let floor = disk.events_floor(group)?;
         let state = State { floor: floor.unwrap_or(applied), segments: VecDeque::new(), bytes: 0 };
-        let retained = Retained { disk, group, state: Mutex::new(state), lacks: Notify::new() };
+        let (state, short) = (Mutex::new(state), AtomicBool::new(false));
+        let retained = Retained { disk, group, state, lacks: Notify::new(), short };
         retained.lacks.notify_one();
         {
             let mut state = retained.state.lock();
@@ -162,12 +166,23 @@ impl Retained {
         let mut state = self.state.lock();
         *state = State { floor: index, segments: VecDeque::new(), bytes: 0 };
         self.disk.submit(self.group, DiskOp::DropEvents { upto: u64::MAX - 1, floor: index }, None);
+        self.short.store(true, Ordering::Release);
         self.lacks.notify_one();
     }
 
     /// Waits until there may be something missing that the leader has.
     pub async fn lacks(&self) {
         self.lacks.notified().await;
+    }
+
+    /// Whether others keep more than this replica.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
+    }
+
+    /// Nothing is missing that the leader has.
+    pub fn filled(&self) {
+        self.short.store(false, Ordering::Release);
     }
 
     /// Something is still missing.

@@ -51,7 +51,7 @@ impl Hello {
             Kind::Adopt => !self.node.is_guest(),
             _ if self.node == NodeId(0) => false,
             Kind::Forward | Kind::Wait | Kind::Events | Kind::EventsNow | Kind::Interest => true,
-            Kind::Listeners | Kind::Progress | Kind::Clock => true,
+            Kind::Changes | Kind::Listeners | Kind::Progress | Kind::Clock => true,
             _ => !self.node.is_guest(),
         }
     }

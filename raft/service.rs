@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quoris_engine::codec;
 use tokio::sync::mpsc;
 
+use crate::changes;
 use crate::events;
 use crate::forward;
 use crate::founding;
@@ -96,6 +97,7 @@ impl Node {
             | Kind::Wait
             | Kind::Events
             | Kind::Interest
+            | Kind::Changes
             | Kind::Listeners
             | Kind::CloseStream => Err(io::Error::other(format!("{kind:?} is no request"))),
         }
@@ -138,6 +140,7 @@ impl Service for Node {
         match kind {
             Kind::Wait => Box::pin(async move { waiting::serve(&self, input, output).await }),
             Kind::Events => Box::pin(async move { events::serve(&self, input, output).await }),
+            Kind::Changes => Box::pin(async move { changes::serve(&self, input, output).await }),
             Kind::Interest => Box::pin(async move {
                 self.interest().hear(peer.node, input).await;
                 // Until here: to whoever tells, the stream would have ended with it.

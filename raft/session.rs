@@ -10,7 +10,7 @@
 //! error that says "no" is given only when nothing was ever sent, or everything sent certainly failed.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +20,8 @@ use quoris_resp::Reply;
 
 use crate::forward::{Forwarded, Local, Parcel, run_local};
 use crate::forwarder::Sent;
+use crate::group::Group;
+use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
 use crate::types::{GroupId, NodeId};
@@ -47,6 +49,9 @@ pub struct Executed {
     pub replies: Vec<Reply>,
     /// Nothing when there was no write.
     pub position: Option<Position>,
+    /// The reads among them have seen everything up to this index of the group, at least; [`u64::MAX`] when nothing
+    /// was read.
+    pub seen: u64,
 }
 
 /// Why a batch has no replies.
@@ -74,6 +79,8 @@ pub struct Session {
     pub(crate) node: Node,
     id: SessionId,
     next_sequence: AtomicU64,
+    /// Whether its writes carry its mark also where they need none.
+    signs: AtomicBool,
     /// First sequence numbers of the stamped batches that are in flight.
     pub(crate) in_flight: Mutex<BTreeSet<u64>>,
 }
@@ -86,7 +93,23 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(crate) fn new(node: Node, id: SessionId) -> Session {
-        Session { node, id, next_sequence: AtomicU64::new(1), in_flight: Mutex::default() }
+        Session {
+            node,
+            id,
+            next_sequence: AtomicU64::new(1),
+            signs: AtomicBool::new(false),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    /// Who is named as the author of what this connection changes, once it [`Session::sign`]s.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Whether what its writes change is to be known as its own by those who are told of changes.
+    pub fn sign(&self, yes: bool) {
+        self.signs.store(yes, Ordering::Relaxed);
     }
 
     /// Runs a batch in order on a group. Batches for different groups may be in flight at once; for one
@@ -101,7 +124,7 @@ impl Session {
         if total <= BATCH_BYTES {
             return self.run(group, operations, forward).await;
         }
-        let mut executed = Executed { replies: Vec::with_capacity(operations.len()), position: None };
+        let mut executed = Executed { replies: Vec::with_capacity(operations.len()), position: None, seen: u64::MAX };
         let mut operations = operations.into_iter().peekable();
         while operations.peek().is_some() {
             let mut bytes = 0;
@@ -117,6 +140,7 @@ impl Session {
                 Ok(done) => {
                     executed.replies.extend(done.replies);
                     executed.position = done.position.or(executed.position);
+                    executed.seen = executed.seen.min(done.seen);
                 }
                 // What ran has its replies; the rest of the batch has none.
                 Err(e) if !executed.replies.is_empty() => {
@@ -135,7 +159,7 @@ impl Session {
     /// As [`Session::execute`].
     pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>) -> Result<Executed, Error> {
         match self.node.read_as_follower(group, &reads).await {
-            Some(replies) => Ok(Executed { replies, position: None }),
+            Some(replies) => Ok(Executed { replies, position: None, seen: 0 }),
             None => self.execute(group, reads, true).await,
         }
     }
@@ -170,6 +194,16 @@ impl Session {
         Stamp { session: self.id, first_sequence, acknowledged_below, first_sent_ms }
     }
 
+    /// A mark for what is proposed here and would need none.
+    async fn signature(&self, local: &Group, operations: usize) -> Option<Stamp> {
+        let clock = &local.replica.clock;
+        if clock.is_guess() {
+            // The first entry of a leader settles it.
+            local.propose(Vec::new(), None, false).await;
+        }
+        (!clock.is_guess()).then(|| self.stamp(clock.now_ms(), operations))
+    }
+
     async fn attempts(
         &self,
         group: GroupId,
@@ -184,13 +218,16 @@ impl Session {
         let marked = writes && operations.iter().all(|o| !o.write || o.own.is_some());
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
+                if writes && !marked && stamp.is_none() && self.signs.load(Ordering::Relaxed) {
+                    *stamp = self.signature(&local, operations.len()).await;
+                }
                 // What may be sent again is kept, should its outcome here be unknown.
                 let again = if marked || stamp.is_some() { operations.clone() } else { Vec::new() };
                 let run = run_local(&local, std::mem::replace(&mut operations, again), *stamp, sent);
                 match tokio::time::timeout_at(deadline, run).await {
-                    Ok(Local::Done(replies, log_id)) => {
+                    Ok(Local::Done(replies, log_id, seen)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
-                        return Ok(Executed { replies, position });
+                        return Ok(Executed { replies, position, seen });
                     }
                     // It leads and takes no writes: it is handing over. Whoever was named before, wait a little.
                     Ok(Local::NotLeader(back)) => (operations, hint) = (back, None),
@@ -210,10 +247,10 @@ impl Session {
             {
                 let call = self.forward(leader, group, &operations, stamp, sent);
                 match tokio::time::timeout_at(deadline, call).await {
-                    Ok(Sent::Answered(Forwarded::Done(replies, log_id, clock_ms))) => {
+                    Ok(Sent::Answered(Forwarded::Done(replies, log_id, seen, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
                         let position = log_id.map(|id| Position { group, term: id.term, index: id.index });
-                        return Ok(Executed { replies, position });
+                        return Ok(Executed { replies, position, seen });
                     }
                     Ok(Sent::Answered(Forwarded::NotLeader(better))) => {
                         sent = true;
@@ -251,9 +288,13 @@ impl Session {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
         }
+        let mut told = *stamp;
+        if mutant::is(Mutant::SessionOffByOne) && again {
+            told.iter_mut().for_each(|stamp| stamp.first_sequence += 1);
+        }
         tokio::select! {
             biased;
-            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, *stamp, again)) => sent,
+            sent = self.node.forwarder().send(leader, group, Parcel::new(operations, told, again)) => sent,
             // One that falls silent, without its connection ending, is not waited for when there is another.
             () = self.node.leader_changes(group, Some(leader)) => Sent::Lost,
         }
@@ -262,6 +303,7 @@ impl Session {
 
 /// What is said when the time is up; `maybe` when the commands may have been executed.
 pub(crate) fn gave_up(group: GroupId, maybe: bool) -> Error {
+    let maybe = maybe && !mutant::is(Mutant::DefiniteAfterProposal);
     let text = format!("{group} has no leader that a majority follows");
     if maybe { Error::Unknown(text) } else { Error::Unavailable(text) }
 }

@@ -18,13 +18,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use quoris_engine::Settings;
-use quoris_resp::{Argv, Reply};
+use quoris_resp::Reply;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::follow::{operation, stored};
 use crate::group::Group;
 use crate::node::Node;
+use crate::propose::Operation;
 use crate::session::{Error, Session};
 use crate::types::{GroupId, META};
 
@@ -139,9 +140,7 @@ async fn ask(session: &Session) -> Result<Option<Bytes>, Error> {
 
 /// Proposes settings to a group; true when it has applied them or newer ones.
 async fn propose(session: &Session, group: GroupId, settings: &Settings) -> bool {
-    let parts: Argv = settings.to_argv();
-    let take = operation(&parts.iter().collect::<Vec<_>>());
-    let executed = session.execute(group, vec![take], true).await;
+    let executed = session.execute(group, vec![Operation::of_node(settings.to_argv())], true).await;
     let reply = executed.ok().and_then(|done| done.replies.into_iter().next());
     matches!(reply, Some(Reply::Int(version)) if version.cast_unsigned() >= settings.version)
 }

@@ -21,11 +21,13 @@ use crate::group::Group;
 use crate::record::{LogIdRecord, MembershipRecord};
 use crate::replica::{Fault, Replica, SnapshotFile};
 use crate::seam::{BROKEN_FOLDER, Disk, Seams};
-use crate::types::{GroupId, LogId, Member, SnapshotMeta, TypeConfig};
+use crate::types::{GroupId, LogId, Member, Raft, SnapshotMeta, TypeConfig};
 use crate::verify::scrub_now;
 
 /// Bytes that the engine serialises per step under its lock.
 const STEP_BYTES: usize = 64 << 10;
+/// How long one may take.
+const TIME_MAX: Duration = Duration::from_secs(600);
 /// AUX fields of this layer.
 const AUX_LOG_ID: &str = "quoris-log-id";
 const AUX_MEMBERSHIP: &str = "quoris-membership";
@@ -66,6 +68,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             }
             Err(e) => {
                 tracing::error!(group = self.replica.group.0, error = %e, "snapshot failed; the log is kept until one succeeds");
+                self.replica.save_failed.send_replace(e.to_string());
                 let previous = self.replica.snapshot.lock().clone();
                 let meta = previous.as_ref().map_or_else(SnapshotMeta::default, |f| f.meta.clone());
                 let file = previous.unwrap_or(SnapshotFile { meta: meta.clone(), name: String::new(), bytes: 0 });
@@ -238,6 +241,7 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     {
         let mut engine = replica.engine.write();
         *engine = loaded.engine;
+        replica.watchers.tell_all(group);
         replica.note_bytes(engine.keyspace().memory_bytes());
         replica.installs.fetch_add(1, Ordering::SeqCst);
         *replica.position.lock() = (meta.last_log_id, meta.last_membership.clone());
@@ -250,6 +254,26 @@ pub async fn install(replica: &Arc<Replica>, meta: &SnapshotMeta, file: Snapshot
     replica.publish_applied(index);
     tracing::info!(group = group.0, index, "snapshot installed");
     Ok(())
+}
+
+/// Has a snapshot written and waits until its index is as wanted.
+///
+/// # Errors
+/// When it could not be written.
+pub(crate) async fn trigger(
+    raft: &Raft,
+    replica: &Replica,
+    is_wanted: impl Fn(u64) -> bool + Send + Sync,
+) -> io::Result<()> {
+    let mut failed = replica.save_failed.subscribe();
+    raft.trigger().snapshot().await.map_err(io::Error::other)?;
+    let wait = raft.wait(Some(TIME_MAX));
+    tokio::select! {
+        done = wait.metrics(|m| m.snapshot.as_ref().is_some_and(|s| is_wanted(s.index)), "snapshot") => {
+            done.map(drop).map_err(io::Error::other)
+        }
+        _ = failed.changed() => Err(io::Error::other(failed.borrow().clone())),
+    }
 }
 
 impl Group {
@@ -268,12 +292,8 @@ impl Group {
             if covered(&self.replica) >= applied {
                 return Ok(());
             }
-            self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
-            let wait = self.raft.wait(Some(Duration::from_secs(600)));
             let before = covered(&self.replica);
-            let done = wait
-                .metrics(|m| m.snapshot.as_ref().is_some_and(|s| s.index > before || s.index >= applied), "snapshot");
-            done.await.map_err(io::Error::other)?;
+            trigger(&self.raft, &self.replica, |index| index > before || index >= applied).await?;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use quoris_engine::codec;
 
 use crate::log_size::LogSize;
+use crate::mutant::{self, Mutant};
 use crate::record::{self, HEAD_BYTES, LogIdRecord, VoteRecord};
 use crate::seam::{Disk, DiskOp};
 use crate::types::{Entry, GroupId, LogId, Payload, TypeConfig, Vote};
@@ -290,6 +291,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let (tx, rx) = tokio::sync::oneshot::channel();
         let op = DiskOp::Vote(codec::bytes(&VoteRecord::from(*vote)));
         let done = Box::new(move |result| drop(tx.send(result)));
+        if mutant::is(Mutant::VotesBeforeFsync) {
+            self.submit(op);
+            self.shared.state.lock().vote = Some(*vote);
+            return Ok(());
+        }
         self.shared.disk.submit(self.shared.group, op, Some(done));
         rx.await.map_err(|_| io::Error::other("the log writer is gone"))??;
         self.shared.state.lock().vote = Some(*vote);
@@ -328,6 +334,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let op = DiskOp::Append(records.collect());
         let (flushed, truncations) = (self.shared.flushed.clone(), self.shared.truncations.clone());
         let before = truncations.load(Ordering::Acquire);
+        if mutant::is(Mutant::AcknowledgesBeforeFsync) {
+            flushed.store(last, Ordering::Release);
+            self.submit(op);
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let done = Box::new(move |result: io::Result<()>| {
             if result.is_ok() && truncations.load(Ordering::Acquire) == before {
                 flushed.store(last, Ordering::Release);
@@ -355,7 +367,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.shared.truncations.fetch_add(1, Ordering::AcqRel);
         let flushed = self.flushed().min(keep.unwrap_or(0));
         self.shared.flushed.store(flushed, Ordering::Release);
-        self.submit(DiskOp::TruncateAfter(keep));
+        if !mutant::is(Mutant::CutsOffInMemoryOnly) {
+            self.submit(DiskOp::TruncateAfter(keep));
+        }
         Ok(())
     }
 

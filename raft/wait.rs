@@ -128,7 +128,7 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
 
     fn found(&self, replies: Vec<Reply>, term: u64, index: u64) -> Stay {
         let position = (index > 0).then_some(Position { group: self.group, term, index });
-        Stay::Done(Ok(Some(Executed { replies, position })))
+        Stay::Done(Ok(Some(Executed { replies, position, seen: 0 })))
     }
 
     fn stopped(&self) -> Stay {
@@ -224,7 +224,7 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
                     Some(Note::Waits(again)) => self.begin_to_wait(again),
                     Some(Note::Renewed(at_ms)) => self.renewed(at_ms),
                     Some(Note::Stopped) => return self.stopped(),
-                    Some(Note::Answer(Forwarded::Done(replies, at, clock_ms))) => {
+                    Some(Note::Answer(Forwarded::Done(replies, at, _, clock_ms))) => {
                         node.learn(self.group, leader, clock_ms);
                         let (term, index) = at.map_or((0, 0), |at| (at.term, at.index));
                         return self.found(replies, term, index);

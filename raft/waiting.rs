@@ -178,7 +178,7 @@ pub async fn serve(node: &Node, mut input: mpsc::Receiver<Bytes>, output: mpsc::
     let last = match group.arm(operation, again).await {
         Ok(waiting) => follow(&group, waiting, input, &output).await,
         Err(Refused::NotLeader) => Some(answer(&group, Local::NotLeader(Vec::new()))),
-        Err(Refused::Answered(reply)) => Some(answer(&group, Local::Done(vec![reply], None))),
+        Err(Refused::Answered(reply)) => Some(answer(&group, Local::Done(vec![reply], None, 0))),
     };
     if let Some(last) = last {
         let _ = output.send(last).await;
@@ -222,7 +222,7 @@ async fn follow(
                 }
                 Told::Ended(Ended::Stopped) => return Some(note(&Head::Stopped)),
                 Told::Ended(Ended::Reply(reply, at)) => {
-                    return Some(answer(group, Local::Done(vec![reply], at)));
+                    return Some(answer(group, Local::Done(vec![reply], at, 0)));
                 }
                 Told::Ended(Ended::NotLeader) => return Some(answer(group, Local::NotLeader(Vec::new()))),
                 Told::Ended(Ended::Unknown) => return Some(answer(group, Local::Unknown(""))),

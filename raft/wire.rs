@@ -29,7 +29,7 @@ pub const TURN_BYTES: usize = 1 << 20;
 /// Length, checksum, kind, request id.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 8;
 /// First bytes of a connection: the protocol and its version.
-pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x02";
+pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x04";
 
 /// What a frame is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +81,8 @@ pub enum Kind {
     EventsNow = 26,
     /// What the sender's clients listen to, on a stream: the counts that changed.
     Interest = 27,
+    /// Keys of a group that change, on a stream.
+    Changes = 28,
     /// What all clients but the sender's listen to, on a stream: asked by a guest, which nobody else can tell.
     Listeners = 40,
     /// What is the topology, if it is newer than this, and which groups are led there?
@@ -92,7 +94,7 @@ pub enum Kind {
 impl Kind {
     /// Whether frames with the same id belong to one stream and are taken in order.
     pub fn is_stream(self) -> bool {
-        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest | Kind::Listeners)
+        matches!(self, Kind::Append | Kind::Wait | Kind::Events | Kind::Interest | Kind::Changes | Kind::Listeners)
     }
 
     /// The kind of a byte.
@@ -102,10 +104,10 @@ impl Kind {
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
         use Kind::*;
         #[rustfmt::skip]
-        const ALL: [Kind; 26] = [
+        const ALL: [Kind; 27] = [
             Hello, Reply, Error, Append, CloseStream, Heartbeat, Vote, PreVote, Transfer, SnapshotBegin, SnapshotPiece,
             SnapshotEnd, Forward, Probe, Adopt, Progress, Digest, SnapshotWanted, Clock, Wait, Events, EventsNow,
-            Interest, Listeners, Topology, LeadWanted,
+            Interest, Changes, Listeners, Topology, LeadWanted,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)
@@ -329,6 +331,8 @@ pub struct VoteReply {
     pub granted: bool,
     /// The voter's last entry.
     pub last: Option<LogIdRecord>,
+    /// What the voter knows of the group's clock.
+    pub clock: Told,
 }
 
 /// The leader hands over.

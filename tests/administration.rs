@@ -126,7 +126,7 @@ fn info_has_the_fields_that_tools_read() {
     let info = c.text(&["INFO", "everything"]);
     for part in [
         "# Server\r\n",
-        "redis_version:7.",
+        "redis_version:8.",
         "server_name:quoris\r\n",
         "\r\n# Clients\r\nconnected_clients:1\r\n",
         "blocked_clients:0\r\n",

@@ -119,6 +119,36 @@ fn a_damaged_snapshot_is_passed_over_where_the_log_reaches() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_written_stops_nothing_and_no_log_goes_before_it() {
+    let mut node = Node::start(&["--snapshot-log-bytes", "1mb"]);
+    let mut c = node.connect();
+    let value = "v".repeat(64 << 10);
+    c.ok(&["SET", "first", "1"]);
+    // A file where the folder should be.
+    let folder = node.data().join("snapshots/group-1");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+    fs::write(&folder, "").expect("written");
+    assert_says(&c.error(&["SAVE"]), &["group-1"]);
+    let before = group_field(&mut c, "last");
+    for _ in 0..100 {
+        c.ok(&["SET", "key", &value]);
+    }
+    assert!(group_field(&mut c, "last") >= before + 100);
+    assert_says(&c.error(&["SAVE"]), &["group-1"]);
+    assert_eq!(group_field(&mut c, "purged"), 0, "log is gone that no snapshot holds");
+    node.kill();
+    fs::remove_file(&folder).expect("removed");
+    node.restart();
+    let mut c = node.connect();
+    assert_eq!((c.call(&["GET", "first"]), c.call(&["DBSIZE"])), (bulk("1"), Reply::Int(2)));
+    until("the log is cut", || group_field(&mut c, "purged") > 0);
+    node.crash_and_restart();
+    assert_eq!(node.connect().call(&["GET", "first"]), bulk("1"));
+}
+
+#[test]
 fn after_a_failed_fsync_nothing_is_acknowledged_and_the_process_ends() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = dir.path().join("text");

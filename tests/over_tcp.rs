@@ -6,26 +6,6 @@ mod support;
 
 use script::remote::{Connection, RedisServer};
 
-const FAMILIES: &[&str] = &[
-    "command",
-    "generic",
-    "string",
-    "list",
-    "set",
-    "hash",
-    "zset",
-    "geo",
-    "stream",
-    "bitmap",
-    "hyperloglog",
-    "scripting",
-    "connection",
-    "server",
-    "transactions",
-];
-/// Those whose commands belong to the server; the engine's own test compares the others with redis-server.
-const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
-
 const DEBUG: &[&str] = &["--enable-debug-command", "yes"];
 
 fn run(port: u16, families: &[&str]) {
@@ -35,14 +15,16 @@ fn run(port: u16, families: &[&str]) {
 
 #[test]
 fn scripts_hold_over_tcp() {
-    run(support::Node::start(DEBUG).port, FAMILIES);
+    let families = [script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat();
+    run(support::Node::start(DEBUG).port, &families);
 }
 
 /// All but the server's own, which are about a node's data.
 #[test]
 fn scripts_hold_through_a_proxy() {
     let nodes = support::Node::cluster(1, DEBUG);
-    let families: Vec<&str> = FAMILIES.iter().copied().filter(|family| *family != "server").collect();
+    let all = [script::ENGINE_FAMILIES, script::SERVER_FAMILIES].concat();
+    let families: Vec<&str> = all.into_iter().filter(|family| *family != "server").collect();
     run(support::Node::proxy(&nodes, DEBUG).port, &families);
 }
 
@@ -52,5 +34,5 @@ fn a_redis_server_answers_as_the_scripts_of_the_server_say() {
         return eprintln!("there is no redis-server here: nothing is compared");
     };
     let mut target = Connection::open(&server.address, Some(server.version)).expect("it listens");
-    script::run(&mut target, &script::cases(SERVER_FAMILIES));
+    script::run(&mut target, &script::cases(script::SERVER_FAMILIES));
 }

@@ -212,3 +212,19 @@ fn every_subscriber_gets_the_product() {
     let delivered = node.connect().info("pubsub_messages_delivered");
     assert_eq!(delivered.parse(), Ok(PUBLISHERS * SUBSCRIBERS * MESSAGES));
 }
+
+#[test]
+fn a_confirmation_in_a_transaction_is_its_reply() {
+    let scene = |node: &Node| {
+        let (mut a, mut c) = (node.connect(), node.connect());
+        for parts in [&["MULTI"][..], &["INCR", "n"], &["SUBSCRIBE", "m"], &["UNSUBSCRIBE", "none"]] {
+            a.call(parts);
+        }
+        let reply = a.call(&["EXEC"]);
+        c.call(&["PUBLISH", "m", "heard"]);
+        [reply, a.reply()]
+    };
+    let ours = scene(&Node::start(&[]));
+    assert_eq!(ours[0], Reply::Array(vec![int(1), said("subscribe", "m", 1), said("unsubscribe", "none", 1)]));
+    assert_eq!(ours, scene(&Node::redis(&[])));
+}

@@ -53,18 +53,35 @@ pub async fn client(node: Node, world: Arc<World>, name: String, mut dice: Dice)
     while world.phase() == Phase::Load {
         number += 1;
         let action = choose(&mut dice, &name, number);
-        let known = world.history.begin(&action);
-        let end = match act(&node, &session, &action).await {
-            Ok(reply) => End::Acknowledged(reply),
-            Err(Error::Unknown(_)) => End::Unknown,
-            Err(_) => End::Failed,
-        };
-        if let Err(text) = world.history.end(&name, &action, known, &end) {
-            world.ledger.violation(text);
-        }
+        ask(&node, &world, &session, &name, &action).await;
         tokio::time::sleep(Duration::from_micros(dice.between(500, 15_000))).await;
     }
     world.client_ended(&name);
+}
+
+/// One client that only reads. The others wait for a majority with their first write; it sees what a node says that
+/// is cut off from one.
+pub async fn reader(node: Node, world: Arc<World>, name: String, mut dice: Dice) {
+    let session = node.session();
+    while world.phase() == Phase::Load {
+        let action = Action::Read(format!("counter:{}", dice.below(SHARED_KEYS)));
+        ask(&node, &world, &session, &name, &action).await;
+        tokio::time::sleep(Duration::from_micros(dice.between(500, 15_000))).await;
+    }
+    world.client_ended(&name);
+}
+
+/// Asks, and notes what came of it.
+async fn ask(node: &Node, world: &World, session: &Session, name: &str, action: &Action) {
+    let known = world.history.begin(action);
+    let end = match act(node, session, action).await {
+        Ok(reply) => End::Acknowledged(reply),
+        Err(Error::Unknown(_)) => End::Unknown,
+        Err(_) => End::Failed,
+    };
+    if let Err(text) = world.history.end(name, action, known, &end) {
+        world.ledger.violation(text);
+    }
 }
 
 fn choose(dice: &mut Dice, name: &str, number: u64) -> Action {

@@ -10,18 +10,19 @@ use quoris_raft::seam::Seams;
 use quoris_raft::{GroupId, META, Node, NodeConfig, Timing};
 use quoris_resp::Reply;
 
-use crate::clients::{client, execute};
+use crate::clients::{client, execute, reader};
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::history::History;
 use crate::ledger::Ledger;
 use crate::mortals::{Mortals, undertaker};
+use crate::movers::mover;
 use crate::net::{SimClock, SimNet, Wires};
 use crate::{NODES, name};
 
 /// The port that peers use.
 const PORT: u16 = 7000;
-/// Clients of each node, beside one that watches keys die.
+/// Clients of each node, beside one that only reads and one that watches keys die.
 const CLIENTS: u64 = 3;
 /// Right wall clocks are apart by less, in milliseconds.
 pub const WALLS_APART_MS: u64 = 400;
@@ -208,18 +209,20 @@ pub async fn software(node_index: usize, world: Arc<World>) -> turmoil::Result {
     };
     let node = Node::start(config(node_index, world.groups), seams).await?;
     world.history.trace(format!("{} runs, life {life}", name(node_index)));
-    for number in 0..=CLIENTS {
+    for number in 0..CLIENTS + 2 {
         let client_name = format!("{}.{life}.{number}", name(node_index));
         if world.phase() == Phase::Load {
             world.shared.lock().clients.insert(client_name.clone());
             let dice = Dice::new(world.seed, 1_000_000 * (node_index as u64 + 1) + 1000 * life + number);
-            if number < CLIENTS {
-                tokio::spawn(client(node.clone(), world.clone(), client_name, dice));
-            } else {
-                tokio::spawn(undertaker(node.clone(), world.clone(), client_name, dice));
+            match number {
+                0..CLIENTS => drop(tokio::spawn(client(node.clone(), world.clone(), client_name, dice))),
+                CLIENTS => drop(tokio::spawn(undertaker(node.clone(), world.clone(), client_name, dice))),
+                _ => drop(tokio::spawn(reader(node.clone(), world.clone(), client_name, dice))),
             }
         }
     }
+    let dice = Dice::new(world.seed, 400 + 10 * life + node_index as u64);
+    tokio::spawn(mover(node_index, node.clone(), world.clone(), dice));
     tokio::spawn(watch((node_index, life), node.clone(), world.clone()));
     tokio::spawn(finish(node_index, node.clone(), world.clone()));
     Err(format!("{}: {}", name(node_index), node.failed().await).into())

@@ -16,9 +16,11 @@ pub mod history;
 pub mod host;
 pub mod ledger;
 pub mod mortals;
+pub mod movers;
 pub mod net;
 pub mod queue;
 pub mod run;
+pub mod seeds;
 
 pub use run::{Failure, Summary, run};
 

@@ -14,6 +14,8 @@ pub const STATE: &str = "state";
 
 /// Column family of the events of entries, with the keys of the entries.
 pub const EVENTS: &str = "events";
+/// All of them.
+pub const FAMILIES: [&str; 3] = [LOG, STATE, EVENTS];
 
 /// Kinds of state of a group.
 pub const VOTE: u8 = b'v';

@@ -60,8 +60,7 @@ impl RocksDisk {
         let snapshots = dir.join("snapshots");
         std::fs::create_dir_all(&snapshots)?;
         snapshots::remove_unfinished(&snapshots)?;
-        let families =
-            || [LOG, STATE, EVENTS].into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options()));
+        let families = || keys::FAMILIES.into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         verify::verify(dir, &database_options(), families())?;
         let db = DB::open_cf_descriptors(&database_options(), dir.join("log"), families())
             .map_err(|e| cannot_open(dir, &e))?;
@@ -81,7 +80,7 @@ impl RocksDisk {
         let path = dir.join("log");
         let known = DB::list_cf(&database_options(), &path).map_err(|e| cannot_open(dir, &e))?;
         // Folders from before events were kept have no family of them.
-        let families = [LOG, STATE, EVENTS].into_iter().filter(|name| known.iter().any(|k| k == name));
+        let families = keys::FAMILIES.into_iter().filter(|name| known.iter().any(|k| k == name));
         let families = families.map(|name| ColumnFamilyDescriptor::new(name, family_options()));
         let db = DB::open_cf_descriptors_read_only(&database_options(), path, families, false);
         let db = Arc::new(db.map_err(|e| cannot_open(dir, &e))?);

@@ -70,11 +70,13 @@ pub fn open(root: &Path, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn
 /// Begins a file.
 pub fn create(root: &Path, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>> {
     let path = path(root, group, name)?;
-    fs::create_dir_all(folder(root, group))?;
+    let named = |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let folder = folder(root, group);
+    fs::create_dir_all(&folder).map_err(|e| named(&folder, e))?;
     // One that is built and one that is received may be of the same state.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let unfinished = path.with_extension(format!("{}.{UNFINISHED}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    let file = File::create(&unfinished)?;
+    let file = File::create(&unfinished).map_err(|e| named(&unfinished, e))?;
     Ok(Box::new(Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), unfinished, path }))
 }
 

@@ -53,12 +53,12 @@ impl Leader {
         let body: Bytes = packing.builder.finish(now_ms, self.index);
         let log_id = LogIdRecord { term: 1, leader: 1, index: self.index }.into();
         let mut delivery = Delivery::new(vec![submission], packing.attempts, self.waiters.clone(), log_id);
-        let deliver = &mut |place, reply, engine: &Engine| delivery.reply(place, reply, engine, now_ms);
+        let deliver = &mut |place, reply, engine: &mut Engine| delivery.reply(place, reply, engine, now_ms);
         self.engine.apply_entry(self.index, &body, deliver).expect("our own entry");
         self.waiters.settle(&mut self.engine, now_ms);
         delivery.end();
         match outcome.try_recv() {
-            Ok(Outcome::Applied(replies, _)) => (replies, attempts),
+            Ok(Outcome::Applied(replies, ..)) => (replies, attempts),
             other => panic!("{other:?}"),
         }
     }

@@ -224,6 +224,11 @@ impl Command {
         self.waits.and_then(|waits| (waits.patience)(argv))
     }
 
+    /// EVAL, FCALL and their kin: which keys it uses of those that it names, the script decides.
+    pub fn runs_script(&self) -> bool {
+        self.group == Group::Scripting && !self.keys.is_empty()
+    }
+
     /// Whether it only holds subcommands.
     pub fn is_container(&self) -> bool {
         matches!(self.handler, Handler::Container)

@@ -23,7 +23,7 @@ use crate::events::{Event, Outbox};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
-use crate::{Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, outcome, slot};
+use crate::{Changes, Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, outcome, slot};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -117,7 +117,7 @@ impl Engine {
         &mut self,
         index: u64,
         body: &Bytes,
-        on_reply: &mut dyn FnMut(usize, Reply, &Engine),
+        on_reply: &mut dyn FnMut(usize, Reply, &mut Engine),
     ) -> Result<(), EntryError> {
         assert!(index > self.applied_index, "entry {index} behind {}", self.applied_index);
         let mut reader = EntryReader::new(body)?;
@@ -148,12 +148,14 @@ impl Engine {
             let rng = Rng::new(Rng::new(header.seed.wrapping_add(place as u64)).next_u64());
             let waits = meta.attempt == Some(Attempt::Again);
             let mut context = ApplyContext { database: meta.database, index, now_ms, rng, waits, short: meta.short };
+            self.keyspace.set_author(meta.session.map(|stamp| stamp.session));
             let reply = match &meta.session {
                 Some(stamp) => self.run_once(&mut context, meta, stamp, work),
                 None => self.run(&mut context, work),
             };
             on_reply(place, reply, self);
         }
+        self.keyspace.set_author(None);
         if let Some(verify) = verify {
             self.verify(index, verify);
         }
@@ -173,6 +175,7 @@ impl Engine {
     fn run_once(&mut self, context: &mut ApplyContext, meta: &CommandMeta, stamp: &SessionStamp, work: &Work) -> Reply {
         match self.sessions.look(stamp, context.now_ms) {
             Known::Answer(reply) => {
+                crate::script::note_read();
                 self.sessions.touch(stamp, context.now_ms);
                 reply
             }
@@ -306,6 +309,16 @@ impl Engine {
     /// The keys that are waited for and may have changed since the last time.
     pub fn take_changed(&mut self) -> BTreeSet<(u32, Vec<u8>)> {
         self.keyspace.take_changed()
+    }
+
+    /// Whether from now on [`Engine::take_changes`] is to know what changes. This is no part of the state.
+    pub fn note_changes(&mut self, wanted: bool) {
+        self.keyspace.note_changes(wanted);
+    }
+
+    /// What has changed since the last time, if anything has: behind each command, what it changed.
+    pub fn take_changes(&mut self) -> Option<Changes> {
+        self.keyspace.take_changes()
     }
 
     /// The keys.

@@ -84,6 +84,16 @@ impl SessionId {
         SessionId { origin: bits[0] & !1, connection: bits[1] }
     }
 
+    /// That in which a group publishes what waits in its outbox.
+    pub fn of_group(group: u32) -> SessionId {
+        SessionId { origin: u64::from(group) << 1 | 1, connection: group.into() }
+    }
+
+    /// Whether a group holds it; that of the cluster itself publishes nothing. No node's boot id is that small.
+    pub fn is_groups(&self) -> bool {
+        u32::try_from(self.connection).is_ok_and(|group| group > 0 && *self == SessionId::of_group(group))
+    }
+
     /// Whether a client holds it.
     pub fn is_clients_own(&self) -> bool {
         self.origin & 1 == 0

@@ -75,6 +75,22 @@ impl Class {
         1 << self as u8
     }
 
+    /// Its name, for figures.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Generic => "generic",
+            Class::String => "string",
+            Class::List => "list",
+            Class::Set => "set",
+            Class::Hash => "hash",
+            Class::SortedSet => "zset",
+            Class::Expired => "expired",
+            Class::Evicted => "evicted",
+            Class::Stream => "stream",
+            Class::New => "new",
+        }
+    }
+
     /// Its letter there.
     pub fn letter(self) -> char {
         crate::settings::event_letters(self.bit()).chars().next().unwrap_or('?')
@@ -112,7 +128,7 @@ pub enum Event {
 
 impl Event {
     /// Bytes that came from clients.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Event::Message { channel, payload, .. } => channel.len() + payload.len(),
             Event::Key { key, .. } => key.len(),

@@ -14,6 +14,7 @@
 mod access;
 mod account;
 mod awaited;
+mod changes;
 mod count;
 mod cut;
 mod database;
@@ -31,6 +32,7 @@ mod versions;
 mod victims;
 mod warm;
 
+pub use changes::Changes;
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
 pub use state::Garbage;
@@ -147,6 +149,7 @@ pub struct Keyspace {
     cut: Option<Box<Cut>>,
     journal: Option<Box<Journal>>,
     awaited: Option<Box<Awaited>>,
+    changing: Option<Box<changes::Changing>>,
     undo: Option<Box<Undo>>,
     events: Events,
     outbox: Outbox,
@@ -178,6 +181,7 @@ impl Keyspace {
             cut: None,
             journal: None,
             awaited: None,
+            changing: None,
             undo: None,
             events: Events::default(),
             outbox: Outbox::default(),

@@ -15,6 +15,7 @@ extern crate self as quoris_engine;
 
 pub mod codec;
 pub mod command;
+pub mod debug;
 mod double;
 mod effect;
 mod engine;
@@ -42,17 +43,19 @@ mod types;
 mod verify;
 
 /// The Redis whose core commands are all here: clients and scripts switch features by it.
-pub const REDIS_VERSION: &str = "7.0.15";
+pub const REDIS_VERSION: &str = "8.10.0";
 
 pub use command::{ApplyContext, ReadContext};
 pub use effect::Effect;
 pub use engine::{Engine, EngineSeed, REMOVALS_MAX, Stats};
 pub use error::{CommandResult, Error};
-pub use keyspace::{Edit, EntryRef, Flaw, Garbage, Keyspace, SLOTS, Scrub, Victim, Victims, WARM_MAX, slot};
+pub use keyspace::{Changes, Edit, EntryRef, Flaw, Garbage, Keyspace, SLOTS, Scrub, Victim, Victims, WARM_MAX, slot};
 pub use rng::Rng;
+pub use script::script_has_read;
 pub use session::REPLY_BYTES_MAX;
 pub use settings::Settings;
 pub use snapshot::{AlreadyRunning, Loaded};
 pub use types::Value;
+pub use types::stream::Reading;
 pub use types::string::StringValue;
 pub use verify::{Difference, Verify};

@@ -27,6 +27,8 @@ mod sandbox;
 
 pub(crate) use bodies::Bodies;
 pub(crate) use libraries::Libraries;
+pub(crate) use run::note_read;
+pub use run::script_has_read;
 
 use crate::command::*;
 

@@ -20,6 +20,7 @@
 //! * Nothing grows without bound: a reply, a window and each pool of windows have limits in bytes, and a
 //!   window goes `session-ttl` after its last use.
 //! * Clients that fill the windows of their own sessions leave those of the nodes alone.
+//! * The windows of groups stay for ever: there are few, each is small, and an outbox may rest for long.
 
 mod window;
 
@@ -132,20 +133,26 @@ impl Sessions {
         let at = pool(&id);
         let pool = &mut self.pools[at];
         let used_s = now_ms.max(stamp.first_sent_ms) / 1000;
+        let stays = id.is_groups();
         let window = self.windows.entry(id).or_insert_with(|| {
-            pool.idle.insert((used_s, id));
-            pool.bytes += WINDOW_BYTES as u64;
+            if !stays {
+                pool.idle.insert((used_s, id));
+                pool.bytes += WINDOW_BYTES as u64;
+            }
             Arc::new(Window { used_s, known_from_ms: pool.floor_ms, ..Window::default() })
         });
         let window = Arc::make_mut(window);
-        pool.bytes -= window.bytes as u64;
+        let (before, last_used_s) = (window.bytes as u64, window.used_s);
         window.acknowledge(stamp.acknowledged_below.min(stamp.sequence));
         what(window);
-        pool.bytes += window.bytes as u64;
-        if used_s > window.used_s {
-            pool.idle.remove(&(window.used_s, id));
+        window.used_s = used_s.max(last_used_s);
+        if stays {
+            return;
+        }
+        pool.bytes = pool.bytes - before + window.bytes as u64;
+        if used_s > last_used_s {
+            pool.idle.remove(&(last_used_s, id));
             pool.idle.insert((used_s, id));
-            window.used_s = used_s;
         }
         while self.pools[at].bytes > POOL_BYTES_MAX {
             self.drop_idlest(at);
@@ -230,9 +237,11 @@ impl Sessions {
             window.keep(Kept { sequence, homes: homes.into(), reply });
         }
         window.base = base;
-        let pool = &mut self.pools[pool(&id)];
-        pool.bytes += (WINDOW_BYTES + window.bytes) as u64;
-        pool.idle.insert((used_s, id));
+        if !id.is_groups() {
+            let pool = &mut self.pools[pool(&id)];
+            pool.bytes += (WINDOW_BYTES + window.bytes) as u64;
+            pool.idle.insert((used_s, id));
+        }
         match self.windows.insert(id, Arc::new(window)) {
             None => Ok(()),
             Some(_) => Err(format!("session {:x}.{} twice", id.origin, id.connection)),

@@ -2,6 +2,7 @@
 
 pub mod bitmap;
 pub(crate) mod collection;
+mod first;
 pub mod generic;
 pub mod geo;
 pub mod hash;

@@ -183,6 +183,11 @@ impl Link {
         self.message_bytes.load(Ordering::Relaxed)
     }
 
+    /// Everything that waits to be written, in bytes.
+    pub fn waiting(&self) -> usize {
+        self.output_bytes.load(Ordering::Relaxed) + self.message_bytes()
+    }
+
     /// Messages that wait.
     pub fn message_count(&self) -> usize {
         self.messages.lock().len()
@@ -194,8 +199,7 @@ impl Link {
         if idle_seconds_max > 0 && !self.keep_idle.load(Ordering::Relaxed) && self.idle_ms() > idle_seconds_max * 1000 {
             return Some(Overdue::Idle);
         }
-        let waiting = self.output_bytes.load(Ordering::Relaxed) + self.message_bytes();
-        self.passes(waiting, settings).then_some(Overdue::Output)
+        self.passes(self.waiting(), settings).then_some(Overdue::Output)
     }
 
     /// Whether `waiting` bytes of output pass the hard limit, or the soft one for too long. As in Redis, what

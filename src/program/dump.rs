@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use quoris_engine::entry::{EntryReader, SessionStamp, Transaction};
+use quoris_engine::{
+    entry::{EntryReader, SessionStamp, Transaction},
+    events::Event,
+};
 use quoris_log::RocksDisk;
 use quoris_raft::{
     GroupId, META,
@@ -42,6 +45,9 @@ pub(super) struct Dump {
     /// Prints what the entries did, as commands for redis-cli --pipe.
     #[arg(long)]
     as_effects: bool,
+    /// Prints what the entries told to those who listen, each event behind its position.
+    #[arg(long, conflicts_with = "as_effects")]
+    as_events: bool,
 }
 
 /// Prints the log.
@@ -52,13 +58,14 @@ pub(super) fn dump(options: &Dump) -> anyhow::Result<()> {
     if groups.len() > 1 && (options.from.is_some() || options.to.is_some()) {
         bail!("each group has indexes of its own: choose one of {} groups with --group", groups.len());
     }
-    if options.as_effects && groups.contains(&META) {
-        bail!("the meta group holds no keys of clients, so it has no effects to print");
+    let replays = options.as_effects || options.as_events;
+    if replays && groups.contains(&META) {
+        bail!("the meta group holds no keys of clients, so it has no effects and no events to print");
     }
     let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
     let result = groups.into_iter().try_for_each(|group| {
         let log = folder.log(group)?;
-        if options.as_effects { effects(&log, dir, options, &mut out) } else { raw(&log, options, &mut out) }
+        if replays { replay(&log, dir, options, &mut out) } else { raw(&log, options, &mut out) }
     });
     match result.and_then(|()| out.flush()) {
         // Whoever read has seen enough.
@@ -67,17 +74,18 @@ pub(super) fn dump(options: &Dump) -> anyhow::Result<()> {
     }
 }
 
-fn effects(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> io::Result<()> {
+fn replay(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> io::Result<()> {
+    let what = if options.as_events { "events" } else { "effects" };
     let plan = log.plan(options.from, options.to)?;
     match &plan.base {
         Some((index, name)) if index + 1 == plan.from => eprintln!(
-            "{}: effects of {} to {}, on top of what {} holds",
+            "{}: {what} of {} to {}, on top of what {} holds",
             log.group,
             plan.from,
             plan.to,
             dir.join("snapshots").join(format!("group-{}", log.group.0)).join(name).display()
         ),
-        _ => eprintln!("{}: effects of {} to {}", log.group, plan.from, plan.to),
+        _ => eprintln!("{}: {what} of {} to {}", log.group, plan.from, plan.to),
     }
     let end = log.range.map_or(0, |(_, last)| last);
     if options.to.is_none() && end > plan.to {
@@ -89,8 +97,11 @@ fn effects(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> i
     }
     // In front of the first key nothing is selected.
     let mut selected = None;
-    log.effects(&plan, &mut |_, effects| {
-        for effect in effects {
+    log.replay(&plan, &mut |index, effects, events| {
+        for (event, n) in events.iter().zip(1..).filter(|_| options.as_events) {
+            writeln!(out, "{}:{index}-{n}  {}", log.group.0, told(event))?;
+        }
+        for effect in effects.iter().filter(|_| options.as_effects) {
             if let Some(database) = effect.database().filter(|database| selected != Some(*database)) {
                 out.write_all(Argv::from_parts(&["SELECT", &database.to_string()]).frame())?;
                 selected = Some(database);
@@ -99,6 +110,17 @@ fn effects(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> i
         }
         Ok(())
     })
+}
+
+/// An event as a line.
+fn told(event: &Event) -> String {
+    match event {
+        Event::Message { channel, payload, sharded } => {
+            let kind = if *sharded { "smessage" } else { "message" };
+            format!("{kind} {} {}", quoted(channel), quoted(payload))
+        }
+        Event::Key { name, database, key, .. } => format!("{name} db {database} {}", quoted(key)),
+    }
 }
 
 fn raw(log: &GroupLog, options: &Dump, out: &mut dyn Write) -> io::Result<()> {

@@ -4,7 +4,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use bytes::BytesMut;
-use quoris_engine::command::{self, DENYOOM, Found, NO_AUTH, SKIP_MONITOR};
+use quoris_engine::command::{self, DENYOOM, Found, Group, MAY_REPLICATE, NO_AUTH, SKIP_MONITOR};
 use quoris_resp::{Argv, Reply};
 
 use crate::{
@@ -99,14 +99,38 @@ impl Client {
     }
 
     /// Until when a pause holds a command back.
-    pub(crate) fn held(&self, found: &Found) -> Option<Instant> {
+    pub(crate) fn held(&self, found: &Found, argv: &Argv) -> Option<Instant> {
         if found.container.is_some_and(|c| c.name == "client") {
             return None;
         }
-        self.server.gate.holds(found.command)
+        self.server.gate.holds(|| self.may_change(found, argv))
+    }
+
+    /// Whether a command may change something: not what only reads, scripts that promise so included.
+    fn may_change(&self, found: &Found, argv: &Argv) -> bool {
+        let row = found.command;
+        if row.name == "exec" && found.container.is_none() {
+            return self
+                .queue
+                .iter()
+                .flat_map(|queue| &queue.commands)
+                .any(|(found, argv)| self.may_change(found, argv));
+        }
+        let promises = || {
+            let groups = self.server.groups();
+            let promises = |group| self.server.peek(group, |engine| engine.keyspace().promises_no_writes(argv));
+            row.group == Group::Scripting && groups.first().is_some_and(|group| promises(*group) == Some(true))
+        };
+        // To keep a script changes no key.
+        let keeps = found.container.is_some_and(|container| container.name == "script");
+        (row.is_write() || row.flags.has(MAY_REPLICATE)) && !keeps && !promises()
     }
 
     pub(crate) fn show_to_monitors(&self, server: &Server, found: &Found, argv: &Argv) {
+        if found.command.name == "reset" && found.container.is_none() {
+            // A monitor that ends does not see that it ended.
+            server.monitors.remove(self.info.link.id);
+        }
         let hidden = found.command.flags.has(SKIP_MONITOR) || matches!(found.command.name, "auth" | "hello");
         if !server.monitors.is_empty() && !hidden {
             server.monitors.feed(&self.info.link, self.database, argv, &server.settings);

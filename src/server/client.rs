@@ -1,7 +1,7 @@
 //! One connection's state: who it is, what it selected, what it queued.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -16,11 +16,14 @@ use quoris_resp::{Argv, Limits, Protocol, Reply};
 
 use crate::{
     clients::{ClientInfo, flag},
+    fieldsets::Fieldsets,
     gather::{self, Gather},
+    history::{Cursor, Subscription},
     multi::Queue,
     own_session::Own,
     server::Server,
     stats::Tally,
+    tracking::Tracks,
 };
 
 /// What CLIENT REPLY asked for.
@@ -46,8 +49,16 @@ pub struct Client {
     pub(crate) authenticated: bool,
     pub(crate) queue: Option<Queue>,
     pub(crate) watches: Vec<Watch>,
+    /// What HIMPORT PREPARE has prepared.
+    pub(crate) fieldsets: Fieldsets,
     /// Channels, patterns and shard channels that it listens to.
     pub(crate) subscriptions: [BTreeSet<Bytes>; 3],
+    /// Those of the patterns that began at a position.
+    pub(crate) resumed: BTreeMap<Bytes, Subscription>,
+    /// Streams of events by name and database: what was asked for last, and up to where there was nothing.
+    pub(crate) read_up_to: BTreeMap<(Bytes, u32), (Bytes, Cursor)>,
+    /// What CLIENT TRACKING asked for.
+    pub(crate) tracks: Option<Box<Tracks>>,
     pub(crate) replies: Replies,
     /// Whether the command that runs now is answered with nothing.
     pub(crate) silent: bool,
@@ -84,7 +95,11 @@ impl Client {
             authenticated,
             queue: None,
             watches: Vec::new(),
+            fieldsets: Fieldsets::default(),
             subscriptions: Default::default(),
+            resumed: BTreeMap::new(),
+            read_up_to: BTreeMap::new(),
+            tracks: None,
             replies: Replies::On,
             silent: false,
             stalled: None,
@@ -173,9 +188,13 @@ impl Client {
         let started = std::time::Instant::now();
         let server = self.server.clone();
         let forwards = self.forwards();
+        let tracked = self.tracks.is_some().then(|| self.gather.groups());
         let mut answers = self.gather.send(&self.session, forwards).await;
+        let landed = match tracked {
+            Some(groups) => self.hear_up_to(groups, &answers, output).await,
+            None => Default::default(),
+        };
         let took = started.elapsed();
-        let is_slow = self.is_slow(took);
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
         for slot in std::mem::take(&mut answers.slots) {
             let lanes = &mut answers.lanes;
@@ -195,9 +214,8 @@ impl Client {
                     let mut reply = lanes[lane as usize].next(slot.slot, &server.node);
                     inner.count_receivers(&server, &mut reply);
                     self.count_inner(&inner.ids, &reply);
-                    if is_slow {
-                        inner.said.iter().for_each(|argv| self.note_said(argv, took));
-                    }
+                    let replies = if let Reply::Array(replies) = &reply { &replies[..] } else { &[] };
+                    inner.said.iter().zip(replies).for_each(|(argv, reply)| self.note_said(argv, took, reply));
                     reply
                 }
                 gather::Waits::Many(join, parts) => {
@@ -207,8 +225,8 @@ impl Client {
             };
             self.count_error(&reply);
             self.tally.add(&server.stats, slot.id, share, reply.is_error());
-            if let Some(argv) = slot.said.filter(|_| is_slow) {
-                self.note_said(&argv, took);
+            if let Some(argv) = &slot.said {
+                self.note_said(argv, took, &reply);
             }
             gather::put(&reply, slot.silent, self.protocol, output);
         }
@@ -218,12 +236,7 @@ impl Client {
             }
         }
         self.gather.recycle(answers);
-    }
-
-    fn note_said(&self, argv: &Argv, took: std::time::Duration) {
-        if let Ok(found) = quoris_engine::command::lookup(argv) {
-            self.note_slow(found.command, argv, took);
-        }
+        self.land(&landed);
     }
 
     pub(crate) fn remember(&mut self, position: Position) {
@@ -237,6 +250,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.forget_subscriptions();
+        self.stop_tracking();
         self.server.clients.remove(self.info.link.id);
         if self.info.has(flag::MONITOR) {
             self.server.monitors.remove(self.info.link.id);

@@ -5,7 +5,7 @@ use std::{
     fmt::Write,
     sync::{
         Arc,
-        atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI32, AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -25,6 +25,11 @@ pub(crate) mod flag {
     pub const DIRTY: u32 = 1 << 5;
     /// Waits for something that CLIENT UNBLOCK may end.
     pub const UNBLOCKABLE: u32 = 1 << 6;
+    /// Is told when keys change that it has read.
+    pub const TRACKING: u32 = 1 << 7;
+    pub const TRACKING_BROADCAST: u32 = 1 << 8;
+    /// The connection that should get its messages is gone.
+    pub const BROKEN_REDIRECT: u32 = 1 << 9;
 }
 
 /// Values of [`ClientInfo::unblock_how`].
@@ -44,6 +49,8 @@ pub(crate) struct ClientInfo {
     /// Channels, patterns and shard channels that it listens to.
     pub subscriptions: [AtomicU32; 3],
     pub protocol: AtomicU32,
+    /// The connection that is told what this one tracks; 0 for itself, -1 when it does not track.
+    pub redirect: AtomicI64,
     pub flags: AtomicU32,
     /// The id of the last command's row, `u16::MAX` before the first.
     pub last_command: AtomicU16,
@@ -74,6 +81,7 @@ impl ClientInfo {
             watches: AtomicU32::new(0),
             subscriptions: Default::default(),
             protocol: AtomicU32::new(2),
+            redirect: AtomicI64::new(-1),
             flags: AtomicU32::new(0),
             last_command: AtomicU16::new(u16::MAX),
             commands: AtomicU64::new(0),
@@ -124,6 +132,9 @@ impl ClientInfo {
         let letters: String = [
             (flag::MONITOR, 'O'),
             (flag::BLOCKED, 'b'),
+            (flag::TRACKING, 't'),
+            (flag::BROKEN_REDIRECT, 'R'),
+            (flag::TRACKING_BROADCAST, 'B'),
             (flag::DIRTY, 'd'),
             (flag::READ_ONLY, 'r'),
             (flag::NO_EVICT, 'e'),
@@ -161,7 +172,8 @@ impl ClientInfo {
         let last = self.last_command.load(Relaxed);
         let command = command::walk().nth(last as usize).map_or_else(|| "NULL".to_string(), |found| found.full_name());
         let user = if names.authenticated { "default" } else { "(superuser)" };
-        let _ = write!(line, " cmd={command} user={user} redir=-1 resp={}", self.protocol.load(Relaxed));
+        let redirect = self.redirect.load(Relaxed);
+        let _ = write!(line, " cmd={command} user={user} redir={redirect} resp={}", self.protocol.load(Relaxed));
         let _ = write!(line, " lib-name={} lib-ver={}", names.library, names.library_version);
         let (bytes_in, bytes_out) = (link.bytes_in.load(Relaxed), link.bytes_out.load(Relaxed));
         let _ = write!(line, " tot-net-in={bytes_in} tot-net-out={bytes_out} tot-cmds={}", self.commands.load(Relaxed));

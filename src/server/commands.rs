@@ -9,20 +9,23 @@ mod cluster;
 mod config;
 mod connection;
 mod debug;
+mod history;
 mod info;
 mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod tracking;
 
 use bytes::BytesMut;
 use quoris_engine::command::{self, Found};
 use quoris_raft::interest::Kin;
 use quoris_resp::{Argv, Reply};
 
-use crate::{client::Client, latency, slowlog};
+use crate::{client::Client, fieldsets, hot_keys, latency, slowlog};
 
-pub(crate) use info::Snapshot;
+pub(crate) use history::reads_events;
+pub(crate) use info::{Snapshot, cpu_seconds};
 
 /// What a command of the server answers.
 #[derive(Debug)]
@@ -92,6 +95,9 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
     if let Some(reply) = light(client, &found, argv) {
         return Served::Reply(reply);
     }
+    if reads_events(&found, argv) {
+        return Box::pin(history::run(client, found, argv)).await;
+    }
     if let Some(patience_ms) = found.command.patience(argv) {
         return Box::pin(client.wait_for_element(&found, argv, patience_ms)).await;
     }
@@ -101,10 +107,14 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             return Served::Reply(command::introspect::help(container));
         }
         return match container.name {
+            "client" if name == "tracking" => tracking::run(client, argv).await,
             "client" => client::run(client, name, argv),
             "config" => config::run(client, name, argv).await,
             "command" => introspection::command(argv),
             "slowlog" => slowlog::run(client, name, argv),
+            "commandlog" => slowlog::run_any(client, name, argv),
+            "hotkeys" => hot_keys::run(client, name, argv),
+            "himport" => fieldsets::run(client, name, argv),
             "latency" => latency::run(client, name, argv),
             "memory" => memory::run(client, name, argv),
             "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),

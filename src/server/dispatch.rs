@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use quoris_engine::{
     ReadContext, WARM_MAX,
-    command::{self, BLOCKING, Command, DENYOOM, Found, Handler},
+    command::{self, BLOCKING, DENYOOM, Found, Handler},
 };
 use quoris_net::{Batch, Next};
 use quoris_raft::Operation;
@@ -31,7 +31,6 @@ use crate::{
     multi::Exec,
     outcome,
     server::Server,
-    slowlog,
     split::Route,
 };
 
@@ -134,7 +133,7 @@ impl Client {
                     Taken::Paused(until) => break Step::Paused(until),
                 },
             };
-            if found.command.patience(&argv).is_some() {
+            if found.command.patience(&argv).is_some() || commands::reads_events(&found, &argv) {
                 break Step::Serve(found, argv);
             }
             match found.command.handler {
@@ -155,9 +154,11 @@ impl Client {
                         break step;
                     }
                 }
+                // As in Redis what has changed goes out behind what stands in front.
+                Handler::Server | Handler::Container if self.tracks.is_some() => break Step::Serve(found, argv),
                 Handler::Server | Handler::Container => match commands::light(self, &found, &argv) {
                     Some(reply) => {
-                        pass.clock = self.timed(&found, &argv, pass.clock, reply.is_error());
+                        pass.clock = self.timed(&found, &argv, pass.clock, &reply);
                         self.emit(reply, found.id, output);
                     }
                     None => break Step::Serve(found, argv),
@@ -184,7 +185,7 @@ impl Client {
         };
         let server = pass.server;
         if server.is_watched() {
-            if let Some(until) = self.held(&found) {
+            if let Some(until) = self.held(&found, &argv) {
                 batch.push_front(argv);
                 return Taken::Paused(until);
             }
@@ -193,8 +194,16 @@ impl Client {
             }
         }
         self.take_number();
+        self.begin_caching(&found);
         pass.commands += 1;
         self.info.last_command.store(found.id, Relaxed);
+        let argv = match self.written_out(&found, argv) {
+            Ok(argv) => argv,
+            Err(reply) => {
+                self.reject(server, &found, reply, output);
+                return Taken::Answered;
+            }
+        };
         if self.is_special() && !self.admit(server, &found, &argv, output) {
             return Taken::Answered;
         }
@@ -220,6 +229,7 @@ impl Client {
         let Some(engine) = local.try_read() else { return Err(first) };
         let mut context =
             ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+        self.say_what_changed(output);
         let untouched = self.info.has(flag::NO_TOUCH);
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
@@ -238,8 +248,9 @@ impl Client {
             } else {
                 read()
             };
-            pass.clock = self.timed(found, argv, pass.clock, reply.is_error());
+            pass.clock = self.timed(found, argv, pass.clock, &reply);
             self.emit(reply, found.id, output);
+            self.has_read(found, argv);
             left -= 1;
             if left == 0 || output.len() >= OUTPUT_FLUSH_BYTES || pass.clock - since > GUARD_TIME_MAX {
                 return Ok(None);
@@ -252,7 +263,8 @@ impl Client {
             let (found, argv) = &pending;
             let stays = matches!(found.command.handler, Handler::Read(_))
                 && found.command.name != "watch"
-                && found.command.waits.is_none();
+                && found.command.waits.is_none()
+                && !commands::reads_events(found, argv);
             if !stays || !matches!(server.route(found, argv, self.database), Route::One(other, _) if other == group) {
                 return Ok(Some(pending));
             }
@@ -269,6 +281,8 @@ impl Client {
                 let local = if at_once { server.node.group(plain.group) } else { None };
                 let reply = local.as_ref().and_then(|local| local.try_read()).and_then(|engine| {
                     let now_ms = server.node.clock_ms(plain.group);
+                    self.say_what_changed(output);
+                    self.has_read_all(&plain.transaction.commands);
                     plain.read(
                         engine.keyspace(),
                         &ReadContext { database: plain.database, now_ms, rng: server.rng().into() },
@@ -280,6 +294,7 @@ impl Client {
                         self.emit(reply, found.id, output);
                     }
                     None => {
+                        self.will_read_all(&plain.transaction.commands);
                         let silent = std::mem::take(&mut self.silent);
                         let operation = plain.operation(self.own_stamp);
                         self.gather.push_transaction(plain.group, operation, plain.inner, found.id, plain.slot, silent);
@@ -294,6 +309,9 @@ impl Client {
     fn push(&mut self, server: &Server, found: &Found, argv: Argv, route: Route, output: &mut BytesMut) {
         if found.command.flags.has(DENYOOM) && server.is_out_of_memory() {
             return self.reject(server, found, Reply::error(quoris_engine::outcome::OUT_OF_MEMORY), output);
+        }
+        if matches!(route, Route::One(..) | Route::Split(_)) {
+            self.will_read(found, &argv);
         }
         match route {
             Route::One(group, slot) => {
@@ -315,53 +333,18 @@ impl Client {
         }
     }
 
-    /// Whether a command that took so long is one for the slow log or the latency monitor.
-    pub(crate) fn is_slow(&self, took: Duration) -> bool {
-        let tunables = &self.server.tunables;
-        let (slow_micros, latency_ms) = (tunables.slow_micros.load(Relaxed), tunables.latency_ms.load(Relaxed));
-        let micros = took.as_micros();
-        (slow_micros >= 0 && micros >= slow_micros as u128) || (latency_ms > 0 && micros >= latency_ms as u128 * 1000)
-    }
-
-    /// Notes a command that [`Client::is_slow`]. The time is what the client waited, for a majority's disks too.
-    pub(crate) fn note_slow(&self, command: &Command, argv: &Argv, took: Duration) {
-        let (server, micros) = (&self.server, took.as_micros());
-        let threshold = server.tunables.slow_micros.load(Relaxed);
-        if threshold >= 0 && micros >= threshold as u128 && !command.flags.has(command::SKIP_SLOWLOG) {
-            let name = self.info.names.lock().name.clone();
-            let length_max = server.config.count("slowlog-max-len");
-            server.slowlog.add(slowlog::shortened(argv), took, self.info.link.peer.to_string(), name, length_max);
-        }
-        let threshold = server.tunables.latency_ms.load(Relaxed);
-        if threshold > 0 && micros >= threshold as u128 * 1000 {
-            let event = if command.flags.has(command::FAST) { "fast-command" } else { "command" };
-            server.latency.add(event, took.as_millis() as u64);
-        }
-    }
-
-    /// Counts a command that ran from `since` to now and gives the time now.
-    pub(crate) fn timed(&mut self, found: &Found, argv: &Argv, since: Instant, failed: bool) -> Instant {
-        let now = Instant::now();
-        let took = now - since;
-        let server = &self.server;
-        self.tally.add(&server.stats, found.id, took.as_nanos() as u64, failed);
-        if self.is_slow(took) {
-            self.note_slow(found.command, argv, took);
-        }
-        now
-    }
-
     /// Runs a command of the server; everything before it has been answered.
     async fn serve(&mut self, server: &Arc<Server>, found: Found, argv: Argv, output: &mut BytesMut) {
         let mut started = Instant::now();
-        let replies_before = self.replies;
+        self.say_what_changed(output);
+        let (replies_before, reads) = (self.replies, self.reads_somewhen(&found, &argv));
         let served = commands::serve(self, found, &argv, output).await;
         if found.command.flags.has(BLOCKING) {
             // To wait is not to be slow.
             started = Instant::now();
         }
-        let failed = matches!(&served, Served::Reply(reply) if reply.is_error());
-        self.timed(&found, &argv, started, failed);
+        let nothing = Reply::None;
+        self.timed(&found, &argv, started, if let Served::Reply(reply) = &served { reply } else { &nothing });
         // CLIENT REPLY itself is answered by the mode that it sets.
         if self.replies != replies_before {
             self.silent = self.replies != Replies::On;
@@ -369,6 +352,9 @@ impl Client {
         match served {
             Served::Reply(reply) => self.emit(reply, found.id, output),
             Served::Nothing => self.silent = false,
+        }
+        if !reads.is_empty() {
+            server.tracking.refuse(server, self.info.link.id, &reads);
         }
         self.tally.flush(&server.stats);
     }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quoris_engine::command::{Command, MAY_REPLICATE};
 use tokio::sync::Notify;
 
 /// What a pause holds back.
@@ -52,8 +51,8 @@ impl Gate {
         self.shut.load(Ordering::Acquire)
     }
 
-    /// Whether a command has to wait, and until when at most.
-    pub fn holds(&self, command: &Command) -> Option<Instant> {
+    /// Whether a command has to wait, and until when at most; asks whether it may change something.
+    pub fn holds(&self, may_change: impl FnOnce() -> bool) -> Option<Instant> {
         if !self.is_shut() {
             return None;
         }
@@ -62,8 +61,7 @@ impl Gate {
             self.unpause();
             return None;
         }
-        let changes = command.is_write() || command.flags.has(MAY_REPLICATE) || command.name == "exec";
-        (what == Pause::All || changes).then_some(until)
+        (what == Pause::All || may_change()).then_some(until)
     }
 
     /// Waits for the end of the pause.

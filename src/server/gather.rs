@@ -129,6 +129,11 @@ impl Gather {
         self.lanes.iter().any(|lane| lane.group == group)
     }
 
+    /// The groups of the lanes, in their order.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.lanes.iter().map(|lane| lane.group).collect()
+    }
+
     /// Adds an answer that is there already.
     pub fn push_reply(&mut self, reply: Reply, id: u16) {
         self.slots.push(Slot { what: Waits::Nothing(reply), id, said: None, slot: 0, silent: false });
@@ -243,14 +248,21 @@ pub(crate) struct Answers {
 }
 
 pub(crate) enum Answered {
-    Done { replies: vec::IntoIter<Reply>, executed: Option<quoris_raft::Position> },
+    /// The replies, where the last write stands, and what the reads have seen.
+    Done {
+        replies: vec::IntoIter<Reply>,
+        executed: Option<quoris_raft::Position>,
+        seen: u64,
+    },
     Failed(Error),
 }
 
 impl Answered {
     fn new(result: Result<Executed, Error>) -> Answered {
         match result {
-            Ok(executed) => Answered::Done { replies: executed.replies.into_iter(), executed: executed.position },
+            Ok(Executed { replies, position, seen }) => {
+                Answered::Done { replies: replies.into_iter(), executed: position, seen }
+            }
             Err(error) => Answered::Failed(error),
         }
     }

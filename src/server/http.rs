@@ -111,6 +111,10 @@ fn text(server: &Server) -> String {
     out.one("messages_published_total", "counter", "Messages that clients published.", messages(&pubsub.published));
     out.one("messages_delivered_total", "counter", "Messages handed to subscribers.", messages(&pubsub.delivered));
     out.one("messages_dropped_total", "counter", "Messages for subscribers that were cut.", messages(&pubsub.dropped));
+    out.family("events_total", "counter", "Events that replicas of this node have told.");
+    for (kind, count) in server.node.told() {
+        let _ = writeln!(out.0, "quoris_events_total{{class=\"{kind}\"}} {count}");
+    }
     group_metrics(&snapshot, &mut out);
     out.family("command_calls_total", "counter", "Calls per command.");
     let rows: Vec<_> = command::walk()

@@ -6,6 +6,7 @@
 //! * Every error says whether the write may still take effect, see `outcome.rs`.
 //! * No lock and no read guard lives across an await.
 
+mod account;
 mod blocking;
 mod chance;
 mod checks;
@@ -14,8 +15,11 @@ mod clients;
 mod commands;
 pub mod config;
 mod dispatch;
+mod fieldsets;
 mod gate;
 mod gather;
+mod history;
+mod hot_keys;
 mod http;
 mod latency;
 pub mod log;
@@ -31,6 +35,7 @@ mod slowlog;
 mod split;
 mod start;
 mod stats;
+mod tracking;
 mod users;
 pub mod version;
 

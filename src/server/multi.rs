@@ -5,6 +5,8 @@
 //! (PING, INFO, SELECT …) run at the connection when the transaction has run, and their replies take
 //! their places among the others. A transaction that only reads needs no log: it runs under one guard.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use quoris_engine::{
     Keyspace, ReadContext,
@@ -13,7 +15,7 @@ use quoris_engine::{
     slot,
 };
 use quoris_raft::{GroupId, Operation};
-use quoris_resp::{Argv, Reply};
+use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
 
 use crate::{
     client::Client,
@@ -104,6 +106,9 @@ impl Client {
                 "multi" => "ERR MULTI calls can not be nested",
                 _ => "ERR Command not allowed inside a transaction",
             });
+        }
+        if crate::commands::reads_events(&found, argv) {
+            return self.refuse_queued("ERR events cannot be read inside a transaction");
         }
         queue.bytes += argv.frame().len();
         if queue.bytes as u64 > bytes_max {
@@ -208,13 +213,18 @@ impl Client {
         let needs_group = !self.watches.is_empty() || data.iter().any(|(found, _)| is_data(found));
         let exec = if needs_group { self.plan_with_select(data) } else { Exec::Answer(Reply::Array(Vec::new())) };
         self.end_transaction();
+        let mut landed = BTreeMap::new();
         let answered = match exec {
             Exec::Answer(reply) => reply,
             Exec::Mixed => unreachable!("a plan is plain"),
             Exec::Plain(plain) => {
+                self.will_read_all(&plain.transaction.commands);
                 self.gather.push(plain.group, plain.operation(self.own_stamp), exec_id(), plain.slot, false);
                 let forwards = self.forwards();
                 let mut answers = self.gather.send(&self.session, forwards).await;
+                if self.tracks.is_some() {
+                    landed = self.hear_up_to(vec![plain.group], &answers, output).await;
+                }
                 if let Some(crate::gather::Answered::Done { executed: Some(position), .. }) = answers.lanes.first() {
                     self.positions.retain(|known| known.group != position.group);
                     self.positions.push(*position);
@@ -222,8 +232,12 @@ impl Client {
                 answers.lanes[0].next(plain.slot, &self.server.node)
             }
         };
-        let Reply::Array(replies) = answered else { return Served::Reply(answered) };
-        self.merge(queued, replies, needs_group, output).await
+        let served = match answered {
+            Reply::Array(replies) => self.merge(queued, replies, needs_group, output).await,
+            other => Served::Reply(other),
+        };
+        self.land(&landed);
+        served
     }
 
     fn plan_with_select(&mut self, data: Vec<(Found, Argv)>) -> Exec {
@@ -270,16 +284,43 @@ impl Client {
                 replies.next();
             }
             let started = std::time::Instant::now();
-            let served = Box::pin(crate::commands::serve(self, found, &argv, output)).await;
+            let mut own = BytesMut::new();
+            let served = Box::pin(crate::commands::serve(self, found, &argv, &mut own)).await;
             let reply = match served {
                 Served::Reply(reply) => reply,
-                Served::Nothing => Reply::Null,
+                Served::Nothing => self.first_of(&mut own),
             };
-            self.timed(&found, &argv, started, reply.is_error());
+            output.extend_from_slice(&own);
+            self.timed(&found, &argv, started, &reply);
             self.count_error(&reply);
             all.push(reply);
         }
         Served::Reply(Reply::Array(all))
+    }
+
+    /// What a command that writes for itself answers in a transaction: with RESP2 its first confirmation, as in Redis;
+    /// further ones come behind the transaction. With RESP3 they are messages, which stay what they are.
+    fn first_of(&self, own: &mut BytesMut) -> Reply {
+        if self.protocol == Protocol::Resp3 {
+            return Reply::Null;
+        }
+        let (mut input, mut first) = (std::mem::take(own), None);
+        while let Ok(Some(reply)) = ReplyDecoder::decode(&mut input) {
+            let confirms = |reply: &Reply| match reply {
+                Reply::Array(parts) => matches!(&parts[..], [Reply::Bulk(word), ..] if word.ends_with(b"subscribe")),
+                _ => false,
+            };
+            match (&first, confirms(&reply)) {
+                (None, true) => first = Some(reply),
+                (None, false) => encode(&reply, self.protocol, own),
+                (Some(_), _) => {
+                    let mut behind = BytesMut::new();
+                    encode(&reply, self.protocol, &mut behind);
+                    self.info.link.send(behind.freeze(), &self.server.settings);
+                }
+            }
+        }
+        first.unwrap_or(Reply::Null)
     }
 
     /// WATCH: remembers the versions that the keys have now.

@@ -36,6 +36,9 @@ use crate::{clients::ClientInfo, server::Server};
 /// Channels of what happens to keys begin so: any group may speak there.
 const KEY_CHANNELS: &[u8] = b"__key";
 
+/// Messages that are handed over together have about so many bytes.
+const RUN_BYTES_MAX: usize = 64 << 10;
+
 /// From which index of which groups on somebody listens.
 pub(crate) type From = SmallVec<[(GroupId, u64); 1]>;
 
@@ -99,29 +102,34 @@ impl PubSub {
         self.lock().listeners[kin as usize].len()
     }
 
+    /// Counts a message that was handed to a connection, or not taken by it.
+    pub fn count_sent(&self, sent: bool) {
+        if sent { &self.delivered } else { &self.dropped }.fetch_add(1, Relaxed);
+    }
+
     fn deliver(&self, server: &Server, number: u64, batch: &Batch) {
         let mut state = self.lock();
         let follower = state.followers.get_mut(&batch.group).filter(|follower| follower.number == number);
         let Some(follower) = follower else { return };
         follower.position = batch.index;
-        let round = Round { state: &state, server, group: batch.group, index: batch.index };
+        let mut round = Round { state: &state, server, group: batch.group, index: batch.index, run: None };
         for event in &batch.events {
             match event {
                 Event::Message { channel, payload, sharded: true } => {
-                    round.to_channel(Kin::Shard, channel, payload);
+                    round.tell(Kin::Shard, channel, payload);
                 }
-                Event::Message { channel, payload, sharded: false } => round.to_all(channel, payload),
+                Event::Message { channel, payload, sharded: false } => round.tell_all(channel, payload),
                 Event::Key { keyspace, keyevent, name, database, key, .. } => {
                     if *keyspace {
-                        let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
-                        round.to_all(&channel.into(), &Bytes::from_static(name.as_bytes()));
+                        round.tell_all(&keyspace_channel(*database, key), &Bytes::from_static(name.as_bytes()));
                     }
                     if *keyevent {
-                        round.to_all(&format!("__keyevent@{database}__:{name}").into(), key);
+                        round.tell_all(&format!("__keyevent@{database}__:{name}").into(), key);
                     }
                 }
             }
         }
+        round.flush();
     }
 
     /// Cuts all who listen to a group.
@@ -155,44 +163,70 @@ struct Round<'a> {
     server: &'a Server,
     group: GroupId,
     index: u64,
+    run: Option<Run<'a>>,
 }
 
-impl Round<'_> {
-    fn to_all(&self, channel: &Bytes, payload: &Bytes) {
-        self.to_channel(Kin::Channel, channel, payload);
-        for (pattern, listeners) in &self.state.listeners[Kin::Pattern as usize] {
+/// Messages for the same connections, one behind the other: handed over together, so that each is woken once.
+struct Run<'a> {
+    kin: Kin,
+    name: Bytes,
+    listeners: &'a BTreeMap<u64, Listener>,
+    messages: Vec<Reply>,
+    bytes: usize,
+}
+
+impl<'a> Round<'a> {
+    fn tell_all(&mut self, channel: &Bytes, payload: &Bytes) {
+        self.tell(Kin::Channel, channel, payload);
+        let state = self.state;
+        for (pattern, listeners) in &state.listeners[Kin::Pattern as usize] {
             if glob::matches(pattern, channel) {
-                self.send(listeners, &[&Bytes::from_static(b"pmessage"), pattern, channel, payload]);
+                let message = pushed(&[&Bytes::from_static(b"pmessage"), pattern, channel, payload]);
+                self.add(Kin::Pattern, pattern, listeners, message);
             }
         }
     }
 
-    fn to_channel(&self, kin: Kin, channel: &Bytes, payload: &Bytes) {
-        if let Some(listeners) = self.state.listeners[kin as usize].get(channel) {
+    fn tell(&mut self, kin: Kin, channel: &Bytes, payload: &Bytes) {
+        let state = self.state;
+        if let Some(listeners) = state.listeners[kin as usize].get(channel) {
             let kind: &[u8] = if kin == Kin::Shard { b"smessage" } else { b"message" };
-            self.send(listeners, &[&Bytes::from_static(kind), channel, payload]);
+            self.add(kin, channel, listeners, pushed(&[&Bytes::from_static(kind), channel, payload]));
         }
     }
 
-    fn send(&self, listeners: &BTreeMap<u64, Listener>, parts: &[&Bytes]) {
+    fn add(&mut self, kin: Kin, name: &Bytes, listeners: &'a BTreeMap<u64, Listener>, message: Reply) {
+        let fits = |run: &Run<'_>| run.kin == kin && run.name == *name && run.bytes < RUN_BYTES_MAX;
+        if !self.run.as_ref().is_some_and(fits) {
+            self.flush();
+        }
+        let new = || Run { kin, name: name.clone(), listeners, messages: Vec::new(), bytes: 0 };
+        let run = self.run.get_or_insert_with(new);
+        run.bytes += message.size();
+        run.messages.push(message);
+    }
+
+    /// Hands over what was added.
+    fn flush(&mut self) {
+        let Some(run) = self.run.take() else { return };
         let mut encoded: [Option<Bytes>; 2] = [None, None];
         let (mut delivered, mut dropped) = (0, 0);
-        for listener in listeners.values() {
+        for listener in run.listeners.values() {
             if listener.from.iter().any(|(group, at)| *group == self.group && self.index <= *at) {
                 continue;
             }
             let protocol = listener.info.protocol();
-            let message = encoded[usize::from(protocol == Protocol::Resp3)].get_or_insert_with(|| {
-                let mut bytes = BytesMut::new();
-                encode(&push(parts), protocol, &mut bytes);
+            let messages = encoded[usize::from(protocol == Protocol::Resp3)].get_or_insert_with(|| {
+                let mut bytes = BytesMut::with_capacity(run.bytes);
+                run.messages.iter().for_each(|message| encode(message, protocol, &mut bytes));
                 bytes.freeze()
             });
             let link = &listener.info.link;
             let open = !link.is_closing();
-            if link.send(message.clone(), &self.server.settings) {
-                delivered += 1;
+            if link.send(messages.clone(), &self.server.settings) {
+                delivered += run.messages.len() as u64;
             } else {
-                dropped += 1;
+                dropped += run.messages.len() as u64;
                 self.server.traffic.output_limit_closed.fetch_add(u64::from(open), Relaxed);
             }
         }
@@ -201,8 +235,13 @@ impl Round<'_> {
     }
 }
 
+/// Where it is told what happens to a key.
+pub(crate) fn keyspace_channel(database: u32, key: &[u8]) -> Bytes {
+    [format!("__keyspace@{database}__:").as_bytes(), key].concat().into()
+}
+
 /// A message of these parts.
-fn push(parts: &[&Bytes]) -> Reply {
+pub(crate) fn pushed(parts: &[&Bytes]) -> Reply {
     Reply::Push(parts.iter().map(|part| Reply::Bulk((*part).clone())).collect())
 }
 

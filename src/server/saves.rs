@@ -92,9 +92,9 @@ impl Server {
         result
     }
 
-    /// Log entries of the groups that live here: what `rdb_changes_since_last_save` counts.
+    /// Changes of keys in the groups that live here: what `rdb_changes_since_last_save` counts.
     pub(crate) fn changes(&self) -> u64 {
-        self.node.status().groups.iter().filter(|group| group.local).map(|group| group.applied).sum()
+        self.sum(|engine| engine.keyspace().writes())
     }
 }
 

@@ -15,8 +15,9 @@ use quoris_net::{Link, Service, Settings, Traffic};
 use quoris_raft::{GroupId, Node};
 
 use crate::{
-    chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, latency::Latency,
-    monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::SlowLog, stats::Stats, users::Users,
+    chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, hot_keys::HotKeys,
+    latency::Latency, monitor::Monitors, pubsub::PubSub, saves::Saves, shutdown::Shutdown, slowlog::CommandLogs,
+    stats::Stats, tracking::Tracking, users::Users,
 };
 
 /// A running node as its connections see it.
@@ -31,11 +32,13 @@ pub struct Server {
     pub traffic: Arc<Traffic>,
     pub(crate) stats: Stats,
     pub(crate) clients: Clients,
-    pub(crate) slowlog: SlowLog,
+    pub(crate) command_logs: CommandLogs,
+    pub(crate) hot_keys: HotKeys,
     pub(crate) latency: Latency,
     pub(crate) gate: Gate,
     pub(crate) monitors: Monitors,
     pub(crate) pubsub: PubSub,
+    pub(crate) tracking: Tracking,
     pub(crate) saves: Saves,
     pub(crate) users: Users,
     pub(crate) shutdown: Shutdown,
@@ -62,6 +65,8 @@ impl std::fmt::Debug for Server {
 pub(crate) struct Tunables {
     pub redirects: AtomicBool,
     pub slow_micros: AtomicI64,
+    pub large_request_bytes: AtomicI64,
+    pub large_reply_bytes: AtomicI64,
     pub latency_ms: AtomicI64,
     pub protected: AtomicBool,
     pub entry_bytes_max: u64,
@@ -79,6 +84,8 @@ impl Server {
         let tunables = Tunables {
             redirects: false.into(),
             slow_micros: 10_000.into(),
+            large_request_bytes: (1 << 20).into(),
+            large_reply_bytes: (1 << 20).into(),
             latency_ms: 0.into(),
             protected: true.into(),
             entry_bytes_max: config.count("entry-bytes-max"),
@@ -89,11 +96,13 @@ impl Server {
             traffic: Arc::default(),
             stats: Stats::new(),
             clients: Clients::default(),
-            slowlog: SlowLog::default(),
+            command_logs: CommandLogs::default(),
+            hot_keys: HotKeys::default(),
             latency: Latency::default(),
             gate: Gate::default(),
             monitors: Monitors::default(),
             pubsub: PubSub::new(),
+            tracking: Tracking::default(),
             saves: Saves::default(),
             users: Users::default(),
             shutdown: Shutdown::default(),
@@ -111,7 +120,14 @@ impl Server {
         server.node.memory().set_measure(|| commands::memory::allocated().allocated);
         server.refresh_groups();
         server.apply_all_settings();
-        Arc::new(server)
+        let server = Arc::new(server);
+        let hears = Arc::downgrade(&server);
+        server.node.set_hear(Box::new(move |_, index, changes| {
+            if let Some(server) = hears.upgrade() {
+                server.tracking.hear(&server, index, changes);
+            }
+        }));
+        server
     }
 
     /// Follows the groups that exist.
@@ -186,6 +202,7 @@ impl Server {
             ticks.tick().await;
             self.refresh_groups();
             self.refresh_memory();
+            self.node.look_after_changes();
             let traffic = &self.traffic;
             let totals =
                 [self.stats.processed.load(Relaxed), traffic.bytes_in.load(Relaxed), traffic.bytes_out.load(Relaxed)];

@@ -132,7 +132,7 @@ async fn client(mut channel: Channel, state: Rc<RefCell<State>>, command: Comman
             let name = key(keys.next(random));
             let request = match command {
                 Command::Set => protobuf::put(&name, values.pick(random)),
-                Command::Get => protobuf::range(&name),
+                Command::Get | Command::Publish(_) => protobuf::range(&name),
             };
             (name, request)
         };
@@ -141,7 +141,7 @@ async fn client(mut channel: Channel, state: Rc<RefCell<State>>, command: Comman
                 let body = channel.call(&put, request).await?;
                 protobuf::check_put(protobuf::unframe(&body)?)?;
             }
-            Command::Get => {
+            Command::Get | Command::Publish(_) => {
                 let body = channel.call(&range, request).await?;
                 protobuf::check_range(protobuf::unframe(&body)?, &name, VALUE_BYTES)?;
             }

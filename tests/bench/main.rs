@@ -5,7 +5,7 @@
 //! floors (`rows`). A peer that is not installed is reported as not measured.
 //!
 //! The way of a measurement: `args` → `rows` says what, `sides` starts servers through `process`,
-//! `measure` alternates them and runs a load client (`load` for RESP, `grpc` for etcd) inside a
+//! `measure` alternates them and runs a load client (`load` and `messages` for RESP, `grpc` for etcd) inside a
 //! `window`, `verdict` judges, `report` prints.
 //!
 //! Anything that speaks RESP can stand in for Quoris:
@@ -25,6 +25,7 @@ mod interrupt;
 mod load;
 mod machine;
 mod measure;
+mod messages;
 mod process;
 mod protobuf;
 mod quiet;

@@ -16,6 +16,7 @@ use crate::cpu::Usage;
 use crate::grpc::{self, EtcdLoad};
 use crate::interrupt;
 use crate::load::{Load, Workload};
+use crate::messages::Audience;
 use crate::process::Ports;
 use crate::quiet::{Patience, is_disturbed};
 use crate::random::KEYS;
@@ -189,6 +190,7 @@ struct Target<'a> {
 /// Either load client.
 enum Client {
     Resp(Load),
+    Messages(Audience),
     Etcd(EtcdLoad),
 }
 
@@ -196,6 +198,7 @@ impl Client {
     fn run(&mut self, limit: Limit) -> Result<Sample> {
         match self {
             Client::Resp(load) => load.run(limit),
+            Client::Messages(audience) => audience.run(limit),
             Client::Etcd(load) => load.run(limit),
         }
     }
@@ -259,6 +262,9 @@ impl Target<'_> {
                 }
             },
         };
+        if let Command::Publish(subscribers) = job.command {
+            return Ok(Client::Messages(Audience::connect(&at, subscribers)?));
+        }
         let workload = Workload {
             command: job.command,
             pipeline: job.pipeline,
@@ -294,7 +300,7 @@ impl Target<'_> {
         let sample = client.run(self.plan.limit)?;
         let cpu = Usage::now(&roots)?.since(before);
         let place = if job.placement == Placement::Leader { " at the leader" } else { "" };
-        let name = format!("{} p{}{place}", job.command.name(), job.pipeline);
+        let name = format!("{}{place}", job.load());
         eprintln!("  {name}: {:.0}/s", sample.throughput());
         match (self.side, elections, self.elections()?) {
             (_, Some(before), Some(after)) if before == after => {}

@@ -190,8 +190,7 @@ fn series_line(out: &mut String, side: Side, job: Job, series: &Series) {
         (Side::Subject, Placement::Leader) => " at the leader",
         (Side::Subject, Placement::Spread) | (Side::Peer, _) => "",
     };
-    let load =
-        format!("{}, {} connections, pipeline {}{place}", job.command.name(), job.setting.connections(), job.pipeline);
+    let load = format!("{}{place}", job.load());
     let per_operation =
         |time: fn(&Usage) -> Duration| median(&|run| time(&run.cpu).as_secs_f64() * 1e6 / operations(run), 2);
     let cores = |time: fn(&Usage) -> Duration| median(&|run| time(&run.cpu).as_secs_f64() / seconds(run), 2);

@@ -12,11 +12,13 @@
 
 use crate::random::{KEYS, Random, VALUE_BYTES, ValuePool};
 
-/// What a batch does with its keys.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Command {
     Set,
     Get,
+    /// Messages from one publisher to so many subscribers, see `messages.rs`.
+    Publish(usize),
 }
 
 impl Command {
@@ -24,6 +26,7 @@ impl Command {
         match self {
             Command::Set => "SET",
             Command::Get => "GET",
+            Command::Publish(_) => "PUBLISH",
         }
     }
 }
@@ -70,13 +73,14 @@ impl Batch {
         let argv: &[&[u8]] = match command {
             Command::Set => &[b"SET", &key, &value],
             Command::Get => &[b"GET", &key],
+            Command::Publish(_) => unreachable!("messages are no batches"),
         };
         let mut request = Vec::new();
         encode(&mut request, argv);
         let key_at = position(&request, b"key:") + KEY_BYTES - KEY_DIGITS;
         let value_at = match command {
             Command::Set => request.len() - VALUE_BYTES - 2,
-            Command::Get => 0,
+            Command::Get | Command::Publish(_) => 0,
         };
         let mut bytes = request.repeat(pipeline);
         if wait {
@@ -119,7 +123,7 @@ impl Batch {
         match self.command {
             _ if index >= self.pipeline => Expected::AtLeastOne,
             Command::Set => Expected::Ok,
-            Command::Get => Expected::Value,
+            Command::Get | Command::Publish(_) => Expected::Value,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! do and what the floor is for, and with all of them at the leader, for comparison and without a
 //! floor. `--leader-only` leaves the spread out and holds the leader's rows to the floors.
 
+use crate::messages::WINDOW;
 use crate::resp::Command;
 use std::collections::BTreeSet;
 
@@ -69,6 +70,19 @@ pub struct Job {
     pub placement: Placement,
 }
 
+impl Job {
+    /// What it sends, in words.
+    pub fn load(self) -> String {
+        let (command, pipeline) = (self.command.name(), self.pipeline);
+        match self.command {
+            Command::Publish(subscribers) => format!("{command} to {subscribers}, window {pipeline}"),
+            Command::Set | Command::Get => {
+                format!("{command}, {} connections, pipeline {pipeline}", self.setting.connections())
+            }
+        }
+    }
+}
+
 /// A line of the result: Quoris's job beside its peer's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -79,18 +93,22 @@ pub struct Row {
     pub floor: Option<f64>,
 }
 
-struct Floor(&'static str, Setting, Command, usize, f64);
+struct Floor(&'static str, Setting, Command, usize, Option<f64>);
 
 const FLOORS: &[Floor] = &[
-    Floor("one-set-p1", Setting::OneRedis, Command::Set, 1, 0.9),
-    Floor("one-set-p16", Setting::OneRedis, Command::Set, 16, 0.9),
-    Floor("one-get-p1", Setting::OneRedis, Command::Get, 1, 0.9),
-    Floor("one-get-p16", Setting::OneRedis, Command::Get, 16, 0.8),
-    Floor("one-get-p64", Setting::OneRedis, Command::Get, 64, 1.0),
-    Floor("three-set-p1", Setting::ThreeRedis, Command::Set, 1, 0.9),
-    Floor("three-set-p16", Setting::ThreeRedis, Command::Set, 16, 0.9),
-    Floor("etcd-set", Setting::ThreeEtcd, Command::Set, 1, 3.0),
-    Floor("etcd-get", Setting::ThreeEtcd, Command::Get, 1, 3.0),
+    Floor("one-set-p1", Setting::OneRedis, Command::Set, 1, Some(0.9)),
+    Floor("one-set-p16", Setting::OneRedis, Command::Set, 16, Some(0.9)),
+    Floor("one-get-p1", Setting::OneRedis, Command::Get, 1, Some(0.9)),
+    Floor("one-get-p16", Setting::OneRedis, Command::Get, 16, Some(0.8)),
+    Floor("one-get-p64", Setting::OneRedis, Command::Get, 64, Some(1.0)),
+    Floor("one-publish-1", Setting::OneRedis, Command::Publish(1), WINDOW, None),
+    Floor("one-publish-10", Setting::OneRedis, Command::Publish(10), WINDOW, Some(0.5)),
+    Floor("one-publish-100", Setting::OneRedis, Command::Publish(100), WINDOW, Some(0.5)),
+    Floor("three-publish-10", Setting::ThreeRedis, Command::Publish(10), WINDOW, None),
+    Floor("three-set-p1", Setting::ThreeRedis, Command::Set, 1, Some(0.9)),
+    Floor("three-set-p16", Setting::ThreeRedis, Command::Set, 16, Some(0.9)),
+    Floor("etcd-set", Setting::ThreeEtcd, Command::Set, 1, Some(3.0)),
+    Floor("etcd-get", Setting::ThreeEtcd, Command::Get, 1, Some(3.0)),
 ];
 
 /// The rows to measure. `only` selects by whole name or by its first words: `three` is all rows
@@ -112,10 +130,10 @@ impl Floor {
             |name: String, placement, floor| Row { name, subject: job(placement), peer: job(Placement::Spread), floor };
         let at_leader = format!("{name}-leader");
         match (setting.nodes() > 1, leader_only) {
-            (false, _) => vec![row(name.to_owned(), Placement::Spread, Some(floor))],
-            (true, true) => vec![row(at_leader, Placement::Leader, Some(floor))],
+            (false, _) => vec![row(name.to_owned(), Placement::Spread, floor)],
+            (true, true) => vec![row(at_leader, Placement::Leader, floor)],
             (true, false) => {
-                vec![row(name.to_owned(), Placement::Spread, Some(floor)), row(at_leader, Placement::Leader, None)]
+                vec![row(name.to_owned(), Placement::Spread, floor), row(at_leader, Placement::Leader, None)]
             }
         }
     }
@@ -151,7 +169,7 @@ mod tests {
     #[test]
     fn every_row_has_its_own_name() {
         let names = names(&[], false);
-        assert_eq!(names.len(), 9 + 4);
+        assert_eq!(names.len(), 13 + 5);
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     }
 
@@ -166,21 +184,21 @@ mod tests {
     #[test]
     fn leader_only_holds_the_leaders_rows_to_the_floors() {
         let rows = select(&["three".to_owned()], true);
-        assert_eq!(rows.len(), 2);
-        assert!(rows.iter().all(|row| row.floor == Some(0.9)));
+        assert_eq!(rows.len(), 3);
+        assert!(rows.iter().all(|row| row.floor == Some(0.9) || row.name.starts_with("three-publish")));
         assert!(rows.iter().all(|row| row.subject.placement == Placement::Leader));
     }
 
     #[test]
     fn a_round_is_a_row_and_its_twin_at_the_leader() {
         let sizes: Vec<usize> = rounds(&select(&[], false)).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [1, 1, 1, 1, 1, 2, 2, 2, 2]);
+        assert_eq!(sizes, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
     }
 
     #[test]
     fn the_peer_is_measured_once_for_both_placements() {
         let rows = select(&[], false);
-        assert_eq!(jobs(&rows, Setting::ThreeRedis, |row| row.subject).len(), 4);
-        assert_eq!(jobs(&rows, Setting::ThreeRedis, |row| row.peer).len(), 2);
+        assert_eq!(jobs(&rows, Setting::ThreeRedis, |row| row.subject).len(), 6);
+        assert_eq!(jobs(&rows, Setting::ThreeRedis, |row| row.peer).len(), 3);
     }
 }

@@ -81,9 +81,13 @@ fn on_one_node(name: &str) {
 }
 
 #[test]
-fn the_example_of_the_documents_is_what_runs_here() {
+fn the_examples_of_the_documents_are_what_runs_here() {
     let (page, example) = (include_str!("../../src/docs/sessions.md"), include_str!("exactly_once.py"));
     assert!(page.contains(&format!("```python\n{example}```\n")), "src/docs/sessions.md shows another exactly_once.py");
+    let (page, example) = (include_str!("../../src/docs/events.md"), include_str!("events.py"));
+    assert!(page.contains(&format!("```python\n{example}```\n")), "src/docs/events.md shows another events.py");
+    let example = include_str!("events.mjs");
+    assert!(page.contains(&format!("```js\n{example}```\n")), "src/docs/events.md shows another events.mjs");
 }
 
 #[test]

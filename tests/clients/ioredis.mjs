@@ -1,6 +1,7 @@
 // ioredis against one node, RESP2 and RESP3. Usage: ioredis.mjs PORT
 
 import { ALL_BYTES, LARGE, equal, library, ok, rejects, run, until } from "./checks.mjs";
+import { follow } from "./events.mjs";
 
 const { Redis, ReplyError } = library("ioredis");
 const { version } = library("ioredis/package.json");
@@ -138,6 +139,25 @@ const CHECKS = {
     await rejects(stranger.get("k"), says("NOAUTH"));
     const admin = connect({ username: "default", password: "secret" });
     equal([await admin.ping(), await admin.config("SET", "requirepass", "")], ["PONG", "OK"]);
+  },
+
+  async events_are_read_from_a_position(connect) {
+    const [r, reader] = [connect(), connect()];
+    await r.publish("e", "before");
+    const about = await r.xinfo("STREAM", "quoris:events:channel:e");
+    const start = about[about.indexOf("last-generated-id") + 1];
+    const got = [];
+    const ended = follow(reader, "quoris:events:channel:e", start, (id, { channel, message }) => {
+      got.push([channel, message]);
+      return got.length < 3;
+    });
+    for (const text of ["a", "b", "c", "d"]) {
+      await r.publish("e", text);
+    }
+    const cursor = await ended;
+    equal(got, [["e", "a"], ["e", "b"], ["e", "c"]]);
+    await follow(r, "quoris:events:channel:e", cursor, (_, { message }) => got.push(message) && false);
+    equal(got[3], "d");
   },
 
   async messages_reach_who_listens(connect) {

@@ -8,6 +8,7 @@ import time
 import redis
 import redis.asyncio
 from checks import check, equal, raises, run, until
+from events import follow, mirror, start_over
 from exactly_once import Session
 from redis import exceptions as errors
 from redis.backoff import NoBackoff
@@ -300,6 +301,40 @@ def fifty_connections_at_once(connect, protocol):
     for thread in threads:
         thread.join()
     equal((failed, r.get("shared"), r.dbsize()), ([], b"2000", 51))
+
+
+@check
+def events_are_read_from_a_position(connect, protocol):
+    r = connect(decode_responses=True)
+    r.config_set("notify-keyspace-events", "KEA")
+    cursor, got = start_over(r, "quoris:events:keys:e:*", list), []
+    r.set("e:1", "v")
+    r.pipeline().lpush("e:2", "a").delete("e:1").set("other", "v").execute()
+    seen = []
+
+    def handle(cursor, fields):
+        got.append((fields["event"], fields["key"]))
+        seen.append(cursor)
+        return len(got) < 3
+
+    mirror(r, "quoris:events:keys:e:*", cursor, list, handle)
+    equal(got, [("set", "e:1"), ("lpush", "e:2"), ("del", "e:1")])
+    follow(connect(decode_responses=True), "quoris:events:keys:e:*", seen[0], lambda c, f: got.append(c) or c != seen[2])
+    equal(got[3:], seen[1:])
+    equal(r.xrange("quoris:events:keys:e:*", seen[1], "+", count=1)[0][0], seen[1])
+    r.publish("e", "before")
+    cursor = r.xinfo_stream("quoris:events:channel:e")["last-generated-id"]
+    r.publish("e", "behind")
+    listener = r.pubsub()
+    name = f"quoris:events:from:{cursor}:channel:e"
+    listener.psubscribe(name)
+    messages = []
+    until("a message", lambda: messages.append(listener.get_message(timeout=0.1)) or len(list(filter(None, messages))) == 2)
+    message = list(filter(None, messages))[1]
+    equal((message["type"], message["pattern"], message["data"]), ("pmessage", name, "behind"))
+    assert message["channel"].endswith(" e"), message
+    listener.close()
+    r.config_set("notify-keyspace-events", "")
 
 
 @check

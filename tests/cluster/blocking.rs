@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quoris_resp::{Argv, Reply};
+use quoris_resp::Reply;
 
-use super::client::{Client, Outcome, REPLY_TIME_MAX};
+use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, WITHIN, call, frame, until};
 use super::process::{Cluster, Shape};
 
 const ONE_GROUP: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
-const WITHIN: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
 /// Nobody waits longer for an element in these tests.
 const ELEMENT_TIME_MAX: Duration = Duration::from_secs(60);
 /// Leaders that die.
@@ -26,31 +24,11 @@ const KILLS: u64 = 4;
 const ELEMENTS_PER_KILL: u64 = 800;
 const CONSUMERS_PER_NODE_AND_KIND: usize = 5;
 
-fn frame(parts: &[&str]) -> Vec<u8> {
-    Argv::from_parts(parts).frame().to_vec()
-}
-
-fn call(port: u16, parts: &[&str]) -> Reply {
-    let mut client = Client::connect(port).expect("the node is there");
-    match client.call(parts) {
-        Outcome::Done(reply) => reply,
-        other => panic!("{parts:?}: {other}"),
-    }
-}
-
 fn blocked(port: u16) -> u64 {
     let (Reply::Verbatim(_, text) | Reply::Bulk(text)) = call(port, &["INFO", "clients"]) else { panic!("no text") };
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:")).expect("a count");
     line.parse().expect("a number")
-}
-
-fn until(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !ask() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(PAUSE);
-    }
 }
 
 fn deadline() -> Instant {

@@ -12,6 +12,32 @@ use quoris_resp::{Argv, Reply, ReplyDecoder};
 /// A node answers every command within its request timeout of 10 s, if only with an error.
 pub const REPLY_TIME_MAX: Duration = Duration::from_secs(15);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// Nothing that tests wait for takes longer.
+pub const WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
+/// A command as a client sends it.
+pub fn frame(parts: &[&str]) -> Vec<u8> {
+    Argv::from_parts(parts).frame().to_vec()
+}
+
+/// The reply of a node that is there to a command that must be done, over a connection of its own.
+pub fn call(port: u16, parts: &[&str]) -> Reply {
+    match Client::connect(port).expect("the node is there").call(parts) {
+        Outcome::Done(reply) => reply,
+        other => panic!("{parts:?}: {other}"),
+    }
+}
+
+/// Asks until the answer is yes.
+pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    while !ask() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
 
 /// What became of one command.
 pub enum Outcome {

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use quoris_resp::Reply;
 
-use super::client::{Client, Outcome};
+use super::client::{Client, Outcome, WITHIN, until};
 use super::process::{Cluster, Shape};
 use super::quiet::undisturbed;
 
 const GROUP: u64 = 1;
-const WITHIN: Duration = Duration::from_secs(20);
 /// More than any disk has.
 const ALL: &str = "1000000000000000";
 
@@ -22,15 +21,6 @@ fn set(client: &mut Client, key: &str) -> Outcome {
 fn reserve(cluster: &Cluster, at: usize, bytes: &str) {
     let mut client = Client::connect(cluster.nodes[at].port).expect("the node is there");
     assert!(matches!(client.call(&["CONFIG", "SET", "disk-reserve", bytes]), Outcome::Done(Reply::Ok)));
-}
-
-/// Repeats a write until its outcome is the wanted one.
-fn until(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !ask() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

@@ -10,44 +10,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quoris_resp::{Argv, Reply};
+use quoris_resp::Reply;
 use rustix::process::Signal;
 
-use super::client::{Client, Outcome, REPLY_TIME_MAX};
+use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, WITHIN, call, frame, until};
+use super::history::{self, How};
 use super::process::{Cluster, Shape};
 
 const THREE_NODES: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
-const FIVE_NODES: Shape = Shape { nodes: 5, groups: 4, factor: 3, settings: &[] };
-const WITHIN: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(5);
+pub const FIVE_NODES: Shape = Shape { nodes: 5, groups: 4, factor: 3, settings: &[] };
 /// No message keeps anybody waiting for longer.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
-const CHANNELS: usize = 5;
+const CHANNELS: usize = 10;
+const PUBLISHERS: usize = 20;
 /// Messages between two deaths of a leader, at least.
 const MESSAGES_PER_KILL: u64 = 800;
 /// Long enough for the others to elect somebody else.
 const STOPPED: Duration = Duration::from_millis(1500);
-const END: &str = "end";
-
-fn frame(parts: &[&str]) -> Vec<u8> {
-    Argv::from_parts(parts).frame().to_vec()
-}
-
-fn call(port: u16, parts: &[&str]) -> Reply {
-    let mut client = Client::connect(port).expect("the node is there");
-    match client.call(parts) {
-        Outcome::Done(reply) => reply,
-        other => panic!("{parts:?}: {other}"),
-    }
-}
-
-fn until(what: &str, mut ask: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !ask() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(PAUSE);
-    }
-}
+/// A publisher rests so long behind a message.
+const BETWEEN: Duration = Duration::from_millis(15);
+pub const END: &str = "end";
 
 /// A connection that listens by now.
 pub fn listen(port: u16, command: &str, name: &str) -> Result<Client, String> {
@@ -80,13 +62,13 @@ struct Shared {
 }
 
 #[derive(Clone)]
-struct Door {
-    port: u16,
+pub struct Door {
+    pub port: u16,
     kills: Arc<AtomicU64>,
 }
 
 impl Door {
-    fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         self.kills.load(Ordering::SeqCst).is_multiple_of(2)
     }
 }
@@ -120,7 +102,7 @@ fn publish(doors: Vec<Door>, name: usize, shared: Arc<Shared>) -> [BTreeSet<(Str
                 }
                 other => panic!("PUBLISH {message:?}: {other}"),
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(BETWEEN);
         }
     }
     messages
@@ -162,7 +144,7 @@ fn subscribe(
 }
 
 /// Takes leadership of a group from whoever has it: kills the node, or stops it for a while if it must stay.
-fn depose(cluster: &mut Cluster, group: u64, spared: usize) {
+pub fn depose(cluster: &mut Cluster, group: u64, spared: usize) {
     let leader = cluster.leader_of(group);
     if leader == spared {
         cluster.signal(leader, Signal::STOP);
@@ -217,6 +199,23 @@ fn start_subscribers(doors: &[Door], shared: &Arc<Shared>) -> Vec<(usize, JoinHa
     threads
 }
 
+/// Those who go on behind their last cursor whenever their node was killed.
+fn start_readers(doors: &[Door], cut: &Arc<AtomicU64>) -> Vec<JoinHandle<BTreeMap<String, Vec<String>>>> {
+    let each = if doors.len() > 3 { 1 } else { 3 };
+    let ways = [How::Read, How::Subscribe].repeat(each);
+    let starts = doors.iter().flat_map(|door| ways.iter().map(move |how| (door.clone(), *how)));
+    let start = |(door, how): (Door, How)| {
+        let (cursor, cut) = (history::end(door.port, history::ALL), cut.clone());
+        std::thread::spawn(move || history::resume(&door, how, cursor, CHANNELS, &cut))
+    };
+    starts.map(start).collect()
+}
+
+/// A number of leaders to kill, another one if `QUORIS_KILLS` says so.
+fn kills(usual: u64) -> u64 {
+    std::env::var("QUORIS_KILLS").map_or(usual, |text| text.parse().expect("QUORIS_KILLS is a number"))
+}
+
 fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let mut cluster = Cluster::start(shape);
     // The lowest replica that is left leads first, so the last node leads seldom.
@@ -224,12 +223,14 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let doors: Vec<Door> =
         cluster.nodes.iter().map(|node| Door { port: node.port, kills: node.kills.clone() }).collect();
     let shared = Arc::<Shared>::default();
+    let cut_readers = Arc::<AtomicU64>::default();
+    let readers = start_readers(&doors, &cut_readers);
     let subscribers = start_subscribers(&doors, &shared);
     let receivers = 2 * shape.nodes as i64;
     until("all nodes know who listens", || {
         doors.iter().all(|door| call(door.port, &["PUBLISH", &channel(0), "first"]) == Reply::Int(receivers))
     });
-    let publishers: Vec<_> = (0..6)
+    let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|name| {
             let (doors, shared) = (doors.clone(), shared.clone());
             std::thread::spawn(move || publish(doors, name, shared))
@@ -250,7 +251,7 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
         open.extend(perhaps);
     }
     shared.over.store(true, Ordering::Relaxed);
-    while !subscribers.iter().all(|(_, s)| s.is_finished()) {
+    while !subscribers.iter().all(|(_, s)| s.is_finished()) || !readers.iter().all(JoinHandle::is_finished) {
         (0..CHANNELS).for_each(|number| drop(call(doors[0].port, &["PUBLISH", &channel(number), END])));
         std::thread::sleep(PAUSE);
     }
@@ -264,6 +265,10 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let (whole, by_pattern) = stayed.split_at(CHANNELS);
     let order = one_order(whole);
     by_pattern.iter().chain(&cut).for_each(|sitting| check_part(sitting, &order));
+    for reader in readers {
+        let read = reader.join().expect("no reader saw a wrong message");
+        assert!(read == order, "who came back with his cursor has something else than who stayed");
+    }
     let all: Vec<(&String, &String)> = order.iter().flat_map(|(c, all)| all.iter().map(move |p| (c, p))).collect();
     let numbered: Vec<_> = all.iter().filter(|(_, payload)| *payload != "first").collect();
     let once: BTreeSet<(String, String)> = numbered.iter().map(|(c, p)| ((*c).clone(), (*p).clone())).collect();
@@ -271,18 +276,20 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let missing: Vec<_> = known.difference(&once).collect();
     assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), known.len());
     assert!(once.iter().all(|message| known.contains(message) || open.contains(message)), "nothing from nowhere");
-    println!("{} messages, {} perhaps, {} sittings cut", known.len(), open.len(), cut.len());
+    let cut_readers = cut_readers.load(Ordering::Relaxed);
+    println!("{} messages, {} perhaps, {} sittings cut, {cut_readers} resumed", known.len(), open.len(), cut.len());
+    assert!(cut_readers > 0, "somebody came back");
     cluster.wait_for_equal_digests(WITHIN);
 }
 
 #[test]
 fn cluster_of_three_delivers_every_message_once_in_one_order() {
-    everybody_gets_everything_once(THREE_NODES, 12);
+    everybody_gets_everything_once(THREE_NODES, kills(8));
 }
 
 #[test]
 fn cluster_of_five_delivers_every_message_once_in_one_order() {
-    everybody_gets_everything_once(FIVE_NODES, 4);
+    everybody_gets_everything_once(FIVE_NODES, kills(3));
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn cluster_with_a_secret_drops_whoever_does_not_know_it() {
     // A stranger is dropped behind its proof, whatever follows it, and learns nothing.
     let mut stranger = TcpStream::connect(("127.0.0.1", cluster.nodes[0].peer_port)).expect("it listens");
     stranger.set_read_timeout(Some(WITHIN)).expect("a socket");
-    let mut bytes = b"QUORIS\x00\x02".to_vec();
+    let mut bytes = b"QUORIS\x00\x04".to_vec();
     bytes.extend_from_slice(&[7; 64 + 4096]);
     stranger.write_all(&bytes).expect("it reads");
     let mut answer = Vec::new();

@@ -12,6 +12,7 @@ mod due;
 mod events;
 #[path = "../support/peer.rs"]
 mod greeting;
+mod history;
 mod identity;
 mod kill;
 mod lease;
@@ -31,6 +32,7 @@ mod redis;
 mod redis_cluster;
 mod registers;
 mod settings;
+mod tracking;
 mod ttl;
 mod verify;
 mod view;

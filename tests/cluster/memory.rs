@@ -4,16 +4,13 @@ use std::time::{Duration, Instant};
 
 use quoris_resp::{Argv, Reply};
 
-use super::client::{Client, Outcome};
+use super::client::Client;
 use super::process::{Cluster, Shape};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
 fn call(cluster: &Cluster, at: usize, parts: &[&str]) -> Reply {
-    match Client::connect(cluster.nodes[at].port).expect("the node is there").call(parts) {
-        Outcome::Done(reply) => reply,
-        other => panic!("{parts:?} on node {}: {other}", at + 1),
-    }
+    super::client::call(cluster.nodes[at].port, parts)
 }
 
 fn field(cluster: &Cluster, at: usize, name: &str) -> u64 {

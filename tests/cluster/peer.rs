@@ -4,11 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::client::REPLY_TIME_MAX;
-use super::greeting::prove;
+use super::greeting::{HEAD_BYTES, frame, prove};
 use super::process::Cluster;
 
-/// Length, checksum, kind, id.
-const HEAD_BYTES: usize = 17;
 const HELLO: u8 = 1;
 const REPLY: u8 = 2;
 const VOTE: u8 = 7;
@@ -56,12 +54,6 @@ impl Peer {
     }
 
     fn send(&mut self, kind: u8, body: &[u8]) -> Option<()> {
-        let id = 1_u64.to_le_bytes();
-        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        digest.update(&[kind]);
-        digest.update(&id);
-        digest.update(body);
-        let (len, sum) = (body.len() as u32, digest.finalize() as u32);
-        self.0.write_all(&[&len.to_le_bytes()[..], &sum.to_le_bytes(), &[kind], &id, body].concat()).ok()
+        self.0.write_all(&frame(kind, 1, body)).ok()
     }
 }

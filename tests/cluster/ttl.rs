@@ -4,6 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::client::{Client, REPLY_TIME_MAX};
 use super::kill::places;
 use super::load::{Load, Place};
@@ -76,6 +78,29 @@ fn cluster_keys_live_as_long_as_they_were_given() {
     load.wait_for_progress(WITHIN);
     load.stop();
     cluster.wait_for_equal_digests(WITHIN);
+}
+
+/// Longer than a key may live beyond its time.
+const STOPPED: Duration = Duration::from_millis(2500);
+
+#[test]
+fn cluster_keys_die_in_time_when_a_follower_leads_that_was_stopped() {
+    let shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
+    let mut cluster = Cluster::start(shape);
+    cluster.wait_until_ready();
+    let mut mortals = Mortals::watch(&cluster);
+    for _ in 0..3 {
+        let leader = cluster.leader_of(BUSY);
+        let (stopped, other) = ((leader + 1) % 3, (leader + 2) % 3);
+        mortals.create(cluster.nodes[other].port, "", &[1000, 3000, 3500, 4000, 5000], Duration::ZERO);
+        cluster.signal(stopped, Signal::STOP);
+        std::thread::sleep(STOPPED);
+        cluster.kill(&[leader]);
+        cluster.signal(stopped, Signal::CONT);
+        cluster.restart(leader);
+        cluster.wait_until_ready();
+        mortals.wait_until_gone("a follower was stopped and the leader dies");
+    }
 }
 
 /// Whether every replica of every group says that its clock stands still.

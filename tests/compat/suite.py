@@ -1,12 +1,14 @@
 """Redis's own test suite from outside against a server, unit by unit, scored against redis-server.
 
-Usage: suite.py run SUITE OUT.json --server COMMAND [--tags TAGS] [--units FILE|NAME,…]
+Usage: suite.py run SUITE OUT.json --server COMMAND [--tags TAGS] [--units FILE|NAME,…] [--left-out FILE]
        suite.py score OURS.json BASE.json LEFT_OUT [--floor PERCENT] [--unit-floor PERCENT]
+       suite.py quick SUITE --server COMMAND --units FILE --left-out FILE [--tags TAGS]
 
 A fresh server is started for every unit; {port} and {dir} in COMMAND are replaced. A test that hangs is named,
 skipped, and its unit runs again, so that it hides no other. Tests count by name and number: what vanishes because a
-block of tests ended early is missing. LEFT_OUT holds lines of a test's name (or /pattern), a tab and a reason; such
-tests are run, and what they give is shown, but they are no part of the score.
+block of tests ended early is missing. A file that says what is left out holds lines of a test's name (or /pattern), a
+tab and a reason; such tests are not run, because what they leave behind would disturb others, and are no part of the
+score. `quick` needs no second server: its file of units says how many tests of each must pass, and none may fail.
 """
 import argparse
 import collections
@@ -133,10 +135,11 @@ def read_events(text):
 
 
 def run_unit(args, unit):
+    left_out = read_left_out(args.left_out) if args.left_out else []
     skipped = []
     while True:
         server = Server(args.server)
-        passed, failed, hanging = read_events(run_once(args.suite, unit, server.port, args.tags, skipped))
+        passed, failed, hanging = read_events(run_once(args.suite, unit, server.port, args.tags, left_out + skipped))
         died = not server.stop()
         new = [name for name in hanging if name not in skipped]
         skipped += new
@@ -144,18 +147,39 @@ def run_unit(args, unit):
             return {'passed': passed, 'failed': failed, 'hung': skipped, 'died': died}
 
 
+def read_units(text):
+    """Units, and how many of their tests must pass."""
+    lines = open(text).read().splitlines() if os.path.exists(text) else text.split(',')
+    rows = [line.split() for line in lines if line.strip() and not line.startswith('#')]
+    return {row[0]: int(row[1]) if len(row) > 1 else 0 for row in rows}
+
+
+def show_unit(args, unit):
+    began = time.time()
+    seen = run_unit(args, unit)
+    print(f'{unit:28} {len(seen["passed"]):4} passed {len(seen["failed"]):3} failed {len(seen["hung"]):2} hung'
+          f'{"  THE SERVER DIED" if seen["died"] else ""}  {time.time() - began:.0f} s', flush=True)
+    for name, message in seen['failed']:
+        print(f'    {name}: {message[:200]}')
+    for name in seen['hung']:
+        print(f'    hangs: {name}')
+    return seen
+
+
 def run(args):
-    units = open(args.units).read().split() if os.path.exists(args.units) else args.units.split(',')
-    result = {}
-    for unit in units:
-        began = time.time()
-        result[unit] = seen = run_unit(args, unit)
-        print(f'{unit:28} {len(seen["passed"]):4} passed {len(seen["failed"]):3} failed {len(seen["hung"]):2} hung'
-              f'{"  THE SERVER DIED" if seen["died"] else ""}  {time.time() - began:.0f} s', flush=True)
-        for name, message in seen['failed']:
-            print(f'    {name}: {message[:200]}')
+    result = {unit: show_unit(args, unit) for unit in read_units(args.units)}
     with open(args.out, 'w') as out:
         json.dump(result, out, indent=1)
+
+
+def quick(args):
+    bad = []
+    for unit, wanted in read_units(args.units).items():
+        seen = show_unit(args, unit)
+        if seen['failed'] or seen['hung'] or seen['died'] or len(seen['passed']) < wanted:
+            bad.append(f'{unit}: {len(seen["passed"])} of {wanted} passed')
+    if bad:
+        sys.exit('\n'.join(bad))
 
 
 def read_left_out(path):
@@ -181,7 +205,7 @@ def score(args):
         got = wanted & collections.Counter(ours[unit]['passed'])
         total, count = sum(wanted.values()), sum(got.values())
         all_got, all_wanted = all_got + count, all_wanted + total
-        percent = 100 * count / max(total, 1)
+        percent = 100 * count / total if total else 100
         print(f'{unit:28} {count:4} of {total:4}  {percent:5.1f} %  {out} left out')
         for name in (wanted - got).elements():
             print(f'    missing: {name}')
@@ -202,7 +226,15 @@ def main():
     runs.add_argument('--server', required=True)
     runs.add_argument('--tags', default='-slow')
     runs.add_argument('--units', required=True)
+    runs.add_argument('--left-out')
     runs.set_defaults(act=run)
+    quicks = commands.add_parser('quick')
+    quicks.add_argument('suite')
+    quicks.add_argument('--server', required=True)
+    quicks.add_argument('--tags', default='-slow')
+    quicks.add_argument('--units', required=True)
+    quicks.add_argument('--left-out', required=True)
+    quicks.set_defaults(act=quick)
     scores = commands.add_parser('score')
     scores.add_argument('ours')
     scores.add_argument('base')

@@ -10,27 +10,19 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
 use crate::{
-    support::{cluster::Cluster, peer::prove, until},
+    support::{
+        cluster::Cluster,
+        peer::{HEAD_BYTES, frame, prove},
+        until,
+    },
     watch::{Bystander, grew_at_most, resident},
 };
 
-/// Length, checksum, kind, id.
-const HEAD_BYTES: usize = 17;
 /// Where the cluster's id stands in a first frame.
 const CLUSTER: std::ops::Range<usize> = 0..16;
 const HELLO: u8 = 1;
 /// A peer that says nothing has to go within this time.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
-
-/// A frame with the checksum that it should have.
-fn frame(kind: u8, id: u64, body: &[u8]) -> Vec<u8> {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&[kind]);
-    digest.update(&id.to_le_bytes());
-    digest.update(body);
-    let (len, sum) = (body.len() as u32, digest.finalize() as u32);
-    [&len.to_le_bytes()[..], &sum.to_le_bytes(), &[kind], &id.to_le_bytes(), body].concat()
-}
 
 struct Peer(TcpStream);
 

@@ -63,6 +63,25 @@ pub trait Target {
     fn takes(&self, case: &Case) -> bool;
 }
 
+/// The families that the engine runs by itself.
+pub const ENGINE_FAMILIES: &[&str] = &[
+    "string",
+    "list",
+    "set",
+    "hash",
+    "zset",
+    "geo",
+    "stream",
+    "bitmap",
+    "hyperloglog",
+    "scripting",
+    "pubsub",
+    "generic",
+    "command",
+];
+/// The families that need a server around it.
+pub const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
+
 /// The folder of the scripts.
 pub fn folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

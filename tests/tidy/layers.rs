@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("quoris-bench", 90),
     ("quoris-fuzz", 90),
     ("quoris-sim", 90),
+    ("quoris-chaos", 90),
 ];
 
 const ALL_KINDS: &[&str] = &["dependencies", "dev-dependencies", "build-dependencies"];

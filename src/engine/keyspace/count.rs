@@ -34,6 +34,11 @@ impl Keyspace {
         self.databases.iter().map(|d| d.account.memory_bytes).sum()
     }
 
+    /// How often a key was written or removed, since the group was founded.
+    pub fn writes(&self) -> u64 {
+        self.versions.counters().iter().sum()
+    }
+
     /// Bytes that one key takes, overhead included (MEMORY USAGE).
     pub fn memory_of(&self, database: u32, key: &[u8]) -> Option<u64> {
         self.find(database, key).filter(|entry| !entry.is_due(self.now_ms)).map(Entry::memory_bytes)

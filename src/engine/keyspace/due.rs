@@ -56,6 +56,9 @@ impl Keyspace {
         let entry = self.databases[database as usize].at(slot, index);
         let (key, by_fields) = (entry.key.clone(), entry.expire_at_ms > self.now_ms);
         self.note_expiry(database, key.bytes(), by_fields);
+        if let Some(changing) = &mut self.changing {
+            changing.touch_due(key.bytes());
+        }
         self.discard(database, slot, index);
         self.tell_expiry(database, key.bytes(), by_fields);
     }

@@ -53,6 +53,9 @@ impl Keyspace {
         if let Some(awaited) = &mut self.awaited {
             awaited.touch(database, key);
         }
+        if let Some(changing) = &mut self.changing {
+            changing.touch(key);
+        }
         if self.undo.is_some() {
             self.note_before(database, key);
         }
@@ -76,6 +79,9 @@ impl Keyspace {
     fn touch_databases(&mut self, databases: &[u32], effect: Effect) {
         if let Some(awaited) = &mut self.awaited {
             awaited.touch_databases(databases);
+        }
+        if let Some(changing) = &mut self.changing {
+            changing.touch_all();
         }
         if self.journal.is_none() || databases.iter().all(|database| self.is_empty(*database)) {
             return;

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use quoris_resp::{Argv, Reply};
 
+use super::run::note_read;
 use crate::command::{self, Command, DENYOOM, Handler, NOSCRIPT, ReadContext};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Rng, number, outcome, slot};
 
@@ -68,6 +69,12 @@ impl World<'_> {
             _ => Error::text("ERR Unknown Redis command called from script"),
         })?;
         let row = found.command;
+        if found.container.is_some_and(|container| container.name == "himport") {
+            return Err(Error::text("ERR no such fieldset"));
+        }
+        if row.name == "debug" {
+            return debug(argv);
+        }
         if row.flags.has(NOSCRIPT) {
             return Err(not_allowed());
         }
@@ -90,11 +97,15 @@ impl World<'_> {
                 write(keyspace, context, argv)
             }
             (Handler::Read(read), World::Write(keyspace, context)) => {
+                note_read();
                 let rng = Rng::new(context.rng.next_u64()).into();
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng };
                 read(keyspace, &context, argv)
             }
-            (Handler::Read(read), World::Read(keyspace, context)) => read(keyspace, context, argv),
+            (Handler::Read(read), World::Read(keyspace, context)) => {
+                note_read();
+                read(keyspace, context, argv)
+            }
             _ => self.serve(row, argv),
         }
     }
@@ -135,6 +146,18 @@ impl World<'_> {
             }
             _ => Err(not_allowed()),
         }
+    }
+}
+
+/// DEBUG in a script: what depends on no node and does nothing to it. A script's time stands still, so to sleep is
+/// to do nothing.
+fn debug(argv: &Argv) -> CommandResult {
+    let word =
+        |at: usize| argv.get(at).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default();
+    match (&word(1)[..], argv.len()) {
+        ("protocol", 3) => crate::debug::reply_of_kind(&word(2)).ok_or(Error::Syntax),
+        ("sleep", 3) => Ok(Reply::Ok),
+        _ => Err(not_allowed()),
     }
 }
 

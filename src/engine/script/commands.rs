@@ -35,6 +35,20 @@ fn evaluate(world: World<'_>, sha: &Sha, body: &[u8], keys: usize, argv: &Argv) 
     run::run(world, flags, &Program::Script(sha, text), keys, argv)
 }
 
+impl Keyspace {
+    /// Whether a command that runs a script says, or names a function that said, that it does not write.
+    pub fn promises_no_writes(&self, argv: &Argv) -> bool {
+        let Some(named) = argv.get(1) else { return false };
+        let flags = match &argv[0].to_ascii_lowercase()[..] {
+            b"eval" => header::script(named).ok().and_then(|(flags, _)| flags),
+            b"evalsha" => known(self, named).ok().and_then(|(_, body)| header::script(&body).ok()?.0),
+            b"fcall" => self.libraries().function(named).map(|(_, function)| function.flags),
+            _ => None,
+        };
+        flags.is_some_and(header::Flags::no_writes)
+    }
+}
+
 /// EVAL
 pub(super) fn eval(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
     let keys = keys(argv)?;

@@ -92,8 +92,11 @@ pub(super) fn library(code: &[u8]) -> Result<(Vec<u8>, &[u8]), Error> {
     let invalid = || Error::text("ERR Invalid library metadata");
     let (line, text) = split(code).ok_or_else(invalid)?;
     let words = split_quoted(line).filter(|words| !words.is_empty()).ok_or_else(invalid)?;
+    // With a blank behind `#!` the engine has no name.
+    let (engine, words): (&[u8], &[Vec<u8>]) =
+        if line.starts_with(b" ") { (b"", &words) } else { (&words[0], &words[1..]) };
     let mut name = None;
-    for word in &words[1..] {
+    for word in words {
         let Some((field, value)) = word.split_at_checked(5).filter(|(field, _)| field.eq_ignore_ascii_case(b"name="))
         else {
             return Err(Error::quoting(&[b"ERR Invalid metadata value given: ", word]));
@@ -110,8 +113,8 @@ pub(super) fn library(code: &[u8]) -> Result<(Vec<u8>, &[u8]), Error> {
              character long",
         ));
     }
-    if !words[0].eq_ignore_ascii_case(b"lua") {
-        return Err(Error::quoting(&[b"ERR Engine '", &words[0], b"' not found"]));
+    if !engine.eq_ignore_ascii_case(b"lua") {
+        return Err(Error::quoting(&[b"ERR Engine '", engine, b"' not found"]));
     }
     Ok((name, text))
 }
@@ -140,6 +143,9 @@ mod tests {
         for wrong in ["x", "#!lua", "#!\n", "#!lua\n", "#!lua name=a name=b\n", "#!lua a=b\n", "#!lua name=a-b\n"] {
             assert!(library(wrong.as_bytes()).is_err(), "{wrong}");
         }
-        assert!(library(b"#!js name=a\n").is_err());
+        for (engine, code) in [("js", &b"#!js name=a\n"[..]), ("", b"#! name=a\n")] {
+            let error = library(code).expect_err("no such engine");
+            assert_eq!(error.to_string(), format!("ERR Engine '{engine}' not found"));
+        }
     }
 }

@@ -30,6 +30,19 @@ const LOAD_MS: i64 = 500;
 thread_local! {
     /// The state that scripts share: a memo of compiled texts, nothing that a script could see.
     static KEPT: RefCell<Option<State>> = const { RefCell::new(None) };
+    /// Whether the last script of this thread ran a command that reads.
+    static READ: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the script that ran last on this thread has looked at keys by a command that reads. Who asks does so right
+/// behind the script; it may be said of one that did not, never kept from one that did.
+pub fn script_has_read() -> bool {
+    READ.get()
+}
+
+/// The script that runs, or whose reply is given again, reads.
+pub(crate) fn note_read() {
+    READ.set(true);
 }
 
 /// What runs.
@@ -199,6 +212,7 @@ pub(super) fn run(
     keys: usize,
     argv: &Argv,
 ) -> CommandResult {
+    READ.set(false);
     admit(&mut world, flags)?;
     let permits = Permits {
         read_only: flags.is_some_and(Flags::no_writes),

@@ -281,3 +281,21 @@ fn restoring_damaged_sessions_is_an_error_not_a_panic() {
         assert!(Sessions::default().restore(&bytes[..at]).is_err() || at == 0);
     }
 }
+
+#[test]
+fn what_a_group_has_handed_over_is_known_for_ever() {
+    let mut engine = Engine::new(SEED);
+    let of_group = |sequence, first_sent_ms| {
+        let mut command = stamped(1, sequence, first_sent_ms, "INCR n");
+        command.0.session.as_mut().expect("stamped").session = SessionId::of_group(3);
+        command
+    };
+    assert_eq!(again(&mut engine, &of_group(1, 1000), 1000), Reply::Int(1));
+    assert_eq!(again(&mut engine, &stamped(1, 1, 1000, "INCR n"), 1000), Reply::Int(2));
+    let late_ms = 10 * TTL_MS;
+    again(&mut engine, &stamped(2, 1, late_ms, "GET n"), late_ms);
+    let mut engine = restored(&mut engine);
+    assert!(is_unknown(&again(&mut engine, &stamped(1, 1, 1000, "INCR n"), late_ms + 1)), "a node's window is gone");
+    assert_eq!(again(&mut engine, &of_group(1, late_ms), late_ms + 2), Reply::Int(1), "sent again long after");
+    assert_eq!(again(&mut engine, &of_group(2, late_ms), late_ms + 3), Reply::Int(3));
+}

@@ -23,8 +23,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// So many times Redis's bytes are allowed.
 const FACTOR: f64 = 1.3;
-/// And so many for the one kind that is above it: the entry is larger than Redis's, and the numbers are small.
-const FACTOR_OF_NUMBERS: f64 = 1.45;
 
 /// One kind of dataset: keys with a command each.
 struct Kind {
@@ -215,8 +213,7 @@ fn keys_and_elements_take_no_more_than_redis_and_a_third() {
         let theirs = redis.as_mut().map_or(kind.redis, |redis| redis.theirs(kind, keys));
         let ratio = ours / theirs;
         println!("{:<26} {ours:>8.1} {counted:>10.1} {theirs:>10.1} {ratio:>6.2}", kind.name);
-        let factor = if kind.name == "set of 10 numbers" { FACTOR_OF_NUMBERS } else { FACTOR };
-        if ratio > factor {
+        if ratio > FACTOR {
             worse.push(format!("{}: {ours:.1} bytes, {ratio:.2} times Redis's", kind.name));
         }
     }

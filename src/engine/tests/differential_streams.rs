@@ -16,6 +16,7 @@ use common::script::{Case, Target, show};
 use quoris_engine::Rng;
 use quoris_resp::{Argv, Reply};
 
+/// Cases, unless `QUORIS_DIFFER_COUNT` says how many commands they have together.
 const CASES: u64 = 40;
 const COMMANDS: u64 = 400;
 
@@ -173,7 +174,9 @@ fn streams_answer_as_a_redis_server_does() {
     };
     let theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
     let mut pair = Pair { ours: InProcess::telling(), theirs, watched: Watched::open(&server), told: Vec::new() };
-    for seed in 0..CASES {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |n| n.parse().expect("a number"));
+    let first = number("QUORIS_TEST_SEED", 0) * 1_000_000;
+    for seed in first..first + number("QUORIS_DIFFER_COUNT", CASES * COMMANDS).div_ceil(COMMANDS) {
         let mut rng = Rng::new(seed);
         pair.ours.reset(&Case::default());
         pair.theirs.reset(&Case::default());

@@ -18,10 +18,7 @@ const MISSING: &[(&str, &str)] = &[
     ("cluster|flushslot$", "UNLINK removes keys; a slot is no unit of its own"),
     ("clusterscan", "SCAN walks over all groups"),
     ("cms.", MODULE),
-    ("commandlog", "SLOWLOG is there; large requests and replies are not kept"),
     ("ft.", MODULE),
-    ("himport", "not yet"),
-    ("hotkeys", "not yet"),
     ("json.", MODULE),
     ("migrate", "slots move inside the cluster; DUMP and RESTORE carry keys to others"),
     ("sentinel", "redis-server has it only in sentinel mode and else does not know it either"),
@@ -31,9 +28,6 @@ const MISSING: &[(&str, &str)] = &[
     ("trimslots", "an internal step of Redis's own slot migration"),
     ("ts.", MODULE),
     ("v", MODULE),
-    ("xcfgset", "not yet"),
-    ("xidmprecord", "not yet"),
-    ("xnack", "not yet"),
 ];
 
 const MODULE: &str = "a type of one of Redis's modules";

@@ -5,29 +5,9 @@ mod common;
 use common::InProcess;
 use common::events::{Watched, told};
 use common::script::remote::{Connection, RedisServer};
-use common::script::{self, Case, Step, Target, cases, run};
+use common::script::{self, Case, ENGINE_FAMILIES, SERVER_FAMILIES, Step, Target, cases, run};
 use quoris_engine::command::{lookup, walk};
 use quoris_resp::{Argv, Reply};
-
-/// The families that the engine runs by itself.
-const FAMILIES: &[&str] = &[
-    "string",
-    "list",
-    "set",
-    "hash",
-    "zset",
-    "geo",
-    "stream",
-    "bitmap",
-    "hyperloglog",
-    "scripting",
-    "pubsub",
-    "generic",
-    "command",
-];
-
-/// The families that need a server around it.
-const SERVER_FAMILIES: &[&str] = &["connection", "server", "transactions"];
 
 /// Commands, by the beginning of their names, that other tests call, because a script cannot.
 const CALLED_ELSEWHERE: &[(&str, &str)] = &[
@@ -47,7 +27,7 @@ const LISTENING: &str = "what a connection hears is no reply to one command: tes
 
 #[test]
 fn the_engine_answers_as_the_scripts_say() {
-    run(&mut InProcess::new(), &cases(FAMILIES));
+    run(&mut InProcess::new(), &cases(ENGINE_FAMILIES));
 }
 
 #[test]
@@ -56,7 +36,7 @@ fn a_redis_server_answers_as_the_scripts_say() {
         return eprintln!("there is no redis-server here: nothing is compared");
     };
     let mut connection = Connection::open(&server.address, Some(server.version)).expect("it listens");
-    run(&mut connection, &cases(FAMILIES));
+    run(&mut connection, &cases(ENGINE_FAMILIES));
 }
 
 /// Both at once: their replies are compared by the tests above, here what they tell of keys.
@@ -114,14 +94,14 @@ fn the_scripts_tell_of_keys_what_a_redis_server_tells() {
     };
     let theirs = Connection::open(&server.address, Some(server.version)).expect("it listens");
     let mut both = Both { ours: InProcess::telling(), theirs, watched, wrong: String::new() };
-    run(&mut both, &cases(FAMILIES));
+    run(&mut both, &cases(ENGINE_FAMILIES));
     assert!(both.wrong.is_empty(), "{}", both.wrong);
 }
 
 #[test]
 fn every_command_has_a_script() {
     let mut called = vec![false; quoris_engine::command::count()];
-    let all = cases(&[FAMILIES, SERVER_FAMILIES].concat());
+    let all = cases(&[ENGINE_FAMILIES, SERVER_FAMILIES].concat());
     for step in all.iter().flat_map(|case| &case.steps) {
         if let Step::Call { argv, .. } = step
             && let Ok(found) = lookup(&Argv::from_parts(argv))

@@ -111,7 +111,24 @@ pub const COMMANDS: &[Command] = &[
         syntax: "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds \
             | KEEPTTL] FIELDS numfields {field value} ...",
         handler: Handler::Write(timed::hsetex), ..GROW },
+    Command { name: "himport", arity: -2, since: "8.10.0", complexity: "See the subcommands.",
+        summary: "Makes hashes with the same fields.", handler: Handler::Container, subcommands: HIMPORT, ..HASH },
 ];
 
 #[cfg(test)]
 mod tests;
+
+const HIMPORT_SUB: Command = Command { since: "8.10.0", ..HASH };
+
+#[rustfmt::skip]
+const HIMPORT: &[Command] = &[
+    Command { name: "discard", arity: 3, summary: "Forgets the names of fields that were prepared.",
+        syntax: "fieldset-name", ..HIMPORT_SUB },
+    Command { name: "discardall", arity: 2, complexity: "O(N) for N fieldsets",
+        summary: "Forgets all names of fields that were prepared.", ..HIMPORT_SUB },
+    Command { name: "prepare", arity: -4, flags: DENYOOM, complexity: "O(N log N) for N fields",
+        summary: "Prepares names of fields on this connection.", syntax: "fieldset-name field ...", ..HIMPORT_SUB },
+    Command { name: "set", arity: -5, flags: WRITE.with(DENYOOM), keys: &[one(OW_UPDATE, 2)], complexity: EACH,
+        summary: "Makes a hash of fields that were prepared and these values.", syntax: "key fieldset-name value ...",
+        handler: Handler::Write(write::himport), ..HIMPORT_SUB },
+];

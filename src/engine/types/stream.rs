@@ -5,18 +5,21 @@
 //! waits here.
 
 mod add;
+mod beside;
 mod claim;
 mod group;
 mod groups;
 mod id;
 mod info;
 mod options;
+mod produced;
 mod rdb;
 mod read;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use read::Reading;
 pub use value::Stream;
 
 use crate::command::*;
@@ -51,8 +54,8 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "xadd", arity: -5, flags: GROW.with(FAST), keys: KEY_UPDATE, tips: UNSTABLE,
         complexity: "O(log N), and O(log N) for each entry trimmed",
         summary: "Adds an entry to a stream, which is made where there is none.",
-        syntax: "key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [{MAXLEN | MINID} [= | ~] threshold [LIMIT count]] \
-            {* | id} {field value} ...",
+        syntax: "key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [IDMPAUTO producer-id | IDMP producer-id idempotent-id] \
+            [{MAXLEN | MINID} [= | ~] threshold [LIMIT count]] {* | id} {field value} ...",
         handler: Handler::Write(add::xadd), ..STREAM },
     Command { name: "xtrim", arity: -4, flags: WRITE, keys: KEY_DELETE, tips: UNSTABLE,
         complexity: "O(M log N) for M entries removed of N", summary: "Removes the oldest entries of a stream.",
@@ -75,6 +78,13 @@ pub const COMMANDS: &[Command] = &[
         summary: "Sets the last id of a stream.",
         syntax: "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max-deleted-id]",
         handler: Handler::Write(add::xsetid), ..STREAM },
+    Command { name: "xcfgset", arity: -2, flags: WRITE_FAST, keys: KEY_UPDATE, since: "8.6.0",
+        summary: "Sets how long and how many messages of producers are known, so that they are not added again.",
+        syntax: "key [IDMP-DURATION seconds] [IDMP-MAXSIZE count]", handler: Handler::Write(produced::xcfgset),
+        ..STREAM },
+    Command { name: "xidmprecord", arity: 5, flags: GROW.with(FAST), keys: KEY_UPDATE, since: "8.6.2",
+        summary: "Says that an entry is the message of a producer.", syntax: "key producer-id idempotent-id id",
+        handler: Handler::Write(produced::xidmprecord), ..STREAM },
     Command { name: "xrange", summary: "Gives the entries between two ids.", syntax: "key start end [COUNT count]",
         handler: Handler::Read(read::xrange), ..RANGE },
     Command { name: "xrevrange", summary: "Gives the entries between two ids, the last one first.",
@@ -92,6 +102,10 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "xack", arity: -4, flags: WRITE_FAST, keys: KEY_UPDATE, complexity: "O(log N) for each id",
         summary: "Acknowledges entries that were delivered by a group.", syntax: "key group id ...",
         handler: Handler::Write(groups::xack), ..STREAM },
+    Command { name: "xnack", arity: -7, flags: WRITE_FAST, keys: KEY_UPDATE, since: "8.8.0",
+        complexity: "O(log N) for each id", summary: "Gives delivered entries back, for whoever claims them next.",
+        syntax: "key group {SILENT | FAIL | FATAL} IDS numids id ... [RETRYCOUNT count] [FORCE]",
+        handler: Handler::Write(claim::xnack), ..STREAM },
     Command { name: "xpending", arity: -3, flags: READONLY, keys: KEY_READ, tips: UNSTABLE,
         complexity: "O(log N + M) for M entries given back of N",
         summary: "Tells which entries were delivered by a group and not acknowledged.",

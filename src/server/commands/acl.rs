@@ -29,8 +29,8 @@ pub(super) fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
         "log" => log(argv),
         // As redis-server without an ACL file.
         "load" | "save" => Served::error(
-            "ERR This Redis instance is not configured to use an ACL file. The users are part of the cluster's state: \
-             ACL SETUSER changes them.",
+            "ERR This Redis instance is not configured to use an ACL file. ACL SETUSER changes the user of this node \
+             until it restarts, requirepass for good.",
         ),
         _ => Served::unknown(argv),
     }

@@ -8,7 +8,7 @@ use std::{
 use quoris_net::OutputClass;
 use quoris_resp::{Argv, Reply};
 
-use super::{Served, integer, word};
+use super::{Served, integer, tracking, word};
 use crate::{
     client::{Client, Replies},
     clients::{ClientInfo, UNBLOCK_AS_TIMEOUT, UNBLOCK_WITH_ERROR, flag},
@@ -41,13 +41,9 @@ pub(super) fn run(client: &mut Client, sub: &str, argv: &Argv) -> Served {
         // Nobody is redirected by a failover here, and there is no import that would stop expiry.
         "capa" => Reply::Ok.into(),
         "import-source" => import_source(argv),
-        "getredir" => Reply::Int(-1).into(),
-        "trackinginfo" => tracking_info().into(),
-        "tracking" if word(argv, 2) == "off" => Reply::Ok.into(),
-        "tracking" => Served::error("ERR client-side caching is not supported"),
-        "caching" => Served::error(
-            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-        ),
+        "getredir" => tracking::redirect(client).into(),
+        "trackinginfo" => tracking::info(client).into(),
+        "caching" => tracking::caching(client, argv),
         _ => Served::unknown(argv),
     }
 }
@@ -155,14 +151,6 @@ fn import_source(argv: &Argv) -> Served {
         "off" => Reply::Ok.into(),
         _ => Served::Reply(quoris_engine::Error::Syntax.into()),
     }
-}
-
-fn tracking_info() -> Reply {
-    Reply::Map(vec![
-        (Reply::bulk("flags"), Reply::Set(vec![Reply::bulk("off")])),
-        (Reply::bulk("redirect"), Reply::Int(-1)),
-        (Reply::bulk("prefixes"), Reply::Array(Vec::new())),
-    ])
 }
 
 /// The classes that CLIENT LIST TYPE and CLIENT KILL TYPE name.

@@ -20,6 +20,7 @@ use crate::{
         table::{Effect, Scope},
     },
     server::Server,
+    slowlog::Kind,
 };
 
 pub(super) async fn run(client: &Client, sub: &str, argv: &Argv) -> Served {
@@ -173,14 +174,19 @@ impl Server {
             "protected-mode" => tunables.protected.store(config.flag(name), Relaxed),
             "cluster-redirects" => tunables.redirects.store(config.flag(name), Relaxed),
             "slowlog-log-slower-than" => tunables.slow_micros.store(config.number(name), Relaxed),
-            "slowlog-max-len" => self.slowlog.truncate(config.count(name)),
+            "commandlog-request-larger-than" => tunables.large_request_bytes.store(config.number(name), Relaxed),
+            "commandlog-reply-larger-than" => tunables.large_reply_bytes.store(config.number(name), Relaxed),
             "latency-monitor-threshold" => tunables.latency_ms.store(config.number(name), Relaxed),
             "latency-tracking" => self.stats.track_latency.store(config.flag(name), Relaxed),
             "maxmemory" => self.node.memory().set_max(config.count(name)),
             "maxmemory-samples" => self.node.memory().set_samples(config.count(name)),
+            "tracking-table-max-keys" => self.tracking.set_keys_max(self, config.count(name)),
             "disk-reserve" => self.node.set_disk_reserve(config.count(name)),
             "loglevel" => crate::log::set_level(&config.text(name)),
-            _ => {}
+            _ => {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.length_setting() == name);
+                kind.into_iter().for_each(|kind| self.command_logs.truncate(kind, config.count(name)));
+            }
         }
         Ok(())
     }

@@ -160,6 +160,7 @@ pub(super) fn reset(client: &mut Client) -> Served {
         client.info.link.set_class(OutputClass::Normal);
         client.info.link.keep_idle(false);
     }
+    client.stop_tracking();
     for bit in [flag::MONITOR, flag::READ_ONLY, flag::NO_EVICT, flag::NO_TOUCH] {
         client.info.set(bit, false);
     }
@@ -168,6 +169,7 @@ pub(super) fn reset(client: &mut Client) -> Served {
     client.set_protocol(Protocol::Resp2);
     client.replies = Replies::On;
     client.own = None;
+    client.fieldsets.clear();
     let open = client.server.users.is_open();
     client.set_authenticated(open);
     Served::Reply(Reply::status("RESET"))

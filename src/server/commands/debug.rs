@@ -46,6 +46,7 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
         }
         ("object", 3) => object(client, &argv[2]),
         ("digest", 2) => Reply::Status(format!("{:040x}", digest(server)).into()).into(),
+        ("digest", 3) if word(argv, 2) == "groups" => group_digests(server),
         ("digest-value", _) => digest_values(client, argv),
         ("flip-bit", 3) => flip_bit(client, &argv[2], false),
         ("fail-apply", 3) => fail_apply(client, &argv[2]),
@@ -83,8 +84,8 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
 
 const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "DIGEST",
-    "    Gives the digest of all keys that this node holds.",
+    "DIGEST [GROUPS]",
+    "    Gives the digest of all keys that this node holds, or of each group: its number, the index, the digest.",
     "DIGEST-VALUE key ...",
     "    Gives a digest of each value.",
     "ERROR text",
@@ -191,6 +192,15 @@ fn digest(server: &Server) -> u64 {
     digests.into_iter().fold(0, |all, digest| all ^ digest)
 }
 
+/// What stands where in each group of this node: equal indexes have equal digests on all nodes.
+fn group_digests(server: &Server) -> Served {
+    let digest = |group: &quoris_raft::GroupId| {
+        let (index, digest) = server.node.digest(*group)?;
+        Some(Reply::Status(format!("{} {index} {digest:016x}", group.0).into()))
+    };
+    Reply::Array(server.groups().iter().filter_map(digest).collect()).into()
+}
+
 fn digest_values(client: &Client, argv: &Argv) -> Served {
     use sha2::{Digest, Sha256};
     let server = &client.server;
@@ -209,32 +219,18 @@ fn digest_values(client: &Client, argv: &Argv) -> Served {
 
 /// DEBUG PROTOCOL: one reply of each kind, for tests of clients.
 fn protocol(protocol: Protocol, kind: &str, output: &mut BytesMut) -> Served {
-    let ints = || (0..3).map(Reply::Int).collect::<Vec<_>>();
-    Served::Reply(match kind {
-        "string" => Reply::bulk("Hello World"),
-        "integer" => Reply::Int(12345),
-        "double" => Reply::Decimal("3.141".into()),
-        "null" => Reply::Null,
-        "array" => Reply::Array(ints()),
-        "set" => Reply::Set(ints()),
-        "map" => Reply::Map((0..3).map(|n| (Reply::Int(n), Reply::Bool(n == 1))).collect()),
-        "bignum" => Reply::BigNumber("1234567999999999999999999999999999999".into()),
-        "attrib" => {
-            // No other reply has attributes, so they are no kind of reply; RESP2 does without.
-            if protocol == Protocol::Resp3 {
-                output.extend_from_slice(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
-            }
-            Reply::bulk("Some real reply following the attribute")
+    match (kind, protocol) {
+        ("push", Protocol::Resp2) => return Served::error("ERR RESP2 is not supported by this command"),
+        // No other reply has attributes, so they are no kind of reply; RESP2 does without.
+        ("attrib", Protocol::Resp3) => {
+            output.extend_from_slice(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
         }
-        "push" if protocol == Protocol::Resp2 => return Served::error("ERR RESP2 is not supported by this command"),
-        "push" => Reply::Push(vec![Reply::bulk("server-cpu-usage"), Reply::Int(42)]),
-        "true" => Reply::Bool(true),
-        "false" => Reply::Bool(false),
-        "verbatim" => Reply::Verbatim(*b"txt", "This is a verbatim\nstring".into()),
-        _ => {
-            return Served::error(
-                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
-            );
-        }
-    })
+        _ => {}
+    }
+    match quoris_engine::debug::reply_of_kind(kind) {
+        Some(reply) => reply.into(),
+        None => Served::error(
+            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+        ),
+    }
 }

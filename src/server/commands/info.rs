@@ -5,6 +5,8 @@ mod cluster;
 mod memory;
 mod process;
 
+pub(crate) use process::cpu_seconds;
+
 use quoris_raft::NodeStatus;
 use quoris_resp::{Argv, Reply};
 

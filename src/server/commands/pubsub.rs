@@ -9,7 +9,7 @@ use quoris_raft::interest::Kin;
 use quoris_resp::{Argv, Protocol, Reply, encode};
 
 use super::Served;
-use crate::{client::Client, clients::flag, outcome};
+use crate::{client::Client, clients::flag, history, outcome};
 
 const KINS: [Kin; 3] = [Kin::Channel, Kin::Pattern, Kin::Shard];
 
@@ -24,6 +24,7 @@ impl Client {
         if self.subscriptions.iter().all(|names| names.is_empty()) {
             return;
         }
+        self.resumed.clear();
         let server = self.server.clone();
         let mut state = server.pubsub.lock();
         for kin in KINS {
@@ -46,13 +47,9 @@ impl Client {
         }
     }
 
-    /// Says how many subscriptions there are now, behind all messages before. In RESP3 it is a push, which no
-    /// CLIENT REPLY switches off.
+    /// Says how many subscriptions there are now, behind all messages before, whatever CLIENT REPLY has switched off.
     fn confirm(&self, word: &'static str, kin: Kin, name: Option<&Bytes>, output: &mut BytesMut) {
         self.info.link.take_messages(output);
-        if self.silent && self.protocol == Protocol::Resp2 {
-            return;
-        }
         let [channels, patterns, shards] = &self.subscriptions;
         let count = if kin == Kin::Shard { shards.len() } else { channels.len() + patterns.len() };
         let name = name.map_or(Reply::Null, |name| Reply::Bulk(name.clone()));
@@ -69,6 +66,20 @@ pub(super) async fn subscribe(client: &mut Client, kin: Kin, argv: &Argv, output
         // It may be listened to for long: it must not pin a read buffer.
         let name = Bytes::copy_from_slice(&argv[at]);
         let known = client.subscriptions[kin as usize].contains(&name);
+        let resumes = match history::wanted(&server, &name, client.database).await {
+            Ok(wanted) => wanted.filter(|_| kin == Kin::Pattern),
+            Err(error) => return error.into(),
+        };
+        if let Some((told, from)) = resumes {
+            client.subscriptions[kin as usize].insert(name.clone());
+            client.show_subscriptions();
+            client.confirm(word, kin, Some(&name), output);
+            if !known {
+                let subscription = history::subscribe(&server, &client.info, name.clone(), told, from);
+                client.resumed.insert(name, subscription);
+            }
+            continue;
+        }
         let from = if known { Ok(Default::default()) } else { server.positions(kin, &name).await };
         let from = match from {
             Ok(from) => from,
@@ -97,6 +108,9 @@ pub(super) fn unsubscribe(client: &mut Client, kin: Kin, argv: &Argv, output: &m
     }
     for name in names {
         state.forget(&server, client.info.link.id, kin, &name);
+        if kin == Kin::Pattern {
+            client.resumed.remove(&name);
+        }
         client.subscriptions[kin as usize].remove(&name);
         client.show_subscriptions();
         client.confirm(word, kin, Some(&name), output);

@@ -103,7 +103,6 @@ pub const REMEMBERED: &[Key] = &[
     kept("lazyfree-lazy-user-del", &[], Kind::Flag, "no"),
     kept("lazyfree-lazy-user-flush", &[], Kind::Flag, "no"),
     kept("replica-lazy-flush", &["slave-lazy-flush"], Kind::Flag, "no"),
-    kept("tracking-table-max-keys", &[], NUMBER, "1000000"),
     kept("acllog-max-len", &[], NUMBER, "128"),
     fixed("aclfile", &[], Kind::Text, ""),
     kept("acl-pubsub-default", &[], Kind::Choice(&["resetchannels", "allchannels"]), "resetchannels"),

@@ -84,6 +84,8 @@ const PORT: Kind = Kind::Number { min: 0, max: 65535 };
 const COUNT: Kind = Kind::Number { min: 0, max: i32::MAX as i64 };
 const LONG: Kind = Kind::Number { min: 0, max: i64::MAX };
 const ANY: Kind = Kind::Number { min: i32::MIN as i64, max: i32::MAX as i64 };
+/// A threshold, or -1 for none.
+const OR_NEVER: Kind = Kind::Number { min: -1, max: i64::MAX };
 const MEMORY: Kind = Kind::Bytes { min: 0, max: i64::MAX };
 const LOCAL_YES_NO: Kind = Kind::Choice(&["no", "yes", "local"]);
 
@@ -133,9 +135,14 @@ pub const KEYS: &[Key] = &[
     start("admin-port", PORT, "0", "port", "Where /health, /ready and /metrics are served over HTTP, on loopback only; 0 is off."),
     live("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning", "nothing"]), "notice", "", "How much is logged."),
     start("logfile", Kind::Text, "", "path", "Where the log goes; empty is standard output."),
-    live("slowlog-log-slower-than", Kind::Number { min: -1, max: i64::MAX }, "10000", "microseconds", "Commands that take longer are kept in the slow log; -1 keeps none."),
-    live("slowlog-max-len", LONG, "128", "entries", "The length of the slow log."),
+    also(live("slowlog-log-slower-than", OR_NEVER, "10000", "microseconds", "Commands that take longer are kept in the slow log; -1 keeps none."), &["commandlog-execution-slower-than"]),
+    also(live("slowlog-max-len", LONG, "128", "entries", "The length of the slow log."), &["commandlog-slow-execution-max-len"]),
+    live("commandlog-request-larger-than", OR_NEVER, "1048576", "bytes", "Commands of so many bytes are kept for COMMANDLOG; -1 keeps none."),
+    live("commandlog-large-request-max-len", LONG, "128", "entries", "How many of them are kept."),
+    live("commandlog-reply-larger-than", OR_NEVER, "1048576", "bytes", "Commands whose replies have so many bytes are kept for COMMANDLOG; -1 keeps none."),
+    live("commandlog-large-reply-max-len", LONG, "128", "entries", "How many of them are kept."),
     live("latency-monitor-threshold", LONG, "0", "milliseconds", "Events that take longer are kept for LATENCY; 0 keeps none."),
+    live("tracking-table-max-keys", LONG, "1000000", "keys", "Keys that this node remembers for clients that cache; for more the oldest are invalidated. 0 is any number."),
     live("latency-tracking", Kind::Flag, "yes", "", "Keeps a histogram of latencies per command."),
     live("latency-tracking-info-percentiles", Kind::Words, "50 99 99.9", "percent", "What INFO latencystats shows."),
     live("maxmemory", MEMORY, "0", "bytes", "What this node may have in memory; 0 is no limit. Above it keys give way as maxmemory-policy says, or writes that need memory are refused. The leader of a group decides before it proposes, and its groups have equal shares."),

@@ -24,6 +24,10 @@ pub const SERVER: &[Command] = &[
         summary: "Describes the server in sections of text.", syntax: "[section ...]", tips: EACH_GROUP, ..ROW },
     Command { name: "slowlog", since: "2.2.12", summary: "Shows the slowest commands.", subcommands: SLOWLOG,
         ..CONTAINER },
+    Command { name: "commandlog", since: "8.1.0", summary: "Shows commands that were slow or large.",
+        subcommands: COMMANDLOG, ..CONTAINER },
+    Command { name: "hotkeys", since: "8.6.0", summary: "Finds the keys that take most.", subcommands: HOTKEYS,
+        ..CONTAINER },
     Command { name: "latency", since: "2.8.13", summary: "Shows where time goes.", subcommands: LATENCY, ..CONTAINER },
     Command { name: "memory", since: "4.0.0", summary: "Shows where memory goes.", subcommands: MEMORY, ..CONTAINER },
     Command { name: "module", since: "4.0.0", summary: "Tells about modules, of which there are none.",
@@ -120,6 +124,35 @@ const SLOWLOG: &[Command] = &[
         tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"], ..SLOWLOG_SUB },
     Command { name: "reset", complexity: "O(N) for N entries", summary: "Forgets all entries.", tips: ALL_NODES,
         ..SLOWLOG_SUB },
+];
+
+const COMMANDLOG_SUB: Command =
+    Command { arity: 3, since: "8.1.0", syntax: "{slow | large-request | large-reply}", ..SLOWLOG_SUB };
+
+#[rustfmt::skip]
+const COMMANDLOG: &[Command] = &[
+    Command { name: "get", arity: 4, complexity: "O(N) for N entries", summary: "Shows the latest entries of a kind.",
+        syntax: "count {slow | large-request | large-reply}",
+        tips: &["request_policy:all_nodes", "nondeterministic_output"], ..COMMANDLOG_SUB },
+    Command { since: "8.1.0", ..HELP },
+    Command { name: "len", summary: "Counts the entries of a kind.",
+        tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"], ..COMMANDLOG_SUB },
+    Command { name: "reset", complexity: "O(N) for N entries", summary: "Forgets the entries of a kind.",
+        tips: ALL_NODES, ..COMMANDLOG_SUB },
+];
+
+const HOTKEYS_SUB: Command = Command { arity: 2, flags: ADMIN.with(NOSCRIPT), since: "8.6.0", ..ROW };
+
+#[rustfmt::skip]
+const HOTKEYS: &[Command] = &[
+    Command { name: "get", complexity: "O(N) for N keys", summary: "Shows what was found.",
+        tips: EACH_NODE, ..HOTKEYS_SUB },
+    Command { since: "8.6.1", ..HELP },
+    Command { name: "reset", summary: "Forgets what was found.", tips: ALL_NODES, ..HOTKEYS_SUB },
+    Command { name: "start", arity: -2, summary: "Begins to count what keys take.", tips: ALL_NODES,
+        syntax: "METRICS count [CPU] [NET] [COUNT k] [DURATION seconds] [SAMPLE ratio] [SLOTS count slot ...]",
+        ..HOTKEYS_SUB },
+    Command { name: "stop", summary: "Ends it, and keeps what was found.", tips: ALL_NODES, ..HOTKEYS_SUB },
 ];
 
 const LATENCY_SUB: Command = Command { arity: 2, since: "2.8.13", tips: EACH_NODE, ..OPERATOR_ROW };

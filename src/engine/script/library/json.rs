@@ -243,7 +243,7 @@ impl Reader<'_> {
         let rest = &self.text[self.at..];
         let words =
             [(&b"nan"[..], f64::NAN), (b"NaN", f64::NAN), (b"inf", f64::INFINITY), (b"Infinity", f64::INFINITY)];
-        let found = words.into_iter().rev().find(|(word, _)| rest.starts_with(word));
+        let found = words.into_iter().find(|(word, _)| rest.starts_with(word));
         let (word, number) = found.ok_or_else(|| self.expected("value"))?;
         self.at += word.len();
         Ok(Value::Number(number))

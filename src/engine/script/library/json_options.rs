@@ -1,7 +1,5 @@
 //! The options of `cjson`. They hold for one run of a script and begin anew with the next, on every replica.
 
-use std::cell::Cell;
-
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use super::{Outcome, add, number_at};
@@ -56,16 +54,12 @@ impl Default for Options {
 
 /// The options of this run.
 pub(super) fn of(lua: &Lua) -> Options {
-    lua.app_data_ref::<Cell<Options>>().map(|options| options.get()).unwrap_or_default()
+    lua.app_data_ref::<Options>().map(|options| *options).unwrap_or_default()
 }
 
 /// A new run begins.
 pub(in crate::script) fn reset(lua: &Lua) {
-    lua.set_app_data(Cell::new(Options::default()));
-}
-
-fn set(lua: &Lua, options: Options) {
-    lua.set_app_data(Cell::new(options));
+    lua.set_app_data(Options::default());
 }
 
 /// A whole number among the arguments; nothing where there is none.
@@ -80,11 +74,11 @@ fn whole(args: &MultiValue, at: usize, least: usize, most: usize) -> std::result
     }
 }
 
-fn depth(lua: &Lua, args: &MultiValue, field: fn(&mut Options) -> &mut usize, range: (usize, usize)) -> Outcome {
+fn number(lua: &Lua, args: &MultiValue, field: fn(&mut Options) -> &mut usize, range: (usize, usize)) -> Outcome {
     let mut options = of(lua);
     if let Some(wanted) = whole(args, 0, range.0, range.1)? {
         *field(&mut options) = wanted;
-        set(lua, options);
+        lua.set_app_data(options);
     }
     Ok(MultiValue::from_iter([Value::Number(*field(&mut options) as f64)]))
 }
@@ -105,7 +99,7 @@ fn encode_invalid(lua: &Lua, args: &MultiValue) -> Outcome {
     } else if let Some(yes) = flag(args)? {
         options.invalid = if yes { Invalid::Written } else { Invalid::Refused };
     }
-    set(lua, options);
+    lua.set_app_data(options);
     let told = match options.invalid {
         Invalid::Null => Value::String(lua.create_string("null").map_err(|e| e.to_string())?),
         other => Value::Boolean(other == Invalid::Written),
@@ -117,7 +111,7 @@ fn yes_or_no(lua: &Lua, args: &MultiValue, field: fn(&mut Options) -> &mut bool)
     let mut options = of(lua);
     if let Some(yes) = flag(args)? {
         *field(&mut options) = yes;
-        set(lua, options);
+        lua.set_app_data(options);
     }
     Ok(MultiValue::from_iter([Value::Boolean(*field(&mut options))]))
 }
@@ -133,7 +127,7 @@ fn sparse(lua: &Lua, args: &MultiValue) -> Outcome {
     if let Some(safe) = whole(args, 2, 0, i32::MAX as usize)? {
         options.safe = safe;
     }
-    set(lua, options);
+    lua.set_app_data(options);
     let numbers = [options.ratio, options.safe].map(|n| Value::Number(n as f64));
     Ok([Value::Boolean(options.converts)].into_iter().chain(numbers).collect())
 }
@@ -141,9 +135,9 @@ fn sparse(lua: &Lua, args: &MultiValue) -> Outcome {
 /// The functions that read and change them.
 pub(super) fn functions(lua: &Lua, cjson: &Table) -> Result<()> {
     reset(lua);
-    add(lua, cjson, "encode_max_depth", |lua, a| Ok(depth(lua, &a, |o| &mut o.encode_depth, (1, DEPTH_END))))?;
-    add(lua, cjson, "decode_max_depth", |lua, a| Ok(depth(lua, &a, |o| &mut o.decode_depth, (1, DEPTH_END))))?;
-    add(lua, cjson, "encode_number_precision", |lua, a| Ok(depth(lua, &a, |o| &mut o.precision, (1, 14))))?;
+    add(lua, cjson, "encode_max_depth", |lua, a| Ok(number(lua, &a, |o| &mut o.encode_depth, (1, DEPTH_END))))?;
+    add(lua, cjson, "decode_max_depth", |lua, a| Ok(number(lua, &a, |o| &mut o.decode_depth, (1, DEPTH_END))))?;
+    add(lua, cjson, "encode_number_precision", |lua, a| Ok(number(lua, &a, |o| &mut o.precision, (1, 14))))?;
     add(lua, cjson, "encode_keep_buffer", |lua, a| Ok(yes_or_no(lua, &a, |o| &mut o.keeps_buffer)))?;
     add(lua, cjson, "decode_invalid_numbers", |lua, a| Ok(yes_or_no(lua, &a, |o| &mut o.decode_invalid)))?;
     add(lua, cjson, "encode_invalid_numbers", |lua, a| Ok(encode_invalid(lua, &a)))?;

@@ -110,20 +110,26 @@ fn put(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn put_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<()> {
-    let pairs: Vec<(Value, Value)> = table.pairs().collect::<Result<_>>()?;
+    // One pair at a time: what is held of a table takes room on Lua's stack.
     let len = table.raw_len();
-    let in_range = |key: &Value| key.as_i64().is_some_and(|n| (1..=len as i64).contains(&n));
-    if !pairs.is_empty() && pairs.len() == len && pairs.iter().all(|(key, _)| in_range(key)) {
+    let (mut count, mut is_list) = (0, true);
+    for pair in table.pairs::<Value, Value>() {
+        let (key, _) = pair?;
+        is_list &= key.as_i64().is_some_and(|n| (1..=len as i64).contains(&n));
+        count += 1;
+    }
+    if is_list && count > 0 && count == len {
         put_length(len, (0x90, 16), [0, 0xdc, 0xdd], out);
         for place in 1..=len {
             put(&table.raw_get(place)?, depth, out)?;
         }
         return Ok(());
     }
-    put_length(pairs.len(), (0x80, 16), [0, 0xde, 0xdf], out);
-    for (key, value) in &pairs {
-        put(key, depth, out)?;
-        put(value, depth, out)?;
+    put_length(count, (0x80, 16), [0, 0xde, 0xdf], out);
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair?;
+        put(&key, depth, out)?;
+        put(&value, depth, out)?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use quoris_resp::{Argv, Reply};
 
 use super::value::Hash;
-use crate::types::collection::{change, change_or_make, look};
+use crate::events::Class;
+use crate::types::collection::{Typed, change, change_or_make, look};
 use crate::{ApplyContext, CommandResult, Error, Keyspace};
 
 /// Sets fields and values that alternate from the third argument on; gives how many are new.
@@ -54,4 +55,23 @@ pub(super) fn hdel(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
         fields().filter(|field| hash.get(field, now_ms).is_some() && hash.remove(field)).count()
     })?;
     Ok(Reply::Int(removed.unwrap_or(0) as i64))
+}
+
+/// HIMPORT SET, written out by the node that knows what the connection has prepared: behind the name of the fieldset
+/// each value stands behind its field. Elsewhere nothing is prepared.
+pub(super) fn himport(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    if argv.len() % 2 == 1 {
+        return Err(Error::text("ERR no such fieldset"));
+    }
+    let (database, key, now_ms) = (context.database, &argv[2], keyspace.now_ms());
+    look::<Hash>(keyspace, database, key)?;
+    let (mut hash, settings) = (Hash::default(), *keyspace.settings());
+    let longest = argv.iter().skip(4).map(<[u8]>::len).max().unwrap_or(0);
+    hash.prepare(argv.len() as u64 / 2 - 2, longest, &settings);
+    for at in (4..argv.len()).step_by(2) {
+        hash.set(&argv[at], &argv[at + 1], false, now_ms, &settings);
+    }
+    keyspace.set(database, key, hash.into_value(), None);
+    keyspace.notify(Class::Hash, "hset", database, key);
+    Ok(Reply::Ok)
 }

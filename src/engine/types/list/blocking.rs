@@ -4,12 +4,13 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::ends::{Many, end, popped};
+use super::ends::{end, popped, take_many};
 use super::moving::transfer;
 use super::value::{End, List};
 use crate::command::Waits;
 use crate::command::waits::{self, first_seconds, last_seconds};
-use crate::types::collection::{change, len, to_take};
+use crate::types::collection::len;
+use crate::types::first::{Many, take_first};
 use crate::{ApplyContext, CommandResult, Keyspace, Settings};
 
 /// The timeout stands last.
@@ -21,17 +22,12 @@ pub(super) const FIRST: Waits = Waits { patience: first_seconds, ..LAST };
 fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from: End) -> CommandResult {
     let last = argv.len() - 1;
     waits::seconds(&argv[last], context.now_ms)?;
-    for key in (1..last).map(|at| &argv[at]) {
-        if to_take::<List>(keyspace, context, key)?.is_none() {
-            continue;
-        }
-        let pop = |list: &mut List, settings: &Settings| list.pop(from, 1, settings);
-        let elements = change(keyspace, context.database, key, popped(from), pop)?;
-        if let Some(element) = elements.and_then(|mut elements| elements.pop()) {
-            return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Bulk(element.into())]));
-        }
-    }
-    Ok(Reply::NullArray)
+    let pop = |list: &mut List, settings: &Settings| list.pop(from, 1, settings).pop();
+    let taken = take_first(keyspace, context, argv, 1..last, popped(from), pop)?;
+    let pair = |(at, element): (usize, Option<Vec<u8>>)| {
+        element.map(|element| Reply::Array(vec![Reply::bulk(&argv[at]), Reply::Bulk(element.into())]))
+    };
+    Ok(taken.and_then(pair).unwrap_or(Reply::NullArray))
 }
 
 /// BLPOP
@@ -46,9 +42,9 @@ pub(super) fn brpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &
 
 /// BLMPOP
 pub(super) fn blmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let many = Many::parse(argv, 2)?;
+    let many = Many::parse(argv, 2, end)?;
     waits::seconds(&argv[1], context.now_ms)?;
-    many.take(keyspace, context, argv)
+    take_many(many, keyspace, context, argv)
 }
 
 /// BLMOVE

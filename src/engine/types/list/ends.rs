@@ -4,8 +4,8 @@ use quoris_resp::{Argv, Reply};
 
 use super::value::{End, List};
 use crate::command::ReadContext;
-use crate::number;
-use crate::types::collection::{Collection, change, change_or_make, look, positive, to_take};
+use crate::types::collection::{Collection, change, change_or_make, look, positive};
+use crate::types::first::{Many, take_first};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings};
 
 /// The event of an element that is added at an end.
@@ -107,53 +107,22 @@ pub(super) fn end(word: &[u8]) -> Result<End, Error> {
     }
 }
 
-/// What LMPOP and BLMPOP ask for.
-pub(super) struct Many {
-    keys: std::ops::Range<usize>,
-    end: End,
-    count: u64,
-}
-
-impl Many {
-    /// Reads it from the number of keys on, the argument at `first`.
-    ///
-    /// # Errors
-    /// As Redis words them.
-    pub(super) fn parse(argv: &Argv, first: usize) -> Result<Many, Error> {
-        let keys = number::integer(&argv[first]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        let keys = keys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
-        let last = keys.checked_add(first + 1).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
-        let end = end(&argv[last])?;
-        let mut count = None;
-        let mut at = last + 1;
-        while let Some(word) = argv.get(at) {
-            let value = argv.get(at + 1).filter(|_| count.is_none() && word.eq_ignore_ascii_case(b"count"));
-            let number = number::integer(value.ok_or(Error::Syntax)?).filter(|n| *n > 0);
-            count = Some(number.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned());
-            at += 2;
-        }
-        Ok(Many { keys: first + 1..last, end, count: count.unwrap_or(1) })
-    }
-
-    /// Takes elements from the first list that is there.
-    ///
-    /// # Errors
-    /// When a key in front of it holds another type.
-    pub(super) fn take(self, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
-        for key in self.keys.map(|at| &argv[at]) {
-            if to_take::<List>(keyspace, context, key)?.is_none() {
-                continue;
-            }
-            let pop = |list: &mut List, settings: &Settings| list.pop(self.end, self.count, settings);
-            if let Some(elements) = change(keyspace, context.database, key, popped(self.end), pop)? {
-                return Ok(Reply::Array(vec![Reply::bulk(key), bulks(elements)]));
-            }
-        }
-        Ok(Reply::NullArray)
-    }
+/// Takes elements from the first list that is there; LMPOP and BLMPOP.
+///
+/// # Errors
+/// When a key in front of it holds another type.
+pub(super) fn take_many(
+    many: Many<End>,
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+) -> CommandResult {
+    let pop = |list: &mut List, settings: &Settings| list.pop(many.end, many.count, settings);
+    let taken = take_first(keyspace, context, argv, many.keys, popped(many.end), pop)?;
+    Ok(taken.map_or(Reply::NullArray, |(at, elements)| Reply::Array(vec![Reply::bulk(&argv[at]), bulks(elements)])))
 }
 
 /// LMPOP
 pub(super) fn lmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    Many::parse(argv, 1)?.take(keyspace, context, argv)
+    take_many(Many::parse(argv, 1, end)?, keyspace, context, argv)
 }

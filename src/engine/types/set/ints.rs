@@ -1,13 +1,29 @@
 //! Numbers in ascending order, each in as few bytes as the greatest and the least of them need.
 //!
 //! The buffer is: the width of a number in bytes, which is 2, 4 or 8, then the numbers, little-endian. No number,
-//! no buffer.
+//! no buffer. A short buffer stands in place.
 //!
 //! Invariant: the width is a function of the numbers, so equal numbers make equal buffers.
 
+/// The longest buffer that stands in place: a set of ten small numbers is one allocation of 32 bytes.
+const SHORT_MAX: usize = 30;
+
 /// See the module.
-#[derive(Clone, Debug, Default)]
-pub(in crate::types) struct Ints(Box<[u8]>);
+#[derive(Clone, Debug)]
+pub(in crate::types) enum Ints {
+    /// The length of the buffer and the buffer.
+    Short(u8, [u8; SHORT_MAX]),
+    /// A longer one.
+    Long(Box<[u8]>),
+}
+
+const _: () = assert!(size_of::<Ints>() == 32, "sets of few numbers are small");
+
+impl Default for Ints {
+    fn default() -> Ints {
+        Ints::Short(0, [0; SHORT_MAX])
+    }
+}
 
 fn width_of(n: i64) -> usize {
     if i16::try_from(n).is_ok() {
@@ -44,21 +60,39 @@ impl Ints {
         let mut buffer = Vec::with_capacity(1 + width * numbers.len());
         buffer.push(width as u8);
         numbers.iter().for_each(|n| buffer.extend_from_slice(&n.to_le_bytes()[..width]));
-        Ints(buffer.into_boxed_slice())
+        Ints::of(buffer)
+    }
+
+    /// From a buffer.
+    fn of(buffer: Vec<u8>) -> Ints {
+        if buffer.len() > SHORT_MAX {
+            return Ints::Long(buffer.into_boxed_slice());
+        }
+        let mut short = [0; SHORT_MAX];
+        short[..buffer.len()].copy_from_slice(&buffer);
+        Ints::Short(buffer.len() as u8, short)
     }
 
     fn width(&self) -> usize {
-        self.0.first().map_or(0, |width| usize::from(*width))
+        self.as_bytes().first().map_or(0, |width| usize::from(*width))
     }
 
     /// The buffer: equal for equal numbers.
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            Ints::Short(len, buffer) => &buffer[..usize::from(*len)],
+            Ints::Long(buffer) => buffer,
+        }
     }
 
     /// The bytes of the numbers.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.0.get(1..).unwrap_or_default()
+        self.as_bytes().get(1..).unwrap_or_default()
+    }
+
+    /// The bytes that do not stand in place.
+    pub(super) fn heap_bytes(&self) -> usize {
+        if let Ints::Long(buffer) = self { buffer.len() } else { 0 }
     }
 
     /// How many there are.
@@ -105,12 +139,12 @@ impl Ints {
             *self = Ints::new(&numbers);
             return;
         }
-        let mut buffer = Vec::with_capacity(self.0.len() + width);
-        let (before, behind) = self.0.split_at(1 + at * width);
+        let mut buffer = Vec::with_capacity(self.as_bytes().len() + width);
+        let (before, behind) = self.as_bytes().split_at(1 + at * width);
         buffer.extend_from_slice(before);
         buffer.extend_from_slice(&n.to_le_bytes()[..width]);
         buffer.extend_from_slice(behind);
-        self.0 = buffer.into_boxed_slice();
+        *self = Ints::of(buffer);
     }
 
     /// Keeps the numbers of which `stays` says so; it is asked in order.
@@ -121,7 +155,11 @@ impl Ints {
 
     /// Flips the lowest bit of the first number, as broken memory would; false when there is none.
     pub(super) fn flip_bit(&mut self) -> bool {
-        self.0.get_mut(1).map(|byte| *byte ^= 1).is_some()
+        let buffer = match self {
+            Ints::Short(len, buffer) => &mut buffer[..usize::from(*len)],
+            Ints::Long(buffer) => &mut buffer[..],
+        };
+        buffer.get_mut(1).map(|byte| *byte ^= 1).is_some()
     }
 }
 

@@ -64,7 +64,7 @@ impl Collection for Set {
         match &self.0 {
             Body::Small(pack) => pack.item_bytes() as u64,
             Body::More(more) => match &**more {
-                More::Ints(ints) => BOX_BYTES + ints.bytes().len() as u64,
+                More::Ints(ints) => BOX_BYTES + ints.heap_bytes() as u64,
                 More::Large(tree) => tree.bytes(),
             },
         }

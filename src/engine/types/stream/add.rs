@@ -1,4 +1,6 @@
-//! What changes the entries of a stream: XADD, XTRIM, XDEL, XSETID.
+//! What changes the entries of a stream: XADD, XTRIM, XDEL and their kin, XSETID.
+
+use std::borrow::Cow;
 
 use quoris_resp::{Argv, Reply};
 
@@ -28,6 +30,15 @@ pub(super) fn xadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     if stream.is_none() && options.only_existing {
         return Ok(Reply::Null);
     }
+    let names = options.names(argv);
+    let produced = stream.and_then(Stream::produced);
+    let known = |(producer, message): &(&[u8], Cow<'_, [u8]>)| produced?.find(producer, message, context.now_ms);
+    if let Some(id) = names.as_ref().and_then(known) {
+        change(keyspace, context.database, &argv[1], None, |stream: &mut Stream, _| {
+            stream.change_produced(|produced| produced.duplicates += 1);
+        })?;
+        return Ok(id::reply(id));
+    }
     let last = stream.map_or(Id::MIN, Stream::last);
     if last == Id::MAX {
         let why = "ERR The stream has exhausted the last possible ID, unable to add more items";
@@ -40,6 +51,13 @@ pub(super) fn xadd(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &A
     }
     let trimmed = change_or_make(keyspace, context.database, &argv[1], "xadd", |stream: &mut Stream, settings| {
         stream.append(id, argv.iter().skip(options.end));
+        if let Some((producer, message)) = &names {
+            stream.change_produced(|produced| {
+                produced.forget_old(context.now_ms);
+                produced.record(producer, message, id);
+                produced.added += 1;
+            });
+        }
         options.trim(stream, settings)
     })?;
     tell_trim(keyspace, context, &argv[1], trimmed);
@@ -136,15 +154,8 @@ fn policy_and_ids(argv: &Argv, mut at: usize) -> Result<(References, Vec<Id>), E
         match References::parse(word) {
             Some(policy) if references.is_none() => references = Some(policy),
             None if ids.is_none() && word.eq_ignore_ascii_case(b"ids") => {
-                let count = argv.get(at + 1).ok_or(Error::Syntax)?;
-                let count = number::integer(count).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-                let count = count.ok_or_else(|| Error::text("ERR Number of IDs must be a positive integer"))?;
-                if count > argv.len() - at - 2 {
-                    let why = "ERR The `numids` parameter must match the number of arguments";
-                    return Err(Error::text(why));
-                }
-                ids = Some(id::all(argv.iter().skip(at + 2).take(count))?);
-                at += 1 + count;
+                let (some, behind) = id::counted(argv, at + 1)?;
+                (ids, at) = (Some(some), behind - 1);
             }
             _ => return Err(Error::Syntax),
         }

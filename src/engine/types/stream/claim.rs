@@ -1,8 +1,8 @@
-//! What is pending, and who takes it over: XPENDING, XCLAIM, XAUTOCLAIM.
+//! What is pending, and who takes it over: XPENDING, XCLAIM, XAUTOCLAIM, XNACK.
 
 use quoris_resp::{Argv, Reply};
 
-use super::group::{Group, Pending};
+use super::group::{Consumer, DELIVERIES_MAX, Group, Pending};
 use super::groups::{created_by, no_group};
 use super::id::{self, Id, Interval};
 use super::read::count_of;
@@ -49,26 +49,28 @@ pub(super) fn xpending(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) 
     let count = count_of(&argv[at + 2])?;
     let interval = Interval::parse(&argv[at], &argv[at + 1])?;
     let group = group_of(keyspace, context.database, argv)?;
-    let fits = |(id, _, pending): &(Id, &[u8], Pending)| {
+    let fits = |(id, _, pending): &(Id, Option<&[u8]>, Pending)| {
         let waited = context.now_ms.cast_signed().saturating_sub(pending.time.cast_signed());
         *id <= interval.end && (min_idle == 0 || waited >= min_idle)
     };
-    let row = |(id, name, pending): (Id, &[u8], Pending)| {
-        let numbers = [idle(pending, context.now_ms), pending.count].map(|n| Reply::Int(n.cast_signed()));
-        Reply::Array([id::reply(id), Reply::bulk(name)].into_iter().chain(numbers).collect())
+    let row = |(id, name, pending): (Id, Option<&[u8]>, Pending)| {
+        let waited = if name.is_none() { -1 } else { idle(pending, context.now_ms).cast_signed() };
+        let numbers = [waited, pending.count.cast_signed()].map(Reply::Int);
+        Reply::Array([id::reply(id), Reply::bulk(name.unwrap_or_default())].into_iter().chain(numbers).collect())
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     Ok(Reply::Array(match argv.get(at + 3) {
         Some(name) => match group.number(name).map(|number| group.consumer(number)) {
             Some(consumer) => {
-                let pending = consumer.pending_from(interval.start).map(|(id, pending)| (id, name, pending));
+                let pending = consumer.pending_from(interval.start).map(|(id, pending)| (id, Some(name), pending));
                 pending.take_while(|row| row.0 <= interval.end).filter(fits).take(count).map(row).collect()
             }
             None => Vec::new(),
         },
         None => {
             let pending = group.pending_from(interval.start);
-            let pending = pending.map(|(id, consumer, pending)| (id, &*consumer.name, pending));
+            let named = |consumer: &Consumer| !consumer.is_nobody();
+            let pending = pending.map(|(id, who, pending)| (id, named(who).then_some(&*who.name), pending));
             pending.take_while(|row| row.0 <= interval.end).filter(fits).take(count).map(row).collect()
         }
     }))
@@ -133,21 +135,26 @@ impl Claim {
         Ok((ids, claim))
     }
 
+    /// Whether an entry has waited for long enough; what was released need not wait.
+    fn is_due(&self, consumer: &Consumer, pending: Pending, now_ms: u64) -> bool {
+        consumer.is_nobody() || self.min_idle == 0 || idle(pending, now_ms) >= self.min_idle
+    }
+
     /// Gives one entry to a consumer; nothing when that may not be.
     fn one(&self, stream: &Stream, group: &mut Group, number: u64, id: Id, now_ms: u64) -> Option<Reply> {
-        let old = group.pending(id).map(|(_, pending)| pending);
+        let old = group.pending(id);
         let Some(entry) = stream.find(id) else {
             // What is gone from the stream is not pending any more.
             group.take(id);
             return None;
         };
         let old = match old {
-            Some(old) if self.min_idle > 0 && idle(old, now_ms) < self.min_idle => return None,
-            Some(old) => old,
+            Some((owner, old)) if !self.is_due(group.consumer(owner), old, now_ms) => return None,
+            Some((_, old)) => old,
             None if self.force => Pending { time: now_ms, count: 1 },
             None => return None,
         };
-        let count = self.count.unwrap_or(old.count.wrapping_add(u64::from(!self.only_ids)));
+        let count = self.count.unwrap_or(if self.only_ids { old.count } else { old.once_more() });
         group.put(id, number, Pending { time: self.time, count });
         group.consumer_mut(number).active = Some(now_ms);
         Some(if self.only_ids { id::reply(id) } else { entry_reply(entry) })
@@ -204,14 +211,14 @@ pub(super) fn xautoclaim(keyspace: &mut Keyspace, context: &mut ApplyContext, ar
 fn auto(stream: &Stream, group: &mut Group, number: u64, start: Id, count: i64, claim: &Claim, now_ms: u64) -> Reply {
     let (mut taken, mut gone, mut looked_at) = (Vec::new(), Vec::new(), Vec::new());
     let (mut left, mut attempts, mut next) = (count, count.saturating_mul(ATTEMPTS), Id::MIN);
-    for (id, _, pending) in group.pending_from(start) {
+    for (id, consumer, pending) in group.pending_from(start) {
         if left == 0 || attempts == 0 {
             next = id;
             break;
         }
         attempts -= 1;
         let is_gone = stream.find(id).is_none();
-        if is_gone || claim.min_idle == 0 || idle(pending, now_ms) >= claim.min_idle {
+        if is_gone || claim.is_due(consumer, pending, now_ms) {
             looked_at.push((id, is_gone));
             left -= 1;
         }
@@ -223,4 +230,86 @@ fn auto(stream: &Stream, group: &mut Group, number: u64, start: Id, count: i64, 
         }
     }
     Reply::Array(vec![id::reply(next), Reply::Array(taken), Reply::Array(gone)])
+}
+
+/// What XNACK does to the count of deliveries.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// As if it had not been delivered.
+    Silent,
+    /// Nothing.
+    Counted,
+    /// Nobody should try it again.
+    Fatal,
+}
+
+/// What XNACK is asked for: how, the ids, the count if it is given, and whether others become pending too.
+struct Release {
+    failure: Failure,
+    ids: Vec<Id>,
+    count: Option<u64>,
+    force: bool,
+}
+
+impl Release {
+    fn parse(argv: &Argv) -> Result<Release, Error> {
+        let failure = match &argv[3].to_ascii_lowercase()[..] {
+            b"silent" => Failure::Silent,
+            b"fail" => Failure::Counted,
+            b"fatal" => Failure::Fatal,
+            _ => return Err(Error::Syntax),
+        };
+        if !argv[4].eq_ignore_ascii_case(b"ids") {
+            return Err(Error::Syntax);
+        }
+        let (ids, mut at) = id::counted(argv, 5)?;
+        let mut release = Release { failure, ids, count: None, force: false };
+        while let Some(word) = argv.get(at) {
+            match (&word.to_ascii_lowercase()[..], argv.get(at + 1)) {
+                (b"retrycount", Some(text)) => {
+                    let count = number::integer(text).ok_or(Error::NotAnInteger)?;
+                    let wrong = || Error::text("ERR RETRYCOUNT must be >= 0");
+                    release.count = Some(u64::try_from(count).map_err(|_| wrong())?);
+                    at += 1;
+                }
+                (b"force", _) => release.force = true,
+                _ => return Err(Error::Syntax),
+            }
+            at += 1;
+        }
+        Ok(release)
+    }
+
+    /// The count of a released entry, which was delivered `before` times.
+    fn count(&self, before: u64) -> u64 {
+        self.count.unwrap_or(match self.failure {
+            Failure::Silent => before.saturating_sub(1),
+            Failure::Counted => before,
+            Failure::Fatal => DELIVERIES_MAX,
+        })
+    }
+}
+
+/// XNACK
+pub(super) fn xnack(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    let release = Release::parse(argv)?;
+    let group = group_of(keyspace, context.database, argv)?;
+    if !release.force && !release.ids.iter().any(|id| group.is_pending(*id)) {
+        return Ok(Reply::Int(0));
+    }
+    let released = change(keyspace, context.database, &argv[1], None, |stream: &mut Stream, _| {
+        let one = |stream: &Stream, group: &mut Group, id: Id| {
+            let before = match group.pending(id) {
+                Some((_, pending)) => pending.count,
+                None if release.force && stream.find(id).is_some() => 0,
+                None => return false,
+            };
+            group.release(id, release.count(before));
+            true
+        };
+        stream.change_group(&argv[2], |stream, group| {
+            release.ids.iter().filter(|id| one(stream, group, **id)).count() as i64
+        })
+    })?;
+    Ok(Reply::Int(released.flatten().unwrap_or(0)))
 }

@@ -1,7 +1,9 @@
 //! A consumer group: how far it has read, who reads for it, and what was delivered and not acknowledged.
 //!
 //! What is pending stands in three trees: at its consumer, with time and count; in the group, with the number of
-//! its consumer; and in the order of delivery, for those who take over what has waited for long.
+//! its consumer; and in the order of delivery, for those who take over what has waited for long. What XNACK released
+//! is at a consumer of its own that has no name and is seen by nobody; its time is a place in the order of releases,
+//! which is less than any time.
 //!
 //! Invariants:
 //! * The three say the same.
@@ -17,6 +19,10 @@ use crate::sequence::Tree;
 
 /// A count of read entries that cannot be said.
 pub(super) const UNKNOWN: i64 = -1;
+/// The count of what nobody should get any more.
+pub(super) const DELIVERIES_MAX: u64 = i64::MAX as u64;
+/// The number of the consumer of what was released.
+const NOBODY: u64 = u64::MAX;
 /// Bytes of a group and of a consumer beside names and what is pending. Constants, so that replicas agree.
 const GROUP_BYTES: u64 = 160;
 const CONSUMER_BYTES: u64 = 160;
@@ -30,6 +36,13 @@ pub(super) struct Pending {
     pub(super) time: u64,
     /// How often it was delivered.
     pub(super) count: u64,
+}
+
+impl Pending {
+    /// The count behind one more delivery; what was delivered for the last time stays so.
+    pub(super) fn once_more(self) -> u64 {
+        if self.count == DELIVERIES_MAX { DELIVERIES_MAX } else { self.count.wrapping_add(1) }
+    }
 }
 
 /// Who reads for a group.
@@ -53,6 +66,10 @@ pub(super) struct Group {
     owners: Tree,
     by_time: Tree,
     consumers: BTreeMap<u64, Arc<Consumer>>,
+    /// What was released; nothing when nothing is.
+    released: Option<Arc<Consumer>>,
+    /// The place of what is released next, 0 when nothing is.
+    next_place: u64,
     names: BTreeMap<Box<[u8]>, u64>,
     name_bytes: u64,
 }
@@ -104,6 +121,20 @@ fn drop_item(tree: &mut Tree, key: &[u8]) {
 }
 
 impl Consumer {
+    fn new(name: &[u8], seen: u64) -> Consumer {
+        Consumer { name: name.into(), seen, active: None, pending: Tree::default() }
+    }
+
+    /// Whether it only stands for what was released.
+    pub(super) fn is_nobody(&self) -> bool {
+        self.seen == NOBODY
+    }
+
+    /// The time of a delivery as others see it.
+    pub(super) fn shown_time(&self, pending: Pending) -> u64 {
+        if self.is_nobody() { 0 } else { pending.time }
+    }
+
     /// How many entries are pending.
     pub(super) fn len(&self) -> u64 {
         self.pending.len()
@@ -122,7 +153,9 @@ impl Consumer {
 
 impl PartialEq for Group {
     fn eq(&self, other: &Group) -> bool {
-        self.last == other.last && self.read == other.read && self.consumers().eq(other.consumers())
+        (self.last, self.read, self.next_place) == (other.last, other.read, other.next_place)
+            && self.released == other.released
+            && self.consumers().eq(other.consumers())
     }
 }
 
@@ -135,6 +168,8 @@ impl Group {
             owners: Tree::default(),
             by_time: Tree::default(),
             consumers: BTreeMap::new(),
+            released: None,
+            next_place: 0,
             names: BTreeMap::new(),
             name_bytes: 0,
         }
@@ -157,6 +192,9 @@ impl Group {
             numbers.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
             hasher.update(&consumer.name);
         }
+        if let Some(released) = &self.released {
+            [released.pending.print(anew), self.next_place].iter().for_each(|n| hasher.update(&n.to_le_bytes()));
+        }
     }
 
     /// How many entries are pending.
@@ -176,12 +214,18 @@ impl Group {
 
     /// A consumer by its number, which must be known.
     pub(super) fn consumer(&self, number: u64) -> &Consumer {
-        &self.consumers[&number]
+        match &self.released {
+            Some(released) if number == NOBODY => released,
+            _ => &self.consumers[&number],
+        }
     }
 
     /// The same, to change it.
     pub(super) fn consumer_mut(&mut self, number: u64) -> &mut Consumer {
-        Arc::make_mut(self.consumers.get_mut(&number).expect("numbers come from the table of names"))
+        Arc::make_mut(match &mut self.released {
+            Some(released) if number == NOBODY => released,
+            _ => self.consumers.get_mut(&number).expect("numbers come from the table of names"),
+        })
     }
 
     /// Adds a consumer and gives its number; nothing when the name is taken.
@@ -190,8 +234,7 @@ impl Group {
             return None;
         }
         let number = self.consumers.last_key_value().map_or(0, |(last, _)| last + 1);
-        let consumer = Consumer { name: name.into(), seen, active: None, pending: Tree::default() };
-        self.consumers.insert(number, Arc::new(consumer));
+        self.consumers.insert(number, Arc::new(Consumer::new(name, seen)));
         self.names.insert(name.into(), number);
         self.name_bytes += name.len() as u64;
         Some(number)
@@ -257,6 +300,37 @@ impl Group {
             }
         }
         put(&mut self.by_time, &time_item(pending.time, id));
+        self.tidy();
+    }
+
+    /// What was released, if anything is.
+    pub(super) fn released(&self) -> Option<&Consumer> {
+        self.released.as_deref()
+    }
+
+    /// The place of what is released next.
+    pub(super) fn next_place(&self) -> u64 {
+        self.next_place
+    }
+
+    /// Releases an entry: it is nobody's, behind all that was released before.
+    pub(super) fn release(&mut self, id: Id, count: u64) {
+        let place = self.next_place;
+        self.restore_released(id, Pending { time: place, count }, place + 1);
+    }
+
+    /// The same with the place that it had; `next` is the next one's.
+    pub(super) fn restore_released(&mut self, id: Id, pending: Pending, next: u64) {
+        self.released.get_or_insert_with(|| Arc::new(Consumer::new(b"", NOBODY)));
+        self.next_place = next;
+        self.put(id, NOBODY, pending);
+    }
+
+    /// Nothing stays of what was released when nothing is released any more.
+    fn tidy(&mut self) {
+        if self.released.as_ref().is_some_and(|released| released.len() == 0) {
+            (self.released, self.next_place) = (None, 0);
+        }
     }
 
     /// Takes a pending entry out; nothing when it was not pending.
@@ -265,6 +339,7 @@ impl Group {
         drop_item(&mut self.owners, &id.bytes());
         drop_item(&mut self.by_time, &time_item(pending.time, id));
         drop_item(&mut self.consumer_mut(owner).pending, &id.bytes());
+        self.tidy();
         Some(pending)
     }
 
@@ -288,9 +363,11 @@ impl Group {
         Some((Id::of(self.owners.get(0)?), Id::of(last)))
     }
 
-    /// What was delivered at some time or before, the longest ago first.
-    pub(super) fn waiting_since(&self, time: u64) -> impl Iterator<Item = Id> {
-        let items = self.by_time.iter().take_while(move |item| number(item, 0) <= time);
-        items.map(|item| Id::of(&item[8..]))
+    /// What was released, and then what was delivered at some time or before, the longest ago first.
+    pub(super) fn waiting_since(&self, time: Option<u64>) -> impl Iterator<Item = Id> {
+        let waits = move |item: &&[u8]| {
+            time.is_some_and(|time| number(item, 0) <= time) || self.owner(Id::of(&item[8..])) == Some(NOBODY)
+        };
+        self.by_time.iter().take_while(waits).map(|item| Id::of(&item[8..]))
     }
 }

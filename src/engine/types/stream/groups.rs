@@ -272,7 +272,7 @@ fn history(stream: &Stream, group: &mut Group, number: u64, after: Id, reading: 
     let pending = group.consumer(number).pending_from(start).take(most(reading.count)).collect::<Vec<_>>();
     let reply = |(id, old): (Id, Pending)| match stream.find(id) {
         Some(entry) => {
-            group.put(id, number, Pending { time: now_ms, count: old.count.wrapping_add(1) });
+            group.put(id, number, Pending { time: now_ms, count: old.once_more() });
             entry_reply(entry)
         }
         None => Reply::Array(vec![id::reply(id), Reply::NullArray]),
@@ -313,7 +313,7 @@ fn claimed_reply(entry: &[u8], idle: u64, count: u64) -> Reply {
 
 /// Takes over what has waited for `idle` milliseconds, the longest first. What is gone from the stream is forgotten.
 fn take_over(stream: &Stream, group: &mut Group, number: u64, count: usize, idle: u64, now_ms: u64) -> Vec<Reply> {
-    let Some(since) = now_ms.checked_sub(idle) else { return Vec::new() };
+    let since = now_ms.checked_sub(idle);
     let (mut gone, mut found) = (Vec::new(), Vec::new());
     for id in group.waiting_since(since) {
         match stream.find(id) {
@@ -329,10 +329,11 @@ fn take_over(stream: &Stream, group: &mut Group, number: u64, count: usize, idle
     }
     let mut replies = Vec::with_capacity(found.len());
     for (id, entry) in found {
-        let Some((_, old)) = group.pending(id) else { continue };
-        group.put(id, number, Pending { time: now_ms, count: old.count.wrapping_add(1) });
+        let Some((owner, old)) = group.pending(id) else { continue };
+        let before = group.consumer(owner).shown_time(old);
+        group.put(id, number, Pending { time: now_ms, count: old.once_more() });
         group.consumer_mut(number).active = Some(now_ms);
-        replies.push(claimed_reply(entry, now_ms.saturating_sub(old.time), old.count));
+        replies.push(claimed_reply(entry, now_ms.saturating_sub(before), old.count));
     }
     replies
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quoris_resp::Reply;
+use quoris_resp::{Argv, Reply};
 
 use crate::Error;
 use crate::number;
@@ -186,6 +186,20 @@ fn end_of(text: &[u8]) -> Result<Id, Error> {
 /// When one is none.
 pub(super) fn all<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Id>, Error> {
     texts.map(|text| Id::parse(text, 0)).collect()
+}
+
+/// Reads a number and so many ids, from argument `at` on; gives the argument behind them as well.
+///
+/// # Errors
+/// As Redis words them.
+pub(super) fn counted(argv: &Argv, at: usize) -> Result<(Vec<Id>, usize), Error> {
+    let count = argv.get(at).ok_or(Error::Syntax)?;
+    let count = number::integer(count).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let count = count.ok_or_else(|| Error::text("ERR Number of IDs must be a positive integer"))?;
+    if count > argv.len() - at - 1 {
+        return Err(Error::text("ERR The `numids` parameter must match the number of arguments"));
+    }
+    Ok((all(argv.iter().skip(at + 1).take(count))?, at + 1 + count))
 }
 
 /// An id as a reply.

@@ -5,6 +5,7 @@ use quoris_resp::{Argv, Reply};
 use super::group::{Consumer, Group, UNKNOWN};
 use super::groups::{no_group_in, unknown};
 use super::id;
+use super::produced::Produced;
 use super::read::most;
 use super::value::{Stream, entry_reply};
 use crate::command::{ReadContext, by_name, introspect};
@@ -57,6 +58,7 @@ pub(super) fn stream(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) ->
         ("entries-added", int(stream.added())),
         ("recorded-first-entry-id", id::reply(stream.first_id())),
     ];
+    rows.extend(producers(stream.produced().unwrap_or(&Produced::default()), context.now_ms));
     match full {
         Some(count) => {
             let entries = stream.iter_from(0).take(count).map(entry_reply).collect();
@@ -74,6 +76,18 @@ pub(super) fn stream(keyspace: &Keyspace, context: &ReadContext, argv: &Argv) ->
     Ok(map(rows))
 }
 
+/// What producers have said, and for how long it is known.
+fn producers(produced: &Produced, now_ms: u64) -> [(&'static str, Reply); 6] {
+    [
+        ("idmp-duration", int(produced.duration_s)),
+        ("idmp-maxsize", int(produced.max)),
+        ("pids-tracked", int(produced.producers(now_ms))),
+        ("iids-tracked", int(produced.messages(now_ms))),
+        ("iids-added", int(produced.added)),
+        ("iids-duplicates", int(produced.duplicates)),
+    ]
+}
+
 fn progress(stream: &Stream, group: &Group) -> [(&'static str, Reply); 3] {
     let read = if group.read == UNKNOWN { Reply::Null } else { Reply::Int(group.read) };
     let lag = stream.lag(group).map_or(Reply::Null, Reply::Int);
@@ -82,7 +96,7 @@ fn progress(stream: &Stream, group: &Group) -> [(&'static str, Reply); 3] {
 
 fn full_group(stream: &Stream, name: &[u8], group: &Group, count: usize) -> Reply {
     let pending = group.pending_from(id::Id::MIN).take(count).map(|(id, consumer, pending)| {
-        let (time, deliveries) = (int(pending.time), int(pending.count));
+        let (time, deliveries) = (int(consumer.shown_time(pending)), int(pending.count));
         Reply::Array(vec![id::reply(id), Reply::bulk(&consumer.name), time, deliveries])
     });
     let mut rows = vec![("name", Reply::bulk(name))];

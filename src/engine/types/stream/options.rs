@@ -1,8 +1,11 @@
 //! The options that XADD and XTRIM share, and trimming.
 
+use std::borrow::Cow;
+
 use quoris_resp::Argv;
 
 use super::id::{Id, Wanted};
+use super::produced;
 use super::value::Stream;
 use crate::types::collection::Collection;
 use crate::{Error, Settings, number};
@@ -55,6 +58,8 @@ pub(super) struct Options {
     approximate: bool,
     limit: Option<i64>,
     references: Option<References>,
+    /// The producer's argument, and the message's unless its content names it.
+    produced: Option<(usize, Option<usize>)>,
 }
 
 impl Options {
@@ -71,6 +76,7 @@ impl Options {
             approximate: false,
             limit: None,
             references: None,
+            produced: None,
         };
         let mut found_id = false;
         while let Some(word) = argv.get(options.end).filter(|_| !found_id) {
@@ -80,6 +86,8 @@ impl Options {
                 which @ (b"maxlen" | b"minid") if more > 0 => options.parse_bound(argv, which == b"maxlen")?,
                 b"limit" if more > 0 => options.parse_limit(argv)?,
                 b"nomkstream" if is_add => options.only_existing = true,
+                b"idmpauto" if is_add && more > 0 => options.parse_names(argv, false)?,
+                b"idmp" if is_add && more > 1 => options.parse_names(argv, true)?,
                 lower => match References::parse(lower).filter(|_| options.references.is_none()) {
                     Some(references) => options.references = Some(references),
                     None if is_add => {
@@ -90,6 +98,9 @@ impl Options {
                 },
             }
             options.end += 1;
+        }
+        if options.produced.is_some() && options.id != Wanted::Now {
+            return Err(Error::text("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs"));
         }
         options.check(is_add)?;
         Ok(options)
@@ -113,6 +124,29 @@ impl Options {
         });
         self.end = at;
         Ok(())
+    }
+
+    fn parse_names(&mut self, argv: &Argv, has_message: bool) -> Result<(), Error> {
+        if self.produced.is_some() {
+            return Err(Error::text("ERR IDMP/IDMPAUTO specified multiple times"));
+        }
+        let producer = self.end + 1;
+        let message = has_message.then_some(producer + 1);
+        let option = if has_message { "IDMP" } else { "IDMPAUTO" };
+        produced::check_names(option, &argv[producer], message.map_or(b"-", |at| &argv[at]))?;
+        self.produced = Some((producer, message));
+        self.end = message.unwrap_or(producer);
+        Ok(())
+    }
+
+    /// Who produced the new entry, and the name of the message.
+    pub(super) fn names<'a>(&self, argv: &'a Argv) -> Option<(&'a [u8], Cow<'a, [u8]>)> {
+        let (producer, message) = self.produced?;
+        let message = match message {
+            Some(at) => Cow::Borrowed(&argv[at]),
+            None => Cow::Owned(produced::content_name(argv.iter().skip(self.end)).to_vec()),
+        };
+        Some((&argv[producer], message))
     }
 
     fn parse_limit(&mut self, argv: &Argv) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! Streams in RDB.
 //!
 //! Written in the form of Redis 7.0 (type 19), which later versions read too: nodes of entries as listpacks,
-//! counters, then the groups. It has no place for the time at which a consumer was active last; where that is
-//! not the time at which it was seen, a snapshot keeps it beside the value. Read in the forms of Redis 5 to 8.
+//! counters, then the groups. It has no place for the time at which a consumer was active last, nor for what later
+//! versions know; a snapshot keeps that beside the value (`beside.rs`). Read in the forms of Redis 5 to 8.
 //!
 //! Invariants:
 //! * What is read may come from anywhere: order, totals and references are checked, and nothing is allocated
@@ -11,13 +11,12 @@
 
 use std::collections::BTreeMap;
 
-use super::group::{Group, Pending};
+use super::group::{Consumer, Group, Pending};
 use super::id::Id;
 use super::value::{Stream, fields};
 use crate::Value;
 use crate::rdb::packed::{self, ListpackWriter};
 use crate::rdb::{RdbError, Source, write};
-use crate::snapshot::numbers;
 use crate::types::collection::{Collection, Typed};
 
 /// As Redis 5 wrote them.
@@ -162,48 +161,31 @@ fn write_group(name: &[u8], group: &Group, parts: &mut Parts<'_>) -> bool {
             out.extend_from_slice(&pending.time.to_le_bytes());
             write::length(pending.count, out);
         },
-    ) && parts.one(|out| write::length(group.consumers().len() as u64, out))
-        && group.consumers().all(|consumer| {
+    ) && parts.one(|out| write::length(owners(group).count() as u64, out))
+        && owners(group).all(|(consumer, released)| {
+            let len = |consumer: Option<&Consumer>| consumer.map_or(0, Consumer::len);
             parts.one(|out| {
-                write::string(&consumer.name, out);
-                out.extend_from_slice(&consumer.seen.to_le_bytes());
-                write::length(consumer.len(), out);
-            }) && parts.many(
-                consumer.len(),
-                |passed| consumer.pending_at(passed),
-                |(id, _), out| out.extend_from_slice(&id.bytes()),
-            )
+                write::string(consumer.map_or(b"", |consumer| &consumer.name), out);
+                out.extend_from_slice(&consumer.map_or(0, |consumer| consumer.seen).to_le_bytes());
+                write::length(len(consumer) + len(released), out);
+            }) && [consumer, released].into_iter().flatten().all(|some| {
+                parts.many(
+                    some.len(),
+                    |passed| some.pending_at(passed),
+                    |(id, _), out| out.extend_from_slice(&id.bytes()),
+                )
+            })
         })
 }
 
-/// When each consumer was active last, 0 for never; nothing when they all were seen then.
-pub(super) fn beside(stream: &Stream) -> Option<Vec<u8>> {
-    let consumers = || stream.groups().flat_map(|(_, group)| group.consumers());
-    if consumers().all(|consumer| consumer.active == Some(consumer.seen)) {
-        return None;
-    }
-    let mut out = Vec::new();
-    consumers().for_each(|consumer| numbers::put(consumer.active.map_or(0, |at| at.saturating_add(1)), &mut out));
-    Some(out)
-}
-
-/// Takes over what [`beside`] gave.
-pub(super) fn restore_beside(stream: &mut Stream, mut text: &[u8]) -> bool {
-    let names: Vec<Vec<u8>> = stream.groups().map(|(name, _)| name.to_vec()).collect();
-    let all = names.iter().all(|name| {
-        let taken = stream.change_group(name, |_, group| {
-            let consumers: Vec<Box<[u8]>> = group.consumers().map(|consumer| consumer.name.clone()).collect();
-            consumers.iter().all(|name| match (numbers::take(&mut text), group.number(name)) {
-                (Some(active), Some(number)) => {
-                    group.consumer_mut(number).active = active.checked_sub(1);
-                    true
-                }
-                _ => false,
-            })
-        });
-        taken == Some(true)
-    });
-    all && text.is_empty()
+/// Who has what is pending, as this form can say it: what was released belongs to a consumer without a name, which
+/// is made up or a real one.
+fn owners(group: &Group) -> impl Iterator<Item = (Option<&Consumer>, Option<&Consumer>)> {
+    let nameless = group.number(b"").map(|number| group.consumer(number));
+    let first = group.released().map(|released| (nameless, Some(released)));
+    let has_first = first.is_some();
+    let rest = group.consumers().filter(move |consumer| !has_first || !consumer.name.is_empty());
+    first.into_iter().chain(rest.map(|consumer| (Some(consumer), None)))
 }
 
 /// The elements of a node that are still to come.

@@ -59,13 +59,13 @@ pub(super) fn xrevrange(keyspace: &Keyspace, context: &ReadContext, argv: &Argv)
 
 /// The arguments of XREAD and XREADGROUP.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub struct Reading {
     /// Entries of one stream at most; 0 means all.
-    pub(super) count: u64,
+    pub count: u64,
     /// What is read is not pending.
     pub(super) noack: bool,
     /// Wait for so many milliseconds, 0 for ever.
-    pub(super) block: Option<u64>,
+    pub block: Option<u64>,
     /// Take over what has waited for so many milliseconds.
     pub(super) claim: Option<u64>,
     /// The arguments with group and consumer.
@@ -81,7 +81,7 @@ impl Reading {
     ///
     /// # Errors
     /// As Redis words them.
-    pub(super) fn parse(argv: &Argv, for_group: bool) -> Result<Reading, Error> {
+    pub fn parse(argv: &Argv, for_group: bool) -> Result<Reading, Error> {
         let mut reading = Reading::default();
         let only_group = |option: &str| {
             let why = "is only supported by XREADGROUP. You called XREAD instead.";
@@ -126,7 +126,7 @@ impl Reading {
     }
 
     /// Keys and ids, by their arguments.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (first, streams) = (self.first, self.streams);
         (first..first + streams).map(move |key| (key, key + streams))
     }

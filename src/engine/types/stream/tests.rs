@@ -69,7 +69,7 @@ fn random(rng: &mut Rng, count: u64) -> Engine {
     let mut engine = Engine::new(SEED);
     for i in 1..count {
         let (id, group) = (1 + rng.below(count), rng.below(3));
-        let words = match rng.below(12) {
+        let words = match rng.below(14) {
             0..5 => format!(
                 "XADD s {i}-{} f{} {} g {}",
                 rng.below(2),
@@ -82,6 +82,8 @@ fn random(rng: &mut Rng, count: u64) -> Engine {
             7 | 8 => format!("XREADGROUP GROUP g{group} c{} COUNT 4 STREAMS s >", rng.below(3)),
             9 => format!("XACK s g{group} {id}-0"),
             10 => format!("XCLAIM s g{group} c{} 0 {id}-0 {id}-1", rng.below(5)),
+            11 => format!("XNACK s g{group} FAIL IDS 2 {id}-0 {id}-1 FORCE"),
+            12 => format!("XIDMPRECORD s p{} m{} {id}-0", rng.below(3), rng.below(200)),
             _ => format!("XTRIM s MINID {}", id / 2),
         };
         run(&mut engine, 1000 + i, &words);
@@ -109,7 +111,9 @@ fn a_stream_survives_dump_and_restore_and_parts_of_any_size() {
         let mut after = after;
         let restored = after.collection_mut().expect("a stream");
         if let Some(beside) = collection.beside() {
-            assert!(!restored.restore_beside(&beside[..beside.len() - 1]) && restored.restore_beside(&beside));
+            let mut other = restore_value(&dumped, &Settings::default()).expect("own payload");
+            let other = other.collection_mut().expect("a stream");
+            assert!(!other.restore_beside(&beside[..beside.len() - 1]) && restored.restore_beside(&beside));
         }
         assert_eq!(&after, before);
         let (one, other) = (before.collection().expect("a stream"), after.collection().expect("a stream"));
@@ -179,7 +183,8 @@ fn counts_follow_what_groups_hold() {
         }
         run(&mut engine, 5000, "XTRIM s MAXLEN 0");
         let empty = Stream::default().bytes();
-        assert_eq!(stream(&engine, "s").bytes(), empty);
+        let known = stream(&engine, "s").produced().map_or(0, |produced| produced.bytes());
+        assert_eq!(stream(&engine, "s").bytes(), empty + known);
     });
 }
 

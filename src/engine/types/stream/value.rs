@@ -16,6 +16,7 @@ use quoris_resp::Reply;
 
 use super::group::{Group, UNKNOWN};
 use super::id::{self, Id, Interval};
+use super::produced::Produced;
 use crate::events::Class;
 use crate::sequence::{PackIter, Tree, items, put_item};
 use crate::types::collection::{Collection, Typed};
@@ -40,6 +41,8 @@ struct Body {
     groups: BTreeMap<Box<[u8]>, Arc<Group>>,
     /// Bytes of all groups.
     group_bytes: u64,
+    /// What producers have said; nothing when none ever did.
+    produced: Option<Box<Produced>>,
 }
 
 /// Fields and values of an entry, in turn.
@@ -141,6 +144,16 @@ impl Stream {
         } else {
             self.0.entries.remove_range(0, count.min(self.len()));
         }
+    }
+
+    /// What producers have said.
+    pub(super) fn produced(&self) -> Option<&Produced> {
+        self.0.produced.as_deref()
+    }
+
+    /// Changes it.
+    pub(super) fn change_produced<R>(&mut self, change: impl FnOnce(&mut Produced) -> R) -> R {
+        change(self.0.produced.get_or_insert_default())
     }
 
     /// Entries that a node of Redis would hold; limits of 0 are none.
@@ -284,7 +297,8 @@ impl Collection for Stream {
     }
 
     fn bytes(&self) -> u64 {
-        self.0.entries.bytes() + self.0.group_bytes + size_of::<Body>() as u64
+        let produced = self.0.produced.as_ref().map_or(0, |produced| produced.bytes());
+        self.0.entries.bytes() + self.0.group_bytes + produced + size_of::<Body>() as u64
     }
 
     fn hash(&self, anew: bool) -> u64 {
@@ -300,6 +314,9 @@ impl Collection for Stream {
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name);
             group.hash(anew, &mut hasher);
+        }
+        if let Some(produced) = self.produced() {
+            produced.hash(anew, &mut hasher);
         }
         hasher.digest()
     }
@@ -331,11 +348,11 @@ impl Collection for Stream {
     }
 
     fn beside(&self) -> Option<Vec<u8>> {
-        super::rdb::beside(self)
+        super::beside::write(self)
     }
 
     fn restore_beside(&mut self, text: &[u8]) -> bool {
-        super::rdb::restore_beside(self, text)
+        super::beside::restore(self, text)
     }
 }
 

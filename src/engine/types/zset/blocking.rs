@@ -4,11 +4,12 @@
 
 use quoris_resp::{Argv, Reply};
 
-use super::remove::{End, Many};
+use super::remove::{End, end, take_many};
 use super::value::SortedSet;
 use crate::command::Waits;
 use crate::command::waits::{self, first_seconds, last_seconds};
-use crate::types::collection::{change, len, to_take};
+use crate::types::collection::len;
+use crate::types::first::{Many, take_first};
 use crate::{ApplyContext, CommandResult, Keyspace, Settings};
 
 /// The timeout stands last.
@@ -20,17 +21,12 @@ pub(super) const FIRST: Waits = Waits { patience: first_seconds, ..LAST };
 fn pop_first(keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv, from: End) -> CommandResult {
     let last = argv.len() - 1;
     waits::seconds(&argv[last], context.now_ms)?;
-    for key in (1..last).map(|at| &argv[at]) {
-        if to_take::<SortedSet>(keyspace, context, key)?.is_none() {
-            continue;
-        }
-        let pop = |set: &mut SortedSet, _: &Settings| set.pop(from, 1);
-        let popped = change(keyspace, context.database, key, from.popped(), pop)?;
-        if let Some((member, score)) = popped.and_then(|mut elements| elements.pop()) {
-            return Ok(Reply::Array(vec![Reply::bulk(key), member, score]));
-        }
-    }
-    Ok(Reply::NullArray)
+    let pop = |set: &mut SortedSet, _: &Settings| set.pop(from, 1).pop();
+    let taken = take_first(keyspace, context, argv, 1..last, from.popped(), pop)?;
+    let triple = |(at, element): (usize, Option<(Reply, Reply)>)| {
+        element.map(|(member, score)| Reply::Array(vec![Reply::bulk(&argv[at]), member, score]))
+    };
+    Ok(taken.and_then(triple).unwrap_or(Reply::NullArray))
 }
 
 /// BZPOPMIN
@@ -45,7 +41,7 @@ pub(super) fn bzpopmax(keyspace: &mut Keyspace, context: &mut ApplyContext, argv
 
 /// BZMPOP
 pub(super) fn bzmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    let many = Many::parse(argv, 2)?;
+    let many = Many::parse(argv, 2, end)?;
     waits::seconds(&argv[1], context.now_ms)?;
-    many.take(keyspace, context, argv)
+    take_many(many, keyspace, context, argv)
 }

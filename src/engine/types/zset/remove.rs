@@ -4,7 +4,8 @@ use quoris_resp::{Argv, Reply};
 
 use super::range::{LexRange, ScoreRange, Span};
 use super::value::{Scored, SortedSet};
-use crate::types::collection::{Collection, change, look, positive, range, to_take};
+use crate::types::collection::{Collection, change, look, positive, range};
+use crate::types::first::{Many, take_first};
 use crate::{ApplyContext, CommandResult, Error, Keyspace, Settings, number};
 
 /// ZREM
@@ -117,58 +118,37 @@ pub(super) fn zpopmax(keyspace: &mut Keyspace, context: &mut ApplyContext, argv:
     pop(keyspace, context, argv, End::Max)
 }
 
-/// What ZMPOP and BZMPOP ask for.
-pub(super) struct Many {
-    keys: std::ops::Range<usize>,
-    end: End,
-    count: u64,
+/// The end that an argument names.
+///
+/// # Errors
+/// When it is neither.
+pub(super) fn end(word: &[u8]) -> Result<End, Error> {
+    match &word.to_ascii_lowercase()[..] {
+        b"min" => Ok(End::Min),
+        b"max" => Ok(End::Max),
+        _ => Err(Error::Syntax),
+    }
 }
 
-impl Many {
-    /// Reads it from the number of keys on, the argument at `first`.
-    ///
-    /// # Errors
-    /// As Redis words them.
-    pub(super) fn parse(argv: &Argv, first: usize) -> Result<Many, Error> {
-        let keys = number::integer(&argv[first]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-        let keys = keys.ok_or_else(|| Error::text("ERR numkeys should be greater than 0"))?;
-        let last = keys.checked_add(first + 1).filter(|at| *at < argv.len()).ok_or(Error::Syntax)?;
-        let end = match &argv[last].to_ascii_lowercase()[..] {
-            b"min" => End::Min,
-            b"max" => End::Max,
-            _ => return Err(Error::Syntax),
-        };
-        let count = match argv.len() - last {
-            1 => 1,
-            3 if argv[last + 1].eq_ignore_ascii_case(b"count") => {
-                let count = number::integer(&argv[last + 2]).filter(|n| *n > 0);
-                count.ok_or_else(|| Error::text("ERR count should be greater than 0"))?.cast_unsigned()
-            }
-            _ => return Err(Error::Syntax),
-        };
-        Ok(Many { keys: first + 1..last, end, count })
-    }
-
-    /// Takes elements from the first sorted set that is there.
-    ///
-    /// # Errors
-    /// When a key in front of it holds another type.
-    pub(super) fn take(self, keyspace: &mut Keyspace, context: &ApplyContext, argv: &Argv) -> CommandResult {
-        for key in self.keys.map(|at| &argv[at]) {
-            if to_take::<SortedSet>(keyspace, context, key)?.is_none() {
-                continue;
-            }
-            let pop = |set: &mut SortedSet, _: &Settings| set.pop(self.end, self.count);
-            if let Some(popped) = change(keyspace, context.database, key, self.end.popped(), pop)? {
-                let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
-                return Ok(Reply::Array(vec![Reply::bulk(key), Reply::Array(pairs)]));
-            }
-        }
-        Ok(Reply::NullArray)
-    }
+/// Takes elements from the first sorted set that is there; ZMPOP and BZMPOP.
+///
+/// # Errors
+/// When a key in front of it holds another type.
+pub(super) fn take_many(
+    many: Many<End>,
+    keyspace: &mut Keyspace,
+    context: &ApplyContext,
+    argv: &Argv,
+) -> CommandResult {
+    let pop = |set: &mut SortedSet, _: &Settings| set.pop(many.end, many.count);
+    let Some((at, popped)) = take_first(keyspace, context, argv, many.keys, many.end.popped(), pop)? else {
+        return Ok(Reply::NullArray);
+    };
+    let pairs = popped.into_iter().map(|(member, score)| Reply::Array(vec![member, score])).collect();
+    Ok(Reply::Array(vec![Reply::bulk(&argv[at]), Reply::Array(pairs)]))
 }
 
 /// ZMPOP
 pub(super) fn zmpop(keyspace: &mut Keyspace, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
-    Many::parse(argv, 1)?.take(keyspace, context, argv)
+    take_many(Many::parse(argv, 1, end)?, keyspace, context, argv)
 }

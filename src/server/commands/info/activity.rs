@@ -25,7 +25,7 @@ pub(super) fn clients(snapshot: &Snapshot<'_>, lines: &mut Lines) {
     );
     lines.add("client_recent_max_output_buffer", most(|link| link.output_bytes.load(Relaxed) + link.message_bytes()));
     lines.add("blocked_clients", server.clients.blocked());
-    lines.add("tracking_clients", 0);
+    lines.add("tracking_clients", server.tracking.counts().clients);
     lines.add("clients_in_timeout_table", 0);
     let watching = clients.iter().map(|client| client.watches.load(Relaxed));
     lines.add("watching_clients", watching.clone().filter(|n| *n > 0).count());
@@ -82,13 +82,14 @@ pub(super) fn stats(snapshot: &Snapshot<'_>, lines: &mut Lines) {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ] {
         lines.add(name, 0);
     }
+    let tracking = server.tracking.counts();
+    lines.add("tracking_total_keys", tracking.keys);
+    lines.add("tracking_total_items", tracking.items);
+    lines.add("tracking_total_prefixes", tracking.prefixes);
+    lines.add("unexpected_error_replies", 0);
     lines.add("total_error_replies", stats.error_replies.load(Relaxed));
     lines.add("dump_payload_sanitizations", 0);
     lines.add("total_reads_processed", traffic.reads.load(Relaxed));
@@ -113,6 +114,9 @@ fn messages(server: &Server, lines: &mut Lines) {
     lines.add("pubsub_messages_published", pubsub.published.load(Relaxed));
     lines.add("pubsub_messages_delivered", pubsub.delivered.load(Relaxed));
     lines.add("pubsub_messages_dropped", pubsub.dropped.load(Relaxed));
+    for (kind, count) in server.node.told() {
+        lines.add(&format!("events_{kind}"), count);
+    }
 }
 
 pub(super) fn commands(snapshot: &Snapshot<'_>, lines: &mut Lines) {

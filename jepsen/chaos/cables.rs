@@ -1,0 +1,331 @@
+//! Cables between nodes that can be cut without anybody being told: a relay before each node, which stops passing
+//! on what one node says to another, in one direction or both, or passes it on late.
+//!
+//! Nothing is reset: bytes wait, new connections hang, and both go on when the cable is mended, as with a switch
+//! that lost its way for a while. A relay listens only while its node runs, so a dead node refuses connections as
+//! it would without one. Who calls is found from the kernel's tables, in one look at all connections when a fault
+//! begins: a look for each connection takes longer than nodes wait for one, once many have failed. Invariant: what
+//! comes from anybody else is passed on.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::work::Dice;
+
+/// Between two looks at a cable that is cut.
+const LOOK: Duration = Duration::from_millis(5);
+/// The column of `/proc/net/tcp` that holds the socket's number.
+const INODE: usize = 9;
+/// A slow cable takes so many milliseconds more, at the least and at the most.
+const SLOW_MS: (i64, i64) = (20, 100);
+/// One piece in so many has to be sent again, which takes so many milliseconds.
+const LOST: (i64, i64) = (20, 300);
+
+/// A connection through a relay.
+struct Link {
+    /// The ports of its first half: the caller's, and the relay's.
+    ports: (u16, u16),
+    to: usize,
+    /// The node that calls, once somebody looked; nothing for others.
+    from: OnceLock<Option<usize>>,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many faults cut the cable from one node to another.
+    cuts: Vec<Vec<u32>>,
+    /// How many faults make everything to and from a node late.
+    slow: Vec<u32>,
+    /// The process of each node, while it runs.
+    processes: Vec<Option<u32>>,
+    links: Vec<Weak<Link>>,
+}
+
+impl State {
+    /// Some cable is not as it should be.
+    fn is_faulty(&self) -> bool {
+        self.slow.iter().chain(self.cuts.iter().flatten()).any(|count| *count > 0)
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A process has started.
+    started: Condvar,
+    /// The public port of each node.
+    public: Vec<u16>,
+}
+
+/// All cables of a cluster.
+#[derive(Clone, Default)]
+pub struct Cables(Arc<Shared>);
+
+impl Cables {
+    /// Listens at the first port for each node while it runs, and passes everything on to the second.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn lay(ports: &[(u16, u16)]) -> anyhow::Result<Cables> {
+        let count = ports.len();
+        let processes = vec![None; count];
+        let state = State { cuts: vec![vec![0; count]; count], slow: vec![0; count], processes, links: Vec::new() };
+        let public = ports.iter().map(|(public, _)| *public).collect();
+        let cables = Cables(Arc::new(Shared { state: Mutex::new(state), started: Condvar::new(), public }));
+        for (to, (public, behind)) in ports.iter().copied().enumerate() {
+            let cables = cables.clone();
+            std::thread::Builder::new().spawn(move || {
+                loop {
+                    cables.listen(to, public, behind);
+                }
+            })?;
+        }
+        Ok(cables)
+    }
+
+    /// The process of a node has started or ended.
+    pub fn is_process(&self, node: usize, process: Option<u32>) {
+        let Some(public) = self.0.public.get(node) else { return };
+        self.state().processes[node] = process;
+        self.0.started.notify_all();
+        if process.is_none() {
+            // The one who listens has to see it.
+            let _ = TcpStream::connect(("127.0.0.1", *public));
+        }
+    }
+
+    /// Cuts what these nodes say to all others, and with `both` what those say to them.
+    pub fn cut(&self, nodes: &[usize], both: bool) {
+        self.change(nodes, both, |cuts| *cuts += 1);
+        self.look();
+    }
+
+    /// Takes the same cut back.
+    pub fn mend(&self, nodes: &[usize], both: bool) {
+        self.change(nodes, both, |cuts| *cuts -= 1);
+    }
+
+    /// Makes everything late that these nodes hear and say.
+    pub fn slow(&self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.state().slow[*node] += 1);
+        self.look();
+    }
+
+    /// Ends that.
+    pub fn hurry(&self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.state().slow[*node] -= 1);
+    }
+
+    fn change(&self, nodes: &[usize], both: bool, change: impl Fn(&mut u32)) {
+        let mut state = self.state();
+        for other in (0..state.cuts.len()).filter(|other| !nodes.contains(other)) {
+            for node in nodes {
+                change(&mut state.cuts[*node][other]);
+                if both {
+                    change(&mut state.cuts[other][*node]);
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out who calls on each connection of which that is not known yet.
+    fn look(&self) {
+        let (links, processes) = {
+            let mut state = self.state();
+            state.links.retain(|link| link.strong_count() > 0);
+            let links: Vec<Arc<Link>> = state.links.iter().filter_map(Weak::upgrade).collect();
+            (links, state.processes.clone())
+        };
+        let links: Vec<Arc<Link>> = links.into_iter().filter(|link| link.from.get().is_none()).collect();
+        if links.is_empty() {
+            return;
+        }
+        let (sockets, owners) = (sockets(), owners(&processes));
+        for link in links {
+            let owner = sockets.get(&link.ports).and_then(|socket| owners.get(socket));
+            link.from.get_or_init(|| owner.copied());
+        }
+    }
+
+    /// Serves one life of a node.
+    fn listen(&self, to: usize, public: u16, behind: u16) {
+        drop(self.0.started.wait_while(self.state(), |state| state.processes[to].is_none()));
+        let Ok(listener) = TcpListener::bind(("127.0.0.1", public)) else {
+            std::thread::sleep(LOOK);
+            return;
+        };
+        for caller in listener.incoming().flatten() {
+            if self.state().processes[to].is_none() {
+                return reset(&caller);
+            }
+            let cables = self.clone();
+            std::thread::spawn(move || cables.relay(caller, to, public, behind));
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    fn relay(&self, caller: TcpStream, to: usize, public: u16, behind: u16) -> Option<()> {
+        let link = Arc::new(Link { ports: (caller.peer_addr().ok()?.port(), public), to, from: OnceLock::new() });
+        self.state().links.push(Arc::downgrade(&link));
+        // To connect takes a packet each way.
+        let mut dice = Dice::new(u64::from(link.ports.0));
+        self.wait(&link, Way::There, &mut dice);
+        self.wait(&link, Way::Back, &mut dice);
+        let Ok(callee) = TcpStream::connect(("127.0.0.1", behind)) else {
+            reset(&caller);
+            return None;
+        };
+        caller.set_nodelay(true).and_then(|()| callee.set_nodelay(true)).ok()?;
+        let (heard, told) = (callee.try_clone().ok()?, caller.try_clone().ok()?);
+        let (cables, back) = (self.clone(), link.clone());
+        std::thread::spawn(move || cables.pass(heard, told, &back, Way::Back));
+        self.pass(caller, callee, &link, Way::There)
+    }
+
+    fn pass(&self, mut heard: TcpStream, mut told: TcpStream, link: &Link, way: Way) -> Option<()> {
+        let mut chunk = vec![0; 64 * 1024];
+        let mut dice = Dice::new(u64::from(link.ports.0) ^ 1);
+        loop {
+            let len = heard.read(&mut chunk).unwrap_or(0);
+            self.wait(link, way, &mut dice);
+            if len == 0 || told.write_all(&chunk[..len]).is_err() {
+                let _ = heard.shutdown(Shutdown::Read);
+                return told.shutdown(Shutdown::Write).ok();
+            }
+        }
+    }
+
+    /// Returns when what goes this way may pass.
+    fn wait(&self, link: &Link, way: Way, dice: &mut Dice) {
+        if !self.state().is_faulty() {
+            return;
+        }
+        if link.from.get().is_none() {
+            self.look();
+        }
+        let Some(from) = link.from.get().copied().flatten() else { return };
+        let (from, to) = if way == Way::There { (from, link.to) } else { (link.to, from) };
+        let is_slow = {
+            let state = self.state();
+            state.slow[from] + state.slow[to] > 0
+        };
+        if is_slow {
+            let again = if dice.below(LOST.0) == 0 { LOST.1 } else { 0 };
+            let late = SLOW_MS.0 + dice.below(SLOW_MS.1 - SLOW_MS.0) + again;
+            std::thread::sleep(Duration::from_millis(late.unsigned_abs()));
+        }
+        while self.state().cuts[from][to] > 0 {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Ends a connection as somebody who is not there does; nothing of it stays in the kernel.
+fn reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// The kernel's numbers of sockets, by own port and the other one.
+fn sockets() -> HashMap<(u16, u16), u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |word: &str| u16::from_str_radix(word.rsplit(':').next()?, 16).ok();
+    let row = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Some(((port(words.get(1)?)?, port(words.get(2)?)?), words.get(INODE)?.parse().ok()?))
+    };
+    table.lines().filter_map(row).collect()
+}
+
+/// The node that holds each socket.
+fn owners(processes: &[Option<u32>]) -> HashMap<u64, usize> {
+    let mut owners = HashMap::new();
+    for (node, process) in processes.iter().enumerate() {
+        let Some(files) = process.and_then(|id| std::fs::read_dir(format!("/proc/{id}/fd")).ok()) else { continue };
+        for link in files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()) {
+            let socket = link.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            owners.extend(socket.map(|socket: u64| (socket, node)));
+        }
+    }
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    /// Once the relay listens.
+    fn connect(port: u16) -> TcpStream {
+        for _ in 0..1000 {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+                return stream;
+            }
+            std::thread::sleep(LOOK);
+        }
+        panic!("nobody listens");
+    }
+
+    #[test]
+    fn a_cut_cable_says_nothing_until_it_is_mended() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let behind = listener.local_addr().unwrap().port();
+        let public = free_port();
+        let cables = Cables::lay(&[(public, behind), (free_port(), 0)]).unwrap();
+        // This process is the second node, which calls the first.
+        cables.is_process(0, Some(0));
+        cables.is_process(1, Some(std::process::id()));
+        let mut caller = connect(public);
+        let (mut callee, _) = listener.accept().unwrap();
+        let mut heard = [0; 2];
+        caller.write_all(b"hi").unwrap();
+        callee.read_exact(&mut heard).unwrap();
+        cables.cut(&[1], false);
+        caller.write_all(b"ho").unwrap();
+        callee.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(callee.read_exact(&mut heard).is_err(), "cut");
+        callee.write_all(b"ah").unwrap();
+        caller.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"ah", "the other direction is whole");
+        cables.mend(&[1], false);
+        callee.set_read_timeout(None).unwrap();
+        callee.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"ho", "late, and not lost");
+    }
+
+    #[test]
+    fn a_dead_node_refuses_and_a_new_one_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let public = free_port();
+        let cables = Cables::lay(&[(public, listener.local_addr().unwrap().port())]).unwrap();
+        assert!(TcpStream::connect(("127.0.0.1", public)).is_err());
+        for _ in 0..3 {
+            cables.is_process(0, Some(0));
+            drop(connect(public));
+            cables.is_process(0, None);
+            let refused = || TcpStream::connect(("127.0.0.1", public)).is_err();
+            assert!((0..1000).any(|_| refused() || {
+                std::thread::sleep(LOOK);
+                false
+            }));
+        }
+    }
+}

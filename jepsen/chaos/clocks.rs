@@ -1,0 +1,60 @@
+//! Wall clocks that jump: libfaketime between a node and the system.
+//!
+//! The offset of each node is in a file that it reads whenever it asks for the time. Its monotonic clock stays what
+//! it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// How far a clock jumps.
+pub const HOUR_S: i64 = 3600;
+
+/// The wall clocks of all nodes.
+#[derive(Debug)]
+pub struct Clocks {
+    library: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+/// The library, where it is installed.
+fn library() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+}
+
+impl Clocks {
+    /// Clocks that are right, with a file in each of these folders.
+    ///
+    /// # Errors
+    /// When libfaketime is not installed.
+    pub fn make(folders: &[PathBuf]) -> anyhow::Result<Clocks> {
+        let library = library().context("needs libfaketime, of Debian's package faketime")?;
+        let clocks = Clocks { library, files: folders.iter().map(|folder| folder.join("wall")).collect() };
+        (0..clocks.files.len()).try_for_each(|at| clocks.set(at, 0))?;
+        Ok(clocks)
+    }
+
+    /// What a node has to be started with.
+    pub fn environment(&self, at: usize) -> Vec<(String, String)> {
+        let path = |path: &Path| path.display().to_string();
+        let words = [
+            ("LD_PRELOAD", path(&self.library)),
+            ("FAKETIME_TIMESTAMP_FILE", path(&self.files[at])),
+            ("FAKETIME_NO_CACHE", "1".to_string()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_string()),
+        ];
+        words.map(|(name, value)| (name.to_string(), value)).into()
+    }
+
+    /// The node's wall clock is so many seconds ahead from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set(&self, at: usize, ahead_s: i64) -> anyhow::Result<()> {
+        // Replaced as a whole: the node may be reading it.
+        let new = self.files[at].with_extension("new");
+        std::fs::write(&new, format!("{ahead_s:+}\n"))?;
+        Ok(std::fs::rename(new, &self.files[at])?)
+    }
+}

@@ -1,0 +1,185 @@
+//! Which faults happen when, decided by a seed before the run begins.
+//!
+//! Invariants: no two faults have a node in common at one time; each kind that was asked for comes once before any
+//! comes twice; all are over before the run ends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::work::Dice;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// SIGKILL to one node or several, and a new start.
+    Kill,
+    /// SIGKILL to all at once.
+    KillAll,
+    /// SIGSTOP, later SIGCONT.
+    Pause,
+    /// Nodes and the others hear nothing of each other.
+    Partition,
+    /// The others hear nothing of these nodes, which hear them.
+    OneWay,
+    /// What these nodes hear and say is late, some of it very late.
+    Slow,
+    /// Their power fails: what was not fsynced is gone.
+    Power,
+    /// Their disks fail under them: every write is an error.
+    Io,
+    /// Their disks are nearly full.
+    Full,
+    /// The wall clock of one node is an hour early or late.
+    Clock,
+}
+
+/// All kinds by name.
+pub const NAMES: &[(&str, Fault)] = &[
+    ("kill", Fault::Kill),
+    ("kill-all", Fault::KillAll),
+    ("pause", Fault::Pause),
+    ("partition", Fault::Partition),
+    ("one-way", Fault::OneWay),
+    ("slow", Fault::Slow),
+    ("power", Fault::Power),
+    ("io", Fault::Io),
+    ("full", Fault::Full),
+    ("clock", Fault::Clock),
+];
+
+impl Fault {
+    /// It needs relays between the nodes.
+    pub fn needs_relays(self) -> bool {
+        matches!(self, Fault::Partition | Fault::OneWay | Fault::Slow)
+    }
+
+    /// It needs a file system of its own for each node.
+    pub fn needs_disks(self) -> bool {
+        matches!(self, Fault::Power | Fault::Io | Fault::Full)
+    }
+
+    /// It needs clocks that can be set.
+    pub fn needs_clocks(self) -> bool {
+        self == Fault::Clock
+    }
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One fault of the schedule; times are milliseconds since the clients began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What.
+    pub fault: Fault,
+    /// To whom, from 0 on.
+    pub nodes: Vec<usize>,
+    /// From when.
+    pub from: u64,
+    /// Until when.
+    pub until: u64,
+}
+
+/// What happened to the schedule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// What.
+    pub fault: Fault,
+    /// To whom, from 0 on.
+    pub nodes: Vec<usize>,
+    /// Nanoseconds since the run began.
+    pub from: u64,
+    /// Nothing while it lasts.
+    pub until: Option<u64>,
+}
+
+/// Before the first and after the last fault.
+const QUIET_MS: u64 = 500;
+/// The first fault comes so much later, at the most.
+const FIRST_MS: i64 = 300;
+/// A fault and the quiet behind it, at the most.
+pub const ROUND_MS: u64 = 4600;
+/// The same where a failover takes seconds.
+pub const LONG_ROUND_MS: u64 = 16_000;
+/// Less is no fault worth its name.
+const ROUND_MS_MIN: u64 = 800;
+
+/// The schedule of a seed for so many milliseconds and rounds of this length; empty when not every kind finds room.
+pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, (time, round): (u64, u64)) -> Vec<Step> {
+    let mut dice = Dice::new(seed ^ 0xfa17);
+    let mut steps = Vec::new();
+    let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs());
+    let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(round);
+    if length < ROUND_MS_MIN {
+        return steps;
+    }
+    let half = length as i64 / 2;
+    // A failover must fit into a fault.
+    let shortest = if round > ROUND_MS { length / 3 } else { 300 };
+    let mut from = QUIET_MS + dice.below(FIRST_MS) as u64;
+    for round in 0.. {
+        let until = from + shortest + dice.below(half - shortest as i64) as u64;
+        if until + QUIET_MS > time {
+            break;
+        }
+        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
+        let hit = targets(&mut dice, fault, nodes);
+        // Now and then another kind meets the others meanwhile.
+        let other = faults[dice.below(faults.len() as i64) as usize];
+        // Disks are only harmed alone: the others must hold what is acknowledged.
+        let is_alone = fault.needs_disks() || other.needs_disks();
+        let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
+        if other != fault && other != Fault::KillAll && !is_alone && !rest.is_empty() && dice.below(3) == 0 {
+            let node = rest[dice.below(rest.len() as i64) as usize];
+            let start = from + dice.below(200) as u64;
+            steps.push(Step { fault: other, nodes: vec![node], from: start, until });
+        }
+        steps.push(Step { fault, nodes: hit, from, until });
+        from = until + 200 + dice.below(half - 200) as u64;
+    }
+    steps.sort_by_key(|step| step.from);
+    steps
+}
+
+/// One node mostly, a majority now and then.
+fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..nodes).collect();
+    let count = match (fault, dice.below(4)) {
+        (Fault::KillAll, _) | (Fault::Power, 0 | 1) => nodes,
+        // A majority of wrong clocks is right, and one of full disks has no room for anything.
+        (Fault::Clock | Fault::Io | Fault::Full, _) => 1,
+        (_, 0) => nodes / 2 + 1,
+        _ => 1,
+    };
+    while all.len() > count {
+        all.remove(dice.below(all.len() as i64) as usize);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_keeps_its_rules() {
+        let faults = [Fault::Kill, Fault::KillAll, Fault::Pause, Fault::Clock];
+        for seed in 0..1000 {
+            let time = if seed % 2 == 0 { 20_000 } else { 6_000 };
+            let steps = schedule(seed, &faults, 3, (time, ROUND_MS));
+            assert_eq!(steps, schedule(seed, &faults, 3, (time, ROUND_MS)));
+            assert!(faults.iter().all(|fault| steps.iter().any(|step| step.fault == *fault)), "{steps:?}");
+            for (at, step) in steps.iter().enumerate() {
+                assert!(step.from < step.until && step.until < time && !step.nodes.is_empty(), "{step:?}");
+                for other in steps[at + 1..].iter().filter(|other| other.from <= step.until && step.from <= other.until)
+                {
+                    assert!(step.nodes.iter().all(|node| !other.nodes.contains(node)), "{step:?} and {other:?}");
+                }
+            }
+        }
+        assert!(schedule(1, &[], 3, (20_000, ROUND_MS)).is_empty());
+        assert!(schedule(1, &faults, 3, (2000, ROUND_MS)).is_empty(), "there is no room");
+    }
+}

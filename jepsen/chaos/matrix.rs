@@ -1,0 +1,133 @@
+//! Many short runs, of all workloads at once: every fault alone, then several together, on three and on five nodes,
+//! with one group and with several, until the time is over.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::faults::{Fault, NAMES};
+use crate::options::Options;
+use crate::verdict::Validity;
+use crate::work::Dice;
+use crate::{judge, report, run};
+
+/// Clients of each workload, and their questions per second: together they keep two cores busy, not more.
+const CLIENTS: usize = 3;
+const RATE: u64 = 40;
+/// Faults that come together in a mixed run.
+const MIXED: usize = 3;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long altogether.
+    pub time: Duration,
+    /// How long each.
+    pub each: Duration,
+    /// The seed of the first run.
+    pub seed: u64,
+    /// Where runs that did not pass stay.
+    pub out: PathBuf,
+    /// Whose nodes are started.
+    pub quoris: PathBuf,
+}
+
+/// Nodes, groups and faults of the run with this number.
+fn cell(number: usize, seed: u64) -> (usize, usize, Vec<Fault>) {
+    let nodes = if number.is_multiple_of(2) { 3 } else { 5 };
+    let groups = [1, 4, 8][number / 2 % 3];
+    let (round, place) = (number / 2 / (NAMES.len() + 1), number / 2 % (NAMES.len() + 1));
+    let mut dice = Dice::new(seed ^ 0x3a7);
+    let mut faults: Vec<Fault> = NAMES.iter().map(|(_, fault)| *fault).collect();
+    match faults.get(place).copied().filter(|_| round == 0) {
+        Some(alone) => (nodes, groups, vec![alone]),
+        // Once without any, then mixed.
+        None if round == 0 => (nodes, groups, Vec::new()),
+        None => {
+            while faults.len() > MIXED {
+                faults.remove(dice.below(faults.len() as i64) as usize);
+            }
+            (nodes, groups, faults)
+        }
+    }
+}
+
+/// Runs until the time is over; gives the worst verdict.
+///
+/// # Errors
+/// When a folder cannot be written.
+pub fn run(plan: &Plan) -> anyhow::Result<Validity> {
+    std::fs::create_dir_all(&plan.out)?;
+    let began = Instant::now();
+    let (mut worst, mut lines, mut ops) = (Validity::Valid, Vec::new(), 0);
+    for number in 0.. {
+        if began.elapsed() + plan.each > plan.time && number > 0 {
+            break;
+        }
+        let seed = plan.seed + number as u64;
+        let dir = plan.out.join(format!("seed-{seed}"));
+        let (validity, count, line) = one(plan, number, seed, &dir);
+        println!("{line}");
+        (worst, ops) = (worst.max(validity), ops + count);
+        lines.push(line);
+        if validity == Validity::Valid {
+            std::fs::remove_dir_all(&dir)?;
+        }
+    }
+    lines.push(format!("{worst}: {} runs, {ops} operations, {} s", lines.len(), began.elapsed().as_secs()));
+    std::fs::write(plan.out.join("matrix.txt"), lines.join("\n") + "\n")?;
+    println!("{}", lines.last().map_or("", String::as_str));
+    Ok(worst)
+}
+
+/// One run: its verdict, how many operations succeeded, and a line about it.
+fn one(plan: &Plan, number: usize, seed: u64, dir: &Path) -> (Validity, u64, String) {
+    let (nodes, groups, faults) = cell(number, seed);
+    let options = Options {
+        fault: faults.iter().copied().map(Some).collect(),
+        nodes,
+        groups,
+        time: plan.each,
+        seed,
+        clients: CLIENTS,
+        rate: RATE,
+        ..Options::of(plan.quoris.clone(), dir.to_path_buf())
+    };
+    let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+    let names = if names.is_empty() { "no faults".to_string() } else { names.join(", ") };
+    let said = format!("seed {seed}, {nodes} nodes, {groups} groups, {names}");
+    match judged(options) {
+        Ok((all, skipped)) if !skipped.is_empty() => (all.0, all.1, format!("{said}: skipped, {}", skipped.join("; "))),
+        Ok(((validity, count, text), _)) => (validity, count, format!("{said}: {text}")),
+        Err(why) => (Validity::Unknown, 0, format!("{said}: unknown, the harness failed: {why:#}")),
+    }
+}
+
+type Judged = ((Validity, u64, String), Vec<String>);
+
+/// Runs and judges; faults that the machine cannot do are no verdict of the nodes.
+pub(crate) fn judged(options: Options) -> anyhow::Result<Judged> {
+    let (mut settings, dir) = options.settings()?;
+    let skipped = std::mem::take(&mut settings.skipped);
+    let skipped = skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.name())).collect();
+    run::run(&settings, &dir)?;
+    let verdicts = judge::judge(&dir)?;
+    report::write(&dir, &verdicts)?;
+    let Some((_, all)) = verdicts.last() else { anyhow::bail!("nothing was judged") };
+    Ok(((all.validity(), all.get("ok").unwrap_or(0), all.to_string()), skipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_comes_alone_on_three_and_on_five_nodes_before_any_mixture() {
+        let first: Vec<_> = (0..2 * (NAMES.len() + 1)).map(|number| cell(number, 1)).collect();
+        for (_, fault) in NAMES {
+            for nodes in [3, 5] {
+                assert!(first.iter().any(|(n, _, faults)| *n == nodes && *faults == [*fault]), "{fault:?} on {nodes}");
+            }
+        }
+        assert_eq!(cell(2 * (NAMES.len() + 1), 7).2.len(), MIXED);
+    }
+}

@@ -1,0 +1,83 @@
+//! Nodes that break a promise on purpose, one run or a few for each way of doing so: the harness has to find it.
+//!
+//! They are there in builds with the feature `mutants` alone (`raft/mutant.rs`); a node that is told to be one says
+//! so in its log, and one that does not say it makes the harness fail.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::faults::Fault;
+use crate::matrix::judged;
+use crate::options::Options;
+use crate::verdict::Validity;
+
+/// A mutant, and what finds it.
+struct Case {
+    name: &'static str,
+    workloads: &'static [&'static str],
+    faults: &'static [Fault],
+    seconds: u64,
+}
+
+const fn case(name: &'static str, workloads: &'static [&'static str], faults: &'static [Fault], seconds: u64) -> Case {
+    Case { name, workloads, faults, seconds }
+}
+
+/// The quickest first.
+const CASES: &[Case] = &[
+    case("digest-ignored", &["set", "any"], &[], 3),
+    case("event-before-commit", &["channel"], &[], 3),
+    case("lost-event", &["channel"], &[], 4),
+    case("lost-outbox", &["channel"], &[], 6),
+    case("local-clock-in-apply", &["expiry", "any"], &[Fault::Clock], 8),
+    case("acknowledges-before-fsync", &["set", "counter", "append"], &[Fault::Power], 10),
+    case("reads-without-index", &["register", "counter", "append"], &[Fault::Partition], 12),
+    case("lease-too-long", &["register", "counter", "append"], &[Fault::Partition, Fault::Pause], 12),
+    case("session-off-by-one", &["counter", "queue"], &[Fault::Kill, Fault::Partition], 12),
+    case("definite-after-proposal", &["counter", "append"], &[Fault::Partition, Fault::Pause], 15),
+];
+/// Seeds that are tried until one finds it.
+const SEEDS: u64 = 5;
+
+/// Tries all of them, or those that are named; whether each was found.
+///
+/// # Errors
+/// When the harness failed, or the program has no mutants.
+pub fn run(quoris: &Path, only: &[String], out: &Path) -> anyhow::Result<bool> {
+    let mut all = true;
+    for name in only {
+        anyhow::ensure!(CASES.iter().any(|case| case.name == name), "no case is called {name}");
+    }
+    for case in CASES.iter().filter(|case| only.is_empty() || only.iter().any(|name| name == case.name)) {
+        let found = found(quoris, case, out)?;
+        println!("{}: {}", case.name, found.as_deref().unwrap_or("missed"));
+        all &= found.is_some();
+    }
+    println!("{}", if all { "valid: every mutant was found" } else { "invalid: a mutant was missed" });
+    Ok(all)
+}
+
+/// What the first run that finds it says.
+fn found(quoris: &Path, case: &Case, out: &Path) -> anyhow::Result<Option<String>> {
+    for seed in 1..=SEEDS {
+        let dir = out.join(format!("{}-{seed}", case.name));
+        let options = Options {
+            workload: case.workloads.iter().map(ToString::to_string).collect(),
+            fault: case.faults.iter().copied().map(Some).collect(),
+            time: Duration::from_secs(case.seconds),
+            seed,
+            mutant: Some(case.name.to_string()),
+            ..Options::of(quoris.to_path_buf(), dir.clone())
+        };
+        let ((validity, _, text), skipped) = judged(options)?;
+        let log = std::fs::read_to_string(dir.join("node-1/log"))?;
+        anyhow::ensure!(log.contains(case.name), "{} was not built with the feature mutants", quoris.display());
+        if validity == Validity::Invalid {
+            return Ok(Some(format!("found with seed {seed}: {text}")));
+        }
+        if !skipped.is_empty() {
+            println!("{}: skipped, {}", case.name, skipped.join("; "));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,78 @@
+//! What faults do to nodes, and how it is undone.
+
+use rustix::process::Signal;
+
+use super::Nodes;
+use crate::clocks::HOUR_S;
+use crate::faults::Fault;
+
+impl Nodes {
+    /// A fault begins at these sites.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn harm(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
+        let nodes = self.nodes_at(sites);
+        match fault {
+            Fault::Kill | Fault::KillAll => self.kill(&nodes),
+            Fault::Pause => self.signal(&nodes, Signal::STOP),
+            Fault::Partition | Fault::OneWay => {
+                self.cables.cut(&nodes, fault == Fault::Partition);
+                Ok(())
+            }
+            Fault::Slow => {
+                self.cables.slow(&nodes);
+                Ok(())
+            }
+            Fault::Power => self.disks()?.fail(&nodes).and_then(|()| self.kill(&nodes)),
+            Fault::Io => {
+                nodes.iter().for_each(|at| self.nodes[*at].may_end = true);
+                self.disks()?.fail(&nodes)
+            }
+            Fault::Full => self.disks()?.fill(&nodes),
+            Fault::Clock => {
+                // Back at one node, ahead at the next.
+                let jump = |at: usize| if at.is_multiple_of(2) { HOUR_S } else { -HOUR_S };
+                nodes.iter().try_for_each(|at| self.clocks()?.set(*at, jump(*at)))
+            }
+        }
+    }
+
+    /// It ends.
+    ///
+    /// # Errors
+    /// When it cannot be undone.
+    pub fn heal(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
+        let nodes = self.nodes_at(sites);
+        match fault {
+            Fault::Kill | Fault::KillAll => self.start_these(&nodes),
+            Fault::Pause => self.signal(&nodes, Signal::CONT),
+            Fault::Partition | Fault::OneWay => {
+                self.cables.mend(&nodes, fault == Fault::Partition);
+                Ok(())
+            }
+            Fault::Slow => {
+                self.cables.hurry(&nodes);
+                Ok(())
+            }
+            Fault::Power => {
+                self.disks()?.come_back(&nodes)?;
+                self.start_these(&nodes)
+            }
+            Fault::Io => {
+                // Some may have stopped by themselves, as they should; the others stop now.
+                let still: Vec<usize> = nodes.iter().copied().filter(|at| self.nodes[*at].child.is_some()).collect();
+                self.kill(&still)?;
+                nodes.iter().for_each(|at| self.nodes[*at].may_end = false);
+                self.disks()?.come_back(&nodes)?;
+                self.start_these(&nodes)
+            }
+            Fault::Full => self.disks()?.empty(&nodes),
+            Fault::Clock => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
+        }
+    }
+
+    fn start_these(&mut self, nodes: &[usize]) -> anyhow::Result<()> {
+        nodes.iter().try_for_each(|at| self.spawn(*at))
+    }
+}

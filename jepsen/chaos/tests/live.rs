@@ -1,0 +1,122 @@
+//! The program as a whole: it finds what a store without a log forgets, finds nothing in one that works, says so by
+//! its exit status, and does not pass what it did not see.
+//!
+//! Quoris itself is run where its program was built beside this test (the gate builds it), or where `QUORIS_BIN`
+//! says.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const VALID: i32 = 0;
+const INVALID: i32 = 1;
+const UNKNOWN: i32 = 2;
+const HARNESS_FAILED: i32 = 3;
+
+/// Runs it; gives its exit status and all that it said.
+fn chaos(words: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_chaos")).args(words).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&stdout).into_owned();
+    (status.code().expect("no signal ends it"), format!("{}\n{text}", String::from_utf8_lossy(&stderr)))
+}
+
+fn last(text: &str) -> &str {
+    text.lines().last().unwrap_or_default()
+}
+
+fn folder() -> (TempDir, String) {
+    let root = TempDir::with_prefix("chaos-").expect("a temporary folder");
+    let path = root.path().join("run").display().to_string();
+    (root, path)
+}
+
+#[test]
+fn what_redis_forgets_is_found_by_every_workload_that_keeps_something() {
+    let (_root, dir) = folder();
+    let (status, text) =
+        chaos(&["run", "--redis", "redis-server", "--fault", "kill", "--time", "3s", "--seed", "7", "--out", &dir]);
+    assert_eq!(status, INVALID, "{text}");
+    assert!(last(&text).starts_with("invalid, "), "{text}");
+    for workload in ["register", "append", "counter", "queue", "set", "lock"] {
+        assert!(text.contains(&format!("\n{workload}: invalid")), "{workload} found nothing: {text}");
+    }
+    assert_eq!(chaos(&["check", &dir]).0, INVALID, "the folder alone says the same");
+    // Without the faults, the same questions have right answers.
+    let (_root, dir) = folder();
+    let (status, text) = chaos(&["run", "--redis", "redis-server", "--time", "1s", "--seed", "7", "--out", &dir]);
+    assert_eq!(status, VALID, "{text}");
+    assert!(last(&text).starts_with("valid, "), "{text}");
+}
+
+#[test]
+fn what_was_not_seen_does_not_pass() {
+    let (_root, dir) = folder();
+    let run = ["run", "--redis", "redis-server", "--workload", "counter", "--time", "1s", "--out", &dir];
+    let (status, text) = chaos(&[&run[..], &["--fault", "kill"]].concat());
+    assert_eq!(status, UNKNOWN, "no fault fits into a second: {text}");
+    assert!(last(&text).contains("fault did not happen"), "{text}");
+    let (_root, dir) = folder();
+    let run = ["run", "--redis", "redis-server", "--workload", "counter", "--time", "1s", "--out", &dir];
+    let (status, text) = chaos(&[&run[..], &["--rate", "4", "--clients", "1"]].concat());
+    assert_eq!(status, UNKNOWN, "four operations mean little: {text}");
+}
+
+#[test]
+fn a_failure_of_the_harness_is_no_verdict() {
+    let (_root, dir) = folder();
+    let (status, text) = chaos(&["run", "--redis", "no-such-program", "--out", &dir]);
+    assert_eq!(status, HARNESS_FAILED, "{text}");
+    assert_eq!(chaos(&["check", &dir]).0, HARNESS_FAILED, "no history");
+}
+
+/// The program under test, if it is there.
+fn quoris() -> Option<PathBuf> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("quoris"));
+    let path = std::env::var_os("QUORIS_BIN").map(PathBuf::from).or_else(beside)?;
+    path.exists().then_some(path)
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
+    let Some(program) = quoris() else {
+        println!("skipped: there is no quoris beside this test; `cargo build --bin quoris` or QUORIS_BIN");
+        return;
+    };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--nodes", "3", "--groups", "4", "--time", "5s", "--seed", "3"];
+    let (status, text) =
+        chaos(&[&run[..], &["--fault", "kill-all,pause,partition", "--rate", "100", "--out", &dir]].concat());
+    assert_eq!(status, VALID, "{text}");
+    println!("{}", last(&text));
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "5", "--rate", "60", "--clients", "3"];
+    let (status, text) = chaos(&[&run[..], &["--fault", "power,clock,slow", "--out", &dir]].concat());
+    let is_skipped = text.contains("fault skipped");
+    assert_eq!(status, if is_skipped { UNKNOWN } else { VALID }, "{text}");
+    let page = std::fs::read_to_string(format!("{dir}/report.html")).expect("a report");
+    assert!(page.contains("<svg") && page.ends_with("</html>\n"));
+    println!("{}", last(&text));
+}
+
+#[test]
+fn the_quickest_mutants_are_found() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let only = "digest-ignored,event-before-commit";
+    let (status, text) = chaos(&["mutants", "--only", only, "--quoris", &program, "--out", &dir]);
+    if text.contains("was not built with the feature mutants") {
+        println!("skipped: the nodes beside this test have no mutants; ./dev test builds some that have");
+        return;
+    }
+    assert_eq!(status, VALID, "{text}");
+}
