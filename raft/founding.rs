@@ -12,18 +12,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use quoris_engine::codec;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::{Answer, Question};
 use crate::follow::operation;
 use crate::group::Group;
 use crate::link::Connection;
 use crate::node::{Node, StartError};
 use crate::runtime::random_u64;
 use crate::seam::{Disk, Seams};
-use crate::topology::{Founding, KEY, NodeRecord, Topology};
+use crate::topology::{Founding, KEY, NodeRecord, NodeState, Topology, format};
 use crate::types::NodeId;
 use crate::wire::{self, Kind};
+use crate::{holding, join};
 
 /// The record that holds the identity.
 const RECORD: &str = "identity";
@@ -31,6 +32,8 @@ const RECORD: &str = "identity";
 const FOUNDER: NodeId = NodeId(1);
 /// How long between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a peer may take to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often the wait for missing peers is said.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,8 @@ pub struct Probe {
     pub peer_addr: String,
     /// Where clients reach it.
     pub client_addr: String,
+    /// Where it stands.
+    pub zone: String,
     /// The peer addresses of the cluster that it knows.
     pub knows: Option<Vec<String>>,
 }
@@ -62,7 +67,7 @@ pub struct Probe {
 /// When the disk fails or the record is damaged.
 pub fn load(disk: &dyn Disk) -> io::Result<Option<Identity>> {
     let Some(bytes) = disk.read_record(RECORD)? else { return Ok(None) };
-    codec::read(&bytes, "identity").map(|(identity, _)| Some(identity)).map_err(io::Error::other)
+    format::decode_identity(&bytes).map(Some)
 }
 
 /// Makes the identity durable.
@@ -70,7 +75,7 @@ pub fn load(disk: &dyn Disk) -> io::Result<Option<Identity>> {
 /// # Errors
 /// When the disk fails.
 pub fn store(seams: &Seams, identity: &Identity) -> io::Result<()> {
-    seams.disk.write_record(RECORD, &codec::bytes(identity))
+    seams.disk.write_record(RECORD, &format::encode_identity(identity))
 }
 
 /// Returns when the node has an identity.
@@ -88,8 +93,11 @@ pub async fn settle(node: &Node) -> Result<(), StartError> {
         };
     }
     let config = node.config();
+    if let Some(addr) = config.join.clone() {
+        return adopt(node, join::join(node, &addr).await?);
+    }
     if config.peers.iter().all(|p| *p == config.peer_addr) {
-        let own = NodeRecord { peer_addr: config.peer_addr.clone(), client_addr: config.client_addr.clone() };
+        let own = NodeRecord::new(config.peer_addr.clone(), config.client_addr.clone(), config.zone.clone());
         return adopt(node, found(node, vec![own], 0));
     }
     if !config.peers.contains(&config.peer_addr) {
@@ -104,7 +112,9 @@ pub async fn settle(node: &Node) -> Result<(), StartError> {
 /// A folder is bound to its node's address: two nodes whose folders were swapped would answer for each other.
 fn check_address(node: &Node, identity: &Identity) -> Result<(), StartError> {
     let own = &node.config().peer_addr;
-    let Some(record) = identity.topology.nodes.get(&identity.node) else { return Ok(()) };
+    let Some(record) = identity.topology.nodes.get(&identity.node) else {
+        return Err(StartError(holding::REMOVED.into()));
+    };
     if identity.topology.nodes.len() > 1 && record.peer_addr != *own {
         return Err(StartError(format!(
             "this data folder belongs to {} at peer address {}, but the configuration says {own}: start it with its own configuration file",
@@ -120,17 +130,27 @@ async fn greet(node: &Node, identity: &Identity) -> Result<(), StartError> {
     let members = identity.topology.nodes.values().map(|n| &n.peer_addr);
     let others = config.peers.iter().chain(members).filter(|addr| !addr.is_empty() && **addr != config.peer_addr);
     let others: BTreeSet<String> = others.cloned().collect();
-    if identity.topology.nodes.len() == 1 && !others.is_empty() {
+    // One that is left of several may still name them.
+    let always_alone = identity.topology.nodes.len() == 1 && identity.topology.next_node == 2;
+    if always_alone && !others.is_empty() {
         return Err(StartError(format!(
             "this data folder belongs to a cluster of one node, but peers names others ({}): start it without peers, or \
              with a folder of its own",
             Vec::from_iter(others).join(", ")
         )));
     }
+    let join = config.join.iter().filter(|addr| **addr != config.peer_addr);
+    let others: BTreeSet<String> = others.into_iter().chain(join.cloned()).collect();
     let dials = others.iter().map(|addr| async move { (addr, node.links().dial(addr.clone()).await) });
     let met = futures_util::future::join_all(dials).await;
     if let Some(text) = node.inner().health.failed.borrow().clone() {
         return Err(StartError(text));
+    }
+    for connection in met.iter().filter_map(|(_, result)| result.as_ref().ok()) {
+        catch_up(node, connection).await;
+    }
+    if !node.identity().topology.nodes.contains_key(&node.id()) {
+        return Err(StartError(holding::REMOVED.into()));
     }
     let refusals = met.iter().filter_map(|(addr, result)| Some((addr, result.as_ref().err()?)));
     let refusals = refusals.filter(|(_, e)| e.kind() == io::ErrorKind::PermissionDenied);
@@ -143,6 +163,18 @@ async fn greet(node: &Node, identity: &Identity) -> Result<(), StartError> {
         )));
     }
     Ok(())
+}
+
+/// What has become of the cluster meanwhile, as far as this peer knows.
+async fn catch_up(node: &Node, connection: &Connection) {
+    let question = Question::Topology { known: node.identity().topology.epoch };
+    let answer = connection.call(Kind::Cluster, vec![wire::part(&question)]);
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, answer).await;
+    if let Ok(Ok(bytes)) = answer
+        && let Ok(Answer::Topology(Some(newer))) = wire::message(&bytes)
+    {
+        node.take_topology(newer);
+    }
 }
 
 fn found(node: &Node, nodes: Vec<NodeRecord>, own: usize) -> Identity {
@@ -209,10 +241,7 @@ async fn ask_around(node: &Node) -> Result<(), StartError> {
         refuse_if_wiped(&config.peer_addr, &answers)?;
         let all_empty = missing.is_empty() && answers.iter().all(|a| a.knows.is_none());
         if all_empty && sorted.first() == Some(&config.peer_addr) {
-            let nodes = answers
-                .into_iter()
-                .map(|a| NodeRecord { peer_addr: a.peer_addr, client_addr: a.client_addr })
-                .collect();
+            let nodes = answers.into_iter().map(|a| NodeRecord::new(a.peer_addr, a.client_addr, a.zone)).collect();
             let identity = found(node, nodes, 0);
             adopt(node, identity.clone())?;
             return tell_all(node, identity).await;
@@ -239,8 +268,8 @@ fn refuse_if_wiped(own: &str, answers: &[Probe]) -> Result<(), StartError> {
         )));
     }
     Err(StartError(format!(
-        "{peer} belongs to a cluster in which {own} has no place; a node is added to a running cluster by its administration \
-         (quoris admin node add)"
+        "{peer} belongs to a cluster in which {own} has no place; a node joins a running cluster when it is started with \
+         --join {peer} (and without peers)"
     )))
 }
 
@@ -249,8 +278,11 @@ pub fn own_probe(node: &Node) -> Probe {
     let config = node.config();
     let identity = node.inner().identity.load();
     let settled = identity.as_ref().as_ref().filter(|i| !i.founding);
-    let knows = settled.map(|i| i.topology.nodes.values().map(|n| n.peer_addr.clone()).collect());
-    Probe { peer_addr: config.peer_addr.clone(), client_addr: config.client_addr.clone(), knows }
+    // Whose node is being replaced has its place no more.
+    let places = settled.map(|i| i.topology.nodes.values().filter(|n| n.state != NodeState::Replaced));
+    let knows = places.map(|places| places.map(|n| n.peer_addr.clone()).collect());
+    let (peer_addr, client_addr, zone) = (config.peer_addr.clone(), config.client_addr.clone(), config.zone.clone());
+    Probe { peer_addr, client_addr, zone, knows }
 }
 
 async fn probe(node: &Node, addr: &str) -> io::Result<Probe> {
@@ -307,6 +339,6 @@ pub fn on_adopt(node: &Node, identity: Identity) -> io::Result<()> {
 
 /// The meta leader of a new cluster writes the topology into the log, once: `SET … NX`.
 pub async fn write_first_topology(node: &Node, meta: &Group) {
-    let value = codec::bytes(&node.identity().topology);
+    let value = format::encode(&node.identity().topology);
     meta.propose(vec![operation(&[b"SET", KEY, &value, b"NX"])], None, false).await;
 }

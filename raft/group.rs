@@ -321,31 +321,6 @@ impl Group {
         keys.is_empty() || keys.iter().any(is_due)
     }
 
-    /// Hands leadership to the voter that is furthest, and waits until it leads.
-    pub async fn hand_over(&self, timeout: Duration) {
-        let metrics = self.metrics();
-        let (Some(replication), ServerState::Leader) = (&metrics.replication, metrics.state) else { return };
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().filter(|v| *v != self.replica.id).collect();
-        let best = voters.iter().max_by_key(|v| replication.get(v).cloned().flatten().map(|id| id.index));
-        if let Some(&to) = best {
-            self.hand_over_to(to, timeout).await;
-        }
-    }
-
-    /// Hands leadership to a voter, and waits until this replica leads no longer; whether that came about.
-    pub async fn hand_over_to(&self, to: u64, timeout: Duration) -> bool {
-        if self.raft.trigger().transfer_leader(to).await.is_err() {
-            return false;
-        }
-        let wait = self.raft.wait(Some(timeout));
-        let done = wait.metrics(|m| m.current_leader.is_some_and(|l| l != m.id), "another leader").await.is_ok();
-        match done {
-            true => tracing::info!(group = self.replica.group.0, to, "leadership handed over"),
-            false => tracing::warn!(group = self.replica.group.0, to, "leadership could not be handed over in time"),
-        }
-        done
-    }
-
     /// Stops the replica; nothing more is applied or answered.
     pub async fn stop(&self) {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
@@ -383,7 +358,7 @@ async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
         replica.leader.send_if_modified(|known| *known != leader && std::mem::replace(known, leader) != leader);
         let alone = now.membership_config.voter_ids().eq([replica.id]);
         let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
-        replica.sole_leader.store(alone && own_term && now.state == ServerState::Leader, Ordering::SeqCst);
+        replica.set_sole(alone && own_term && now.state == ServerState::Leader);
         if metrics.changed().await.is_err() {
             health
                 .failed

@@ -11,7 +11,7 @@ use crate::founding::{Identity, Probe};
 use crate::types::GroupId;
 use crate::waiting;
 use crate::wire::{self, Frame, Kind, read_frame};
-use crate::{events, forward, wire::Hello};
+use crate::{admin, events, forward, wire::Hello};
 
 /// A frame with the checksum that it should have; nothing when there is no such kind.
 pub fn seal(kind: u8, id: u64, body: &[u8]) -> Option<Vec<u8>> {
@@ -60,6 +60,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
         Kind::SnapshotWanted => vec![shown(wire::message::<wire::SnapshotWanted>(body))],
         Kind::Clock | Kind::LeadWanted => vec![shown(wire::message::<wire::Target>(body))],
         Kind::Adopt => vec![shown(wire::message::<Identity>(body))],
+        Kind::Cluster => vec![shown(wire::message::<admin::Question>(body))],
         Kind::Reply => vec![
             shown(wire::message::<wire::AppendReply>(body)),
             shown(wire::message::<wire::VoteReply>(body)),
@@ -69,6 +70,7 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             shown(forward::read_answer(body).map(|answers| answers.len())),
             shown(waiting::read_note(body)),
             shown(wire::message::<crate::changes::Note>(body)),
+            shown(wire::message::<admin::Answer>(body)),
             shown(events::read_note(GroupId(1), body.clone())),
         ],
         Kind::Probe | Kind::Error | Kind::CloseStream | Kind::Listeners => {

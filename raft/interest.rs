@@ -267,8 +267,20 @@ async fn listen_to(node: &Node, peer: NodeId) -> io::Result<()> {
 pub(crate) async fn tell(node: Node) {
     let mut told = BTreeSet::new();
     let mut changed = node.interest().changed.subscribe();
+    let mut epochs = node.inner().epoch.subscribe();
     let mut tasks = tokio::task::JoinSet::new();
-    while changed.changed().await.is_ok() {
+    loop {
+        // A node that is new has to be told as well.
+        let (news, of_topology) = tokio::select! {
+            news = changed.changed() => (news, false),
+            news = epochs.changed() => (news, true),
+        };
+        if news.is_err() {
+            return;
+        }
+        if of_topology && node.interest().state.lock().own.is_empty() {
+            continue;
+        }
         let own = node.id();
         for peer in node.routes().topology.nodes.keys().copied().filter(|peer| *peer != own) {
             if told.insert(peer) {
@@ -279,7 +291,7 @@ pub(crate) async fn tell(node: Node) {
 }
 
 async fn tell_peer(node: Node, peer: NodeId) {
-    loop {
+    while node.routes().topology.nodes.contains_key(&peer) {
         if let Err(e) = stream(&node, peer).await {
             tracing::debug!(peer = peer.0, error = %e, "a peer does not hear what clients listen to");
         }

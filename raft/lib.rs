@@ -11,6 +11,7 @@
 //! * openraft is named only here; disk, network, clocks, threads and randomness only in [`seam`] and
 //!   [`runtime`].
 
+mod admin;
 mod backfill;
 mod changes;
 mod clock;
@@ -27,15 +28,18 @@ mod group;
 mod guest;
 mod handshake;
 mod hint;
+mod holding;
 #[doc(hidden)]
 pub mod hostile;
 pub mod interest;
+mod join;
 pub mod lease;
 mod link;
 mod lives;
 pub mod log_size;
 mod machine;
 mod maintain;
+mod membership;
 mod memory;
 pub mod mutant;
 mod network;
@@ -44,10 +48,12 @@ pub mod offline;
 mod outbox;
 mod pack;
 mod pipe;
+mod placement;
 mod propose;
 mod read;
 mod rebuild;
 mod receive;
+mod reconcile;
 pub mod record;
 mod replica;
 pub mod retained;
@@ -74,6 +80,7 @@ mod waiting;
 mod wire;
 mod write;
 
+pub use admin::{AdminError, NodeSummary, Wish};
 pub use changes::Hear;
 pub use events::EventStream;
 pub use forward::SEQUENCE_MAX;
@@ -87,4 +94,5 @@ pub use replica::{Fault, Replica, SnapshotFile};
 pub use session::{Error, Executed, Position, Session, error_reply};
 pub use settings::SettingsError;
 pub use status::{GroupStatus, NodeInfo, NodeStatus, ReplicaStatus};
+pub use topology::NodeState;
 pub use types::{GroupId, META, NodeId};

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use quoris_engine::Settings;
 use quoris_engine::entry::SessionId;
-use quoris_engine::{Engine, EngineSeed, Settings};
 use tokio::sync::watch;
 
 use crate::elsewhere::Elsewhere;
 use crate::forwarder::Forwarder;
 use crate::founding::{self, Identity};
-use crate::group::{Group, GroupSeed, Health, ReadGuard, Timing};
+use crate::group::{Group, Health, ReadGuard, Timing};
 use crate::guest;
 use crate::handshake::Greeter;
 use crate::interest::Interest;
@@ -51,6 +51,10 @@ pub struct NodeConfig {
     pub peer_bind: Option<String>,
     /// Peer addresses of all nodes, the own one included; empty for a single node.
     pub peers: Vec<String>,
+    /// The peer address of any node of the cluster that this one joins, with an empty folder.
+    pub join: Option<String>,
+    /// Where this node stands: copies of a group spread over zones.
+    pub zone: String,
     /// Data groups of a new cluster.
     pub groups: u32,
     /// Replicas of each data group of a new cluster.
@@ -81,6 +85,10 @@ pub(crate) struct Inner {
     pub(crate) links: Links0,
     forwarder: OnceLock<Forwarder>,
     topology: ArcSwap<Option<Arc<Routes>>>,
+    /// The topology's epoch.
+    pub(crate) epoch: watch::Sender<u64>,
+    /// Held while a newer topology is taken over.
+    pub(crate) taking: Mutex<()>,
     /// Those of the cluster.
     pub(crate) settings: watch::Sender<Settings>,
     addresses: Addresses,
@@ -92,8 +100,8 @@ pub(crate) struct Inner {
     pub(crate) lives: Lives,
     /// What clients listen to, here and elsewhere.
     interest: Interest,
-    /// Tasks of the node itself; they end with it.
-    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+    /// Tasks of the node itself, and of each group; they end with it.
+    pub(crate) tasks: Mutex<BTreeMap<Option<GroupId>, Vec<tokio::task::AbortHandle>>>,
 }
 
 /// The links are made after the inner part, because their greeting asks it.
@@ -122,16 +130,20 @@ impl Node {
     ///
     /// # Errors
     /// When the folder belongs elsewhere, was wiped, or cannot be used.
-    pub async fn start(config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
+    pub async fn start(mut config: NodeConfig, seams: Seams) -> Result<Node, StartError> {
         let addresses: Addresses = Arc::default();
+        let identity = founding::load(&*seams.disk)?;
+        let listener = crate::join::listen(&mut config, &seams, identity.as_ref()).await?;
         let inner = Arc::new(Inner {
             boot: random_u64() | 1,
-            identity: ArcSwap::from_pointee(founding::load(&*seams.disk)?),
+            identity: ArcSwap::from_pointee(identity),
             adopted: watch::channel(false).0,
             groups: ArcSwap::default(),
             links: Links0::new(),
             forwarder: OnceLock::new(),
             topology: ArcSwap::from_pointee(None),
+            epoch: watch::Sender::default(),
+            taking: Mutex::default(),
             settings: watch::Sender::default(),
             addresses: addresses.clone(),
             elsewhere: Elsewhere::default(),
@@ -152,10 +164,7 @@ impl Node {
         let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, greeter, runtime.clone()));
         assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
         assert!(node.0.links.set(links).is_ok(), "set once");
-        if !node.0.config.peer_addr.is_empty() {
-            let addr = node.0.config.peer_bind.as_ref().unwrap_or(&node.0.config.peer_addr).clone();
-            let listener = seams.net.listen(addr.clone()).await;
-            let listener = listener.map_err(|e| StartError(format!("cannot listen for peers on {addr}: {e}")))?;
+        if let Some(listener) = listener {
             node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));
         }
         if node.is_guest() {
@@ -170,12 +179,14 @@ impl Node {
         node.wait_for_leaders(LEADERS_WAIT).await;
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
         node.keep(tokio::spawn(crate::settings::spread(node.clone())));
+        node.keep(tokio::spawn(crate::reconcile::reconcile(node.clone())));
+        node.keep(tokio::spawn(crate::join::announce(node.clone())));
         node.keep(tokio::spawn(crate::interest::tell(node.clone())));
         Ok(node)
     }
 
-    fn keep(&self, task: tokio::task::JoinHandle<()>) {
-        self.0.tasks.lock().push(task.abort_handle());
+    pub(crate) fn keep(&self, task: tokio::task::JoinHandle<()>) {
+        self.0.tasks.lock().entry(None).or_default().push(task.abort_handle());
     }
 
     /// Gives the first elections time, so that a node rarely opens its doors before it can serve.
@@ -191,31 +202,10 @@ impl Node {
         }
     }
 
-    async fn start_groups(&self) -> Result<(), StartError> {
-        let identity = self.identity();
-        self.learn_topology(identity.topology.clone());
-        let mut groups = BTreeMap::new();
-        for (&group, record) in &identity.topology.groups {
-            let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
-            let engine =
-                Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
-                    .owning(&record.slots);
-            let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone(), clock: None };
-            let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
-            groups.insert(group, running);
-            // One by one, so that a peer's request finds what already runs.
-            self.0.groups.store(Arc::new(groups.clone()));
-            self.keep(tokio::spawn(crate::rebuild::keep_whole(self.clone(), group)));
-            self.keep(tokio::spawn(crate::backfill::keep_filled(self.clone(), group)));
-            self.keep(tokio::spawn(crate::outbox::hand_over(self.clone(), group)));
-        }
-        for (group, running) in &groups {
-            let record = &identity.topology.groups[group];
-            if record.founder == running.replica.id {
-                running.initialize(identity.topology.members(*group)).await?;
-            }
-        }
-        Ok(())
+    /// The node cannot go on; the first reason counts.
+    pub(crate) fn fail(&self, why: String) {
+        tracing::error!("{why}");
+        self.0.health.failed.send_if_modified(|f| f.is_none() && f.replace(why).is_none());
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -265,14 +255,16 @@ impl Node {
         let owners = topology.slot_owners();
         let alone = topology.nodes.len() == 1 && topology.groups.keys().filter(|g| **g != META).count() == 1;
         self.0.seams.disk.submit_may_block(alone);
+        let epoch = topology.epoch;
         self.0.topology.store(Arc::new(Some(Arc::new(Routes { topology, owners }))));
+        self.0.epoch.send_replace(epoch);
     }
 
     pub(crate) fn routes(&self) -> Arc<Routes> {
         self.known_routes().expect("learned in start")
     }
 
-    /// The same, for those who may ask before the start is over.
+    /// The same, as soon as they are known.
     pub(crate) fn known_routes(&self) -> Option<Arc<Routes>> {
         self.0.topology.load().as_ref().clone()
     }
@@ -346,7 +338,7 @@ impl Node {
         futures_util::future::join_all(groups.iter().map(|g| g.hand_over(timeout))).await;
         futures_util::future::join_all(groups.iter().map(|g| g.stop())).await;
         self.0.groups.store(Arc::default());
-        self.0.tasks.lock().drain(..).for_each(|t| t.abort());
+        std::mem::take(&mut *self.0.tasks.lock()).into_values().flatten().for_each(|t| t.abort());
     }
 
     /// Resolves with a message when a group has died: the process must end.

@@ -119,11 +119,7 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
     let inner = node.inner();
     let new = Group::start(seed, inner.seams.clone(), node.links().clone(), inner.health.clone()).await?;
     new.replica.rebuilds.store(old.replica.rebuilds.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    inner.groups.rcu(|groups| {
-        let mut groups = (**groups).clone();
-        groups.insert(id, new.clone());
-        groups
-    });
+    node.put_group(id, new.clone());
     // What the new one had applied by now was told to nobody.
     new.replica.watchers.tell_all(id);
     Ok(())

@@ -59,6 +59,8 @@ pub struct Replica {
     pub snapshot: Mutex<Option<SnapshotFile>>,
     /// This node leads and is the group's only voter: it can read without asking anybody.
     pub sole_leader: AtomicBool,
+    /// There may soon be other voters.
+    sole_barred: Mutex<bool>,
     /// The node that leads, as far as this replica knows.
     pub leader: watch::Sender<Option<NodeId>>,
     /// Counts installed snapshots; one that is being built belongs to the state before.
@@ -130,6 +132,7 @@ impl Replica {
             seams,
             snapshot: Mutex::default(),
             sole_leader: AtomicBool::new(false),
+            sole_barred: Mutex::default(),
             leader: watch::channel(None).0,
             installs: AtomicU64::new(0),
             last_save_unix_s: AtomicU64::new(0),
@@ -142,6 +145,22 @@ impl Replica {
             bytes: Arc::default(),
             quarantined: AtomicBool::new(false),
         })
+    }
+
+    /// Whether this node leads and is the only voter, as far as Raft's core has said.
+    pub(crate) fn set_sole(&self, sole: bool) {
+        let barred = self.sole_barred.lock();
+        self.sole_leader.store(sole && !*barred, Ordering::SeqCst);
+    }
+
+    /// While it is barred this node does not read as the only voter, whatever Raft's core has said: what it says
+    /// comes late.
+    pub(crate) fn bar_sole(&self, barred: bool) {
+        let mut now = self.sole_barred.lock();
+        *now = barred;
+        if barred {
+            self.sole_leader.store(false, Ordering::SeqCst);
+        }
     }
 
     /// The state is wrong: from now on nobody gets anything of it.

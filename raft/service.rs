@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quoris_engine::codec;
 use tokio::sync::mpsc;
 
+use crate::admin;
 use crate::changes;
 use crate::events;
 use crate::forward;
@@ -90,6 +91,7 @@ impl Node {
             Kind::Topology => self.pulse(wire::message(&body)?).map(|pulse| vec![wire::part(&pulse)]),
             Kind::Probe => Ok(vec![wire::part(&founding::own_probe(self))]),
             Kind::Adopt => founding::on_adopt(self, wire::message(&body)?).map(|()| Vec::new()),
+            Kind::Cluster => Ok(vec![wire::part(&self.on_question(wire::message(&body)?).await?)]),
             Kind::Hello
             | Kind::Reply
             | Kind::Error
@@ -121,10 +123,11 @@ impl Service for Node {
     fn call(self: Arc<Self>, peer: Hello, kind: Kind, body: Bytes) -> BoxFuture<io::Result<Vec<Bytes>>> {
         Box::pin(async move {
             // A node that belongs to nothing may ask, and be told; nothing else.
+            let joins = peer.node == NodeId(0) && kind == Kind::Cluster && admin::is_join(&body);
             if self.id() == NodeId(0) && !matches!(kind, Kind::Probe | Kind::Adopt) {
                 return Err(io::Error::other("no cluster yet"));
             }
-            if !peer.may_ask(kind) {
+            if !joins && !peer.may_ask(kind) {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} may not ask this", peer.node)));
             }
             self.answer(kind, body).await

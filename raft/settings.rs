@@ -35,8 +35,6 @@ const KEY: &[u8] = b"settings";
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often the leader of the meta group looks for groups that lack settings, and how long it waits for one.
 const ROUND: Duration = Duration::from_millis(500);
-/// How often a node without a replica of the meta group asks for the settings.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a change of settings is not known to hold everywhere.
 #[derive(Debug, thiserror::Error)]
@@ -158,16 +156,12 @@ pub(crate) async fn follow(node: &Node, meta: &Group) {
     }
 }
 
-/// Follows the settings on a node that has no replica of the meta group.
-pub(crate) async fn follow_from_afar(node: Node) {
-    let session = node.session();
-    loop {
-        if let Ok(Some(text)) = ask(&session).await
-            && let Ok(settings) = Settings::parse(&text)
-        {
-            node.learn_settings(settings);
-        }
-        sleep(ASK_EVERY).await;
+/// Asks for the settings, on a node that has no replica of the meta group.
+pub(crate) async fn look_from_afar(node: &Node, session: &Session) {
+    if let Ok(Some(text)) = ask(session).await
+        && let Ok(settings) = Settings::parse(&text)
+    {
+        node.learn_settings(settings);
     }
 }
 

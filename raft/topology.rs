@@ -2,10 +2,15 @@
 //!
 //! The topology is one value in the meta group, changed by its leader with a compare-and-set through
 //! the log; the meta group is an ordinary group, so it has the same log, snapshots and sessions. Every
-//! node keeps a copy on disk to start from, and follows the meta group.
+//! node keeps a copy on disk to start from, and follows the meta group. It says what should be: the leader of each
+//! group makes the group's membership what it says (`membership.rs`), each node starts the replicas that it should
+//! hold (`holding.rs`), and the meta leader decides where replicas go (`reconcile.rs`).
 //!
 //! Invariants: ids of nodes, groups and replicas are handed out here and never used again; every slot
-//! has exactly one owner; `epoch` grows with every change.
+//! has exactly one owner; `epoch` grows with every change; no node holds two replicas of a group; a replica
+//! that was taken out never comes back.
+
+pub(crate) mod format;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +22,8 @@ use crate::types::{GroupId, META, Member, NodeId};
 const SLOTS: u16 = quoris_engine::SLOTS;
 /// The key of the meta group that holds the topology.
 pub const KEY: &[u8] = b"topology";
+/// The most replicas of the meta group.
+pub(crate) const META_REPLICAS: usize = 5;
 
 /// A node as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +32,43 @@ pub struct NodeRecord {
     pub peer_addr: String,
     /// Where clients reach it.
     pub client_addr: String,
+    /// Where it stands, a rack or a data centre: copies of a group spread over zones. Empty is a zone as well.
+    pub zone: String,
+    /// The number under which its folder asked to join; 0 for those that founded the cluster.
+    pub ticket: u64,
+    /// What is to become of it.
+    pub state: NodeState,
+}
+
+impl NodeRecord {
+    /// A node that founds a cluster.
+    pub fn new(peer_addr: String, client_addr: String, zone: String) -> NodeRecord {
+        NodeRecord { peer_addr, client_addr, zone, ticket: 0, state: NodeState::Serving }
+    }
+}
+
+/// What is to become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It takes replicas.
+    Serving,
+    /// Its replicas go to other nodes; it stays, and takes none.
+    Draining,
+    /// Its replicas go to other nodes, and then so does its record.
+    Leaving,
+    /// The same, for a node that may be dead: each of its replicas waits until another node can have it.
+    Replaced,
+}
+
+impl std::fmt::Display for NodeState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NodeState::Serving => "serving",
+            NodeState::Draining => "draining",
+            NodeState::Leaving => "leaving",
+            NodeState::Replaced => "replaced",
+        })
+    }
 }
 
 /// A group as the cluster knows it.
@@ -57,6 +101,8 @@ pub struct Topology {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// All groups, the meta group included.
     pub groups: BTreeMap<GroupId, GroupRecord>,
+    /// Copies of each data group, when there are as many nodes.
+    pub replication_factor: u32,
 }
 
 /// What a cluster is founded with.
@@ -75,7 +121,7 @@ pub struct Founding {
 
 impl Topology {
     /// A new cluster: node ids in the order given, the slots spread evenly over the groups, the
-    /// replicas of a group on consecutive nodes, so that groups and leaders spread as well.
+    /// replicas of a group on consecutive nodes, in other zones first, so that groups and leaders spread as well.
     pub fn found(founding: Founding, mut random: impl FnMut() -> u64) -> Topology {
         let count = founding.nodes.len() as u64;
         let nodes = founding.nodes.into_iter().zip(1..).map(|(record, id)| (NodeId(id), record)).collect();
@@ -87,8 +133,9 @@ impl Topology {
             databases: founding.databases,
             nodes,
             groups: BTreeMap::new(),
+            replication_factor: founding.replication_factor.max(1),
         };
-        let meta_replicas = count.min(5);
+        let meta_replicas = count.min(META_REPLICAS as u64);
         topology.add_group(META, 0, meta_replicas, Vec::new(), &mut random);
         let groups = founding.groups.max(1);
         let factor = u64::from(founding.replication_factor.max(1)).min(count);
@@ -107,11 +154,16 @@ impl Topology {
         slots: Vec<(u16, u16)>,
         random: &mut impl FnMut() -> u64,
     ) {
-        let count = self.nodes.len() as u64;
         let founder = self.next_replica;
         let mut record = GroupRecord { replicas: BTreeMap::new(), slots, hash_seed: [random(), random()], founder };
-        for i in 0..replicas {
-            record.replicas.insert(self.next_replica, NodeId((first_node + i) % count + 1));
+        let mut nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        nodes.rotate_left(first_node as usize % self.nodes.len());
+        for _ in 0..replicas {
+            let zone = |node: &NodeId| &self.nodes[node].zone;
+            let crowd = |node: &NodeId| record.replicas.values().filter(|other| zone(other) == zone(node)).count();
+            // Of several that are as good, the first.
+            let Some(at) = (0..nodes.len()).min_by_key(|at| crowd(&nodes[*at])) else { break };
+            record.replicas.insert(self.next_replica, nodes.remove(at));
             self.next_replica += 1;
         }
         self.groups.insert(id, record);
@@ -122,6 +174,11 @@ impl Topology {
         let Some(record) = self.groups.get(&group) else { return BTreeMap::new() };
         let addr = |node: &NodeId| self.nodes.get(node).map_or_else(String::new, |n| n.peer_addr.clone());
         record.replicas.iter().map(|(id, node)| (*id, Member { node: node.0, addr: addr(node) })).collect()
+    }
+
+    /// The groups of which a node holds a replica.
+    pub fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = (GroupId, u64)> {
+        self.groups.keys().filter_map(move |group| Some((*group, self.replica_on(*group, node)?)))
     }
 
     /// This node's replica of a group, if it has one.
@@ -150,7 +207,7 @@ mod tests {
 
     fn nodes(n: u16) -> Vec<NodeRecord> {
         (0..n)
-            .map(|i| NodeRecord { peer_addr: format!("127.0.0.1:{}", 100 + i), client_addr: format!("127.0.0.1:{i}") })
+            .map(|i| NodeRecord::new(format!("127.0.0.1:{}", 100 + i), format!("127.0.0.1:{i}"), String::new()))
             .collect()
     }
 

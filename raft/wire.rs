@@ -83,6 +83,8 @@ pub enum Kind {
     Interest = 27,
     /// Keys of a group that change, on a stream.
     Changes = 28,
+    /// About nodes and members: a question of [`crate::admin`].
+    Cluster = 30,
     /// What all clients but the sender's listen to, on a stream: asked by a guest, which nobody else can tell.
     Listeners = 40,
     /// What is the topology, if it is newer than this, and which groups are led there?
@@ -104,10 +106,10 @@ impl Kind {
     pub fn from_byte(byte: u8) -> io::Result<Kind> {
         use Kind::*;
         #[rustfmt::skip]
-        const ALL: [Kind; 27] = [
+        const ALL: [Kind; 28] = [
             Hello, Reply, Error, Append, CloseStream, Heartbeat, Vote, PreVote, Transfer, SnapshotBegin, SnapshotPiece,
             SnapshotEnd, Forward, Probe, Adopt, Progress, Digest, SnapshotWanted, Clock, Wait, Events, EventsNow,
-            Interest, Changes, Listeners, Topology, LeadWanted,
+            Interest, Changes, Cluster, Listeners, Topology, LeadWanted,
         ];
         ALL.into_iter()
             .find(|k| *k as u8 == byte)

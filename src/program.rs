@@ -3,6 +3,7 @@
 mod client;
 mod cluster;
 mod dump;
+mod node;
 mod serve;
 mod skip;
 mod status;
@@ -89,6 +90,9 @@ enum AdminCommand {
     /// Repairs a group on stopped nodes.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Looks after nodes that come and go.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -179,6 +183,7 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
                 println!("{confirmed} clocks confirmed");
                 Ok(())
             }
+            Command::Admin(AdminCommand::Node(command)) => node::run(command).await,
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
                 transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
             }

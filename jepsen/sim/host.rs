@@ -176,6 +176,8 @@ fn config(node: usize, groups: u32) -> NodeConfig {
         peer_addr: peers[node].clone(),
         peer_bind: None,
         peers,
+        join: None,
+        zone: String::new(),
         groups,
         replication_factor: NODES as u32,
         databases: 1,

@@ -161,7 +161,7 @@ fn group_row(group: &BTreeMap<String, String>, views: &BTreeMap<String, View>) -
 }
 
 /// Columns of equal width, the first row as the head.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

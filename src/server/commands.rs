@@ -15,6 +15,7 @@ mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod topology;
 mod tracking;
 
 use bytes::BytesMut;
@@ -90,6 +91,34 @@ pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<R
     })
 }
 
+/// Runs a subcommand.
+async fn in_container(client: &mut Client, container: &str, name: &str, argv: &Argv) -> Served {
+    match container {
+        "client" if name == "tracking" => tracking::run(client, argv).await,
+        "client" => client::run(client, name, argv),
+        "config" => config::run(client, name, argv).await,
+        "command" => introspection::command(argv),
+        "slowlog" => slowlog::run(client, name, argv),
+        "commandlog" => slowlog::run_any(client, name, argv),
+        "hotkeys" => hot_keys::run(client, name, argv),
+        "himport" => fieldsets::run(client, name, argv),
+        "latency" => latency::run(client, name, argv),
+        "memory" => memory::run(client, name, argv),
+        "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
+        "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
+        "cluster" if name == "node" => topology::run(client, argv).await,
+        "cluster" => {
+            cluster::settle(&client.server, name).await;
+            cluster::run(client, name, argv)
+        }
+        "acl" => acl::run(client, name, argv),
+        "pubsub" => pubsub::ask(client, name, argv),
+        "module" if name == "list" => Reply::Array(Vec::new()).into(),
+        "module" => Served::error("ERR MODULE command not allowed: there is no interface for modules"),
+        _ => Served::unknown(argv),
+    }
+}
+
 /// Runs any command of the server.
 pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output: &mut BytesMut) -> Served {
     if let Some(reply) = light(client, &found, argv) {
@@ -106,29 +135,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         if name == "help" {
             return Served::Reply(command::introspect::help(container));
         }
-        return match container.name {
-            "client" if name == "tracking" => tracking::run(client, argv).await,
-            "client" => client::run(client, name, argv),
-            "config" => config::run(client, name, argv).await,
-            "command" => introspection::command(argv),
-            "slowlog" => slowlog::run(client, name, argv),
-            "commandlog" => slowlog::run_any(client, name, argv),
-            "hotkeys" => hot_keys::run(client, name, argv),
-            "himport" => fieldsets::run(client, name, argv),
-            "latency" => latency::run(client, name, argv),
-            "memory" => memory::run(client, name, argv),
-            "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
-            "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
-            "cluster" => {
-                cluster::settle(&client.server, name).await;
-                cluster::run(client, name, argv)
-            }
-            "acl" => acl::run(client, name, argv),
-            "pubsub" => pubsub::ask(client, name, argv),
-            "module" if name == "list" => Reply::Array(Vec::new()).into(),
-            "module" => Served::error("ERR MODULE command not allowed: there is no interface for modules"),
-            _ => Served::unknown(argv),
-        };
+        return in_container(client, container.name, name, argv).await;
     }
     match name {
         "save" | "bgsave" | "bgrewriteaof" if client.server.node.is_guest() => Served::error(admin::NO_DATA),

@@ -148,10 +148,6 @@ fn own_address(config: &Config) -> String {
 
 fn peer_address(config: &Config, client_address: &str) -> Result<String, StartError> {
     let written = config.text("peer-address");
-    if config.words("peers").is_empty() {
-        // A single node listens for nobody.
-        return Ok(String::new());
-    }
     if !written.is_empty() {
         return Ok(written);
     }
@@ -159,6 +155,8 @@ fn peer_address(config: &Config, client_address: &str) -> Result<String, StartEr
     let port = port.parse::<u32>().ok().map(|port| port + PEER_PORT_DISTANCE).filter(|port| *port <= 65535);
     match port {
         Some(port) => Ok(format!("{host}:{port}")),
+        // A single node can do without, until another one is to join it.
+        None if config.words("peers").is_empty() && config.text("join").is_empty() => Ok(String::new()),
         None => Err(StartError::Config("the port for peers would be above 65535: set peer-address".into())),
     }
 }
@@ -188,6 +186,9 @@ fn node_config(config: &Config, role: Role) -> Result<NodeConfig, StartError> {
         ));
     }
     let to_ask = addresses_to_ask(config, role)?;
+    if !config.words("peers").is_empty() && !config.text("join").is_empty() {
+        return Err(StartError::Config("peers founds a cluster and join joins one: a node has one of the two".into()));
+    }
     let client_addr = own_address(config);
     let (peer_addr, peers) = match role {
         Role::Node => (peer_address(config, &client_addr)?, config.words("peers")),
@@ -201,6 +202,8 @@ fn node_config(config: &Config, role: Role) -> Result<NodeConfig, StartError> {
         peer_addr,
         peer_bind: Some(config.text("peer-bind")).filter(|bind| !bind.is_empty()),
         peers,
+        join: Some(config.text("join")).filter(|addr| !addr.is_empty()),
+        zone: config.text("zone"),
         groups: config.count("groups"),
         replication_factor: config.count("replication-factor"),
         databases: config.count("databases"),

@@ -65,7 +65,8 @@ pub struct Record {
 }
 
 impl Record {
-    fn merge(&mut self, other: Record) {
+    /// Takes in what others have written.
+    pub fn merge(&mut self, other: Record) {
         for (key, counter) in other.counters {
             let own = self.counters.entry(key).or_default();
             own.replies.extend(counter.replies);
@@ -112,17 +113,26 @@ pub struct Load {
 impl Load {
     /// `places[n]` is where the clients of node `n` write; each node gets `per_node` of them.
     pub fn start(cluster: &Cluster, places: &[Vec<Place>], per_node: usize) -> Load {
-        let doors = cluster.nodes.iter().zip(places).zip(1..).map(|((node, places), number)| Door {
-            number,
-            port: node.port,
-            kills: node.kills.clone(),
-            places: places.clone(),
+        Load::start_on(cluster, &Vec::from_iter(0..cluster.nodes.len()), "w", places, per_node)
+    }
+
+    /// The same on some nodes only; no two loads at a time have the same prefix of their writers' names.
+    pub fn start_on(cluster: &Cluster, which: &[usize], prefix: &str, places: &[Vec<Place>], per_node: usize) -> Load {
+        let doors = which.iter().map(|at| Door {
+            number: at + 1,
+            port: cluster.nodes[*at].port,
+            kills: cluster.nodes[*at].kills.clone(),
+            places: places[*at].clone(),
         });
-        Load::through(&doors.collect::<Vec<_>>(), per_node)
+        Load::through_named(&doors.collect::<Vec<_>>(), prefix, per_node)
     }
 
     /// The same through any doors.
     pub fn through(doors: &[Door], per_door: usize) -> Load {
+        Load::through_named(doors, "w", per_door)
+    }
+
+    fn through_named(doors: &[Door], prefix: &str, per_door: usize) -> Load {
         let (stop, faults) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let forgiving = Arc::default();
         let mut load = Load { stop, forgiving, faults, progress: Vec::new(), threads: Vec::new() };
@@ -130,7 +140,7 @@ impl Load {
             let door = &doors[thread % doors.len()];
             let progress = Arc::<AtomicU64>::default();
             let writer = Writer {
-                name: format!("w{thread}"),
+                name: format!("{prefix}{thread}"),
                 node: door.number,
                 port: door.port,
                 kills: door.kills.clone(),

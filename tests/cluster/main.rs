@@ -12,6 +12,7 @@ mod due;
 mod events;
 #[path = "../support/peer.rs"]
 mod greeting;
+mod grow;
 mod history;
 mod identity;
 mod kill;

@@ -37,8 +37,21 @@ pub struct Shape {
     pub settings: &'static [&'static str],
 }
 
+/// How a node with an empty folder begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With all others of its cluster.
+    Together,
+    /// Alone.
+    Alone,
+    /// By asking the node with this peer port.
+    Joins(u16),
+}
+
 /// One node, alive or not.
 pub struct Node {
+    /// How it begins.
+    pub begin: Begin,
     /// Where clients connect.
     pub port: u16,
     /// Where the other nodes connect.
@@ -112,6 +125,7 @@ impl Cluster {
             let dir = root.path().join(format!("node-{}", at + 1));
             std::fs::create_dir(&dir).expect("a folder for each node");
             Node {
+                begin: Begin::Together,
                 port: ports[0],
                 peer_port: ports[1],
                 peer_bind: None,
@@ -174,7 +188,12 @@ impl Cluster {
         let mut command = Command::new(program());
         command.envs(node.environment.iter().cloned());
         command.arg("server").arg(node.config()).args(["--bind", "127.0.0.1"]).args(["--port", &node.port.to_string()]);
-        command.args(["--peer-address", &peers[at], "--peers", &peers.join(" ")]);
+        command.args(["--peer-address", &peers[at]]);
+        match node.begin {
+            Begin::Together => drop(command.args(["--peers", &peers.join(" ")])),
+            Begin::Alone => {}
+            Begin::Joins(port) => drop(command.args(["--join", &format!("127.0.0.1:{port}")])),
+        }
         command.args(["--groups", &self.shape.groups.to_string()]);
         command.args(["--replication-factor", &self.shape.factor.to_string()]);
         command.arg("--dir").arg(node.data()).args(self.shape.settings).args(&node.own_settings);

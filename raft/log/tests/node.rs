@@ -19,6 +19,8 @@ fn config(peers: &[String], own: usize) -> NodeConfig {
         peer_addr: peers.get(own).cloned().unwrap_or_default(),
         peer_bind: None,
         peers: peers.to_vec(),
+        join: None,
+        zone: String::new(),
         groups: 2,
         replication_factor: 3,
         databases: 16,

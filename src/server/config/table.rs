@@ -114,9 +114,11 @@ pub const KEYS: &[Key] = &[
     start("peer-address", Kind::Text, "", "host:port", "Where the other nodes reach this one; by default the client address with 10000 added to its port."),
     start("peer-bind", Kind::Text, "", "host:port", "Where this node listens for the others, when a forwarded port or an address translation makes that differ from peer-address."),
     start("nodes", Kind::Words, "", "host:port …", "For `quoris proxy` alone: peer addresses of nodes of the cluster that it serves, with blanks or commas between them. One that answers is enough, which tells it the others."),
-    start("peers", Kind::Words, "", "host:port …", "Every node's peer address, this one's included. Empty is a cluster of one node."),
+    start("peers", Kind::Words, "", "host:port …", "Every node's peer address, this one's included, to found a cluster of several nodes. Empty is a cluster of one node, which others can join."),
+    start("join", Kind::Text, "", "host:port", "The peer address of any node of a running cluster, which a node with an empty folder joins. Afterwards it means nothing."),
+    start("zone", Kind::Text, "", "", "Where this node stands, a rack or a data centre: copies of a group are placed in different zones as far as there are any."),
     start("groups", Kind::Number { min: 1, max: 1024 }, "1", "groups", "Raft groups that share the slots, decided when the cluster is created. One keeps every command atomic over any keys."),
-    start("replication-factor", Kind::Number { min: 1, max: 9 }, "3", "nodes", "Copies of each group; no more than there are nodes."),
+    start("replication-factor", Kind::Number { min: 1, max: 9 }, "3", "nodes", "Copies of each group, decided when the cluster is created; no more than there are nodes."),
     start("databases", Kind::Number { min: 1, max: 16384 }, "16", "databases", "Numbered databases for SELECT, decided when the cluster is created."),
     live("cluster-redirects", Kind::Flag, "no", "", "Answers MOVED, as Redis Cluster does, instead of forwarding a command to the node that leads its group."),
     // The log.
