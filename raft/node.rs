@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     /// Starts of all nodes.
     pub(crate) lives: Lives,
+    /// A failpoint.
+    pub(crate) die_at: Mutex<crate::mover::DieAt>,
     /// What clients listen to, here and elsewhere.
     interest: Interest,
     /// Tasks of the node itself; they end with it.
@@ -139,6 +141,7 @@ impl Node {
             health: Health::default(),
             lives: Lives::load(seams.disk.clone())?,
             interest: Interest::default(),
+            die_at: Mutex::default(),
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),
@@ -171,6 +174,7 @@ impl Node {
         node.keep(tokio::spawn(crate::follow::follow_meta(node.clone())));
         node.keep(tokio::spawn(crate::settings::spread(node.clone())));
         node.keep(tokio::spawn(crate::interest::tell(node.clone())));
+        node.keep(tokio::spawn(crate::mover::drive(node.clone())));
         Ok(node)
     }
 
@@ -199,7 +203,7 @@ impl Node {
             let Some(replica) = identity.topology.replica_on(group, identity.node) else { continue };
             let engine =
                 Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
-                    .owning(&record.slots);
+                    .owning(&record.born_with);
             let seed = GroupSeed { group, replica, engine, timing: self.0.config.timing.clone(), clock: None };
             let running = Group::start(seed, self.0.seams.clone(), self.links().clone(), self.0.health.clone()).await?;
             groups.insert(group, running);
@@ -260,6 +264,9 @@ impl Node {
     }
 
     pub(crate) fn learn_topology(&self, topology: Topology) {
+        if self.0.topology.load().as_ref().as_ref().is_some_and(|known| known.topology.epoch > topology.epoch) {
+            return;
+        }
         let addresses = topology.nodes.iter().map(|(id, n)| (*id, n.peer_addr.clone())).collect();
         self.0.addresses.store(Arc::new(addresses));
         let owners = topology.slot_owners();
@@ -324,10 +331,11 @@ impl Node {
     /// Writes a snapshot of every local data group and opens it; each is durable by then.
     ///
     /// # Errors
-    /// When one could not be written.
+    /// When one could not be written, or slots are moving.
     pub async fn save(&self) -> io::Result<Vec<(GroupId, u64, Box<dyn SnapshotSource>)>> {
         let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
         let mut files = Vec::new();
+        let owners = self.owners_at_rest()?;
         for group in groups {
             group.take_snapshot().await?;
             let file = group.replica.snapshot.lock().clone();
@@ -336,7 +344,7 @@ impl Node {
                 files.push((group.replica.group, bytes, source));
             }
         }
-        Ok(files)
+        if self.owners_at_rest()? == owners { Ok(files) } else { Err(io::Error::other("slots have moved meanwhile")) }
     }
 
     /// Hands leadership over and stops every group.
@@ -356,11 +364,5 @@ impl Node {
             Ok(text) => text.clone().unwrap_or_default(),
             Err(_) => "the node is gone".to_string(),
         }
-    }
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({})", self.id().0)
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::slots::Moving;
 use crate::types::{GroupId, META, Member, NodeId};
 
 /// The number of hash slots.
@@ -34,6 +35,8 @@ pub struct GroupRecord {
     pub replicas: BTreeMap<u64, NodeId>,
     /// The slots it owns, as inclusive ranges.
     pub slots: Vec<(u16, u16)>,
+    /// Those it began with, where its log begins.
+    pub born_with: Vec<(u16, u16)>,
     /// Keys the hash function of its tables.
     pub hash_seed: [u64; 2],
     /// The replica that forms the group at its first start.
@@ -57,6 +60,8 @@ pub struct Topology {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// All groups, the meta group included.
     pub groups: BTreeMap<GroupId, GroupRecord>,
+    /// Slots on their way to another group.
+    pub moving: Option<Moving>,
 }
 
 /// What a cluster is founded with.
@@ -87,6 +92,7 @@ impl Topology {
             databases: founding.databases,
             nodes,
             groups: BTreeMap::new(),
+            moving: None,
         };
         let meta_replicas = count.min(5);
         topology.add_group(META, 0, meta_replicas, Vec::new(), &mut random);
@@ -109,7 +115,8 @@ impl Topology {
     ) {
         let count = self.nodes.len() as u64;
         let founder = self.next_replica;
-        let mut record = GroupRecord { replicas: BTreeMap::new(), slots, hash_seed: [random(), random()], founder };
+        let (born_with, hash_seed) = (slots.clone(), [random(), random()]);
+        let mut record = GroupRecord { replicas: BTreeMap::new(), slots, born_with, hash_seed, founder };
         for i in 0..replicas {
             record.replicas.insert(self.next_replica, NodeId((first_node + i) % count + 1));
             self.next_replica += 1;

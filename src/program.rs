@@ -5,6 +5,7 @@ mod cluster;
 mod dump;
 mod serve;
 mod skip;
+mod slots;
 mod status;
 mod transfer;
 
@@ -89,6 +90,9 @@ enum AdminCommand {
     /// Repairs a group on stopped nodes.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Moves slots between groups, under load.
+    #[command(subcommand)]
+    Slots(slots::SlotsCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,6 +186,7 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
                 transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
             }
+            Command::Admin(AdminCommand::Slots(command)) => slots::run(command).await,
             Command::Admin(AdminCommand::Export { file, at }) => transfer::export(at.connect().await?, &file).await,
         }
     })

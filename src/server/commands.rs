@@ -15,6 +15,7 @@ mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod slots;
 mod tracking;
 
 use bytes::BytesMut;
@@ -90,6 +91,16 @@ pub(crate) fn light(client: &mut Client, found: &Found, argv: &Argv) -> Option<R
     })
 }
 
+/// CLUSTER and a subcommand of it.
+async fn cluster_command(client: &mut Client, name: &str, argv: &Argv) -> Served {
+    match name {
+        "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
+        "failover" => cluster::failover(&client.server, argv).await,
+        "move-slots" | "moves" | "cancel-move" => slots::run(client, name, argv).await,
+        _ => cluster::run(client, name, argv),
+    }
+}
+
 /// Runs any command of the server.
 pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output: &mut BytesMut) -> Served {
     if let Some(reply) = light(client, &found, argv) {
@@ -117,9 +128,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
             "himport" => fieldsets::run(client, name, argv),
             "latency" => latency::run(client, name, argv),
             "memory" => memory::run(client, name, argv),
-            "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
-            "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
-            "cluster" => cluster::run(client, name, argv),
+            "cluster" => cluster_command(client, name, argv).await,
             "acl" => acl::run(client, name, argv),
             "pubsub" => pubsub::ask(client, name, argv),
             "module" if name == "list" => Reply::Array(Vec::new()).into(),
