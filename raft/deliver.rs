@@ -84,7 +84,7 @@ impl Delivery {
         while self.current.is_none() {
             let Some(next) = self.submissions.next() else { return };
             if next.operations.is_empty() {
-                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id, false));
+                let _ = next.done.send(Outcome::Applied(Vec::new(), self.log_id, false, Vec::new()));
                 continue;
             }
             self.replies = Vec::with_capacity(next.operations.len());
@@ -96,7 +96,8 @@ impl Delivery {
     fn complete(&mut self) {
         if let Some(submission) = self.current.take() {
             let replies = std::mem::take(&mut self.replies);
-            let _ = submission.done.send(Outcome::Applied(replies, self.log_id, self.read));
+            let back = if replies.contains(&Reply::Elsewhere) { submission.operations } else { Vec::new() };
+            let _ = submission.done.send(Outcome::Applied(replies, self.log_id, self.read, back));
         }
     }
 }

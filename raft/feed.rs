@@ -74,6 +74,7 @@ impl Counts {
             let counter = match event {
                 Event::Message { .. } => Some(&self.messages),
                 Event::Key { class, .. } => Class::ALL.iter().position(|known| known == class).map(|at| &self.keys[at]),
+                Event::Moved { .. } => None,
             };
             if let Some(counter) = counter {
                 counter.fetch_add(1, Ordering::Relaxed);

@@ -213,7 +213,7 @@ pub fn answer(group: &Group, batches: Vec<(SmallVec<[bool; 1]>, Local)>) -> Vec<
     let mut encoded = BytesMut::new();
     let clock_ms = group.replica.clock.told().stands_at().unwrap_or(0);
     let answer = |(writes, local): (SmallVec<[bool; 1]>, Local)| match local {
-        Local::Done(replies, position, seen) => {
+        Local::Done(replies, position, seen, _) => {
             encode_replies(&replies, &writes, ANSWER_BYTES_MAX, &mut encoded);
             Answer::Done { count: replies.len() as u32, position: position.map(Into::into), seen, clock_ms }
         }
@@ -266,7 +266,8 @@ pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
 /// What a batch came to on this replica.
 pub enum Local {
     /// All of it ran; the reads have seen at least everything up to the index, which is the last one if there are none.
-    Done(Vec<Reply>, Option<crate::types::LogId>, u64),
+    /// Here it is again when some of it belongs elsewhere.
+    Done(Vec<Reply>, Option<crate::types::LogId>, u64, Vec<Operation>),
     /// Nothing of its writes ran; here it is again.
     NotLeader(Vec<Operation>),
     /// Its writes may have run.
@@ -283,7 +284,13 @@ async fn refuse_writes(group: &Group, operations: Vec<Operation>, refusal: impl 
         true => refusal(o),
         false => answers.next().expect("an answer for each read"),
     };
-    Local::Done(operations.iter().map(reply).collect(), None, seen)
+    done(operations.iter().map(reply).collect(), seen, operations)
+}
+
+/// Replies of what did not go through the log.
+fn done(replies: Vec<Reply>, seen: u64, operations: Vec<Operation>) -> Local {
+    let back = if replies.contains(&Reply::Elsewhere) { operations } else { Vec::new() };
+    Local::Done(replies, None, seen, back)
 }
 
 /// Runs a batch on this replica: reads in front first, then everything from the first write on. `again` when
@@ -305,7 +312,7 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
         }
     }
     if reads == operations.len() {
-        return Local::Done(replies, None, seen);
+        return done(replies, seen, operations);
     }
     let writes = if reads == 0 { std::mem::take(&mut operations) } else { operations.split_off(reads) };
     let stamp = stamp.map(|s| Stamp { first_sequence: s.first_sequence + reads as u64, ..s });
@@ -313,10 +320,16 @@ pub async fn run_local(group: &Group, mut operations: Vec<Operation>, stamp: Opt
         mutant::tell_early(&group.replica, &writes);
     }
     match group.propose(writes, stamp, is_short).await {
-        Outcome::Applied(more, log_id, read) => {
+        Outcome::Applied(more, log_id, read, back) => {
             replies.extend(more);
             // What stands behind them in the entry they have not seen.
-            Local::Done(replies, Some(log_id), if read { seen.min(log_id.index - 1) } else { seen })
+            let seen = if read { seen.min(log_id.index - 1) } else { seen };
+            if back.is_empty() && !replies.contains(&Reply::Elsewhere) {
+                return Local::Done(replies, Some(log_id), seen, Vec::new());
+            }
+            // Reads in front are here still; without `back` nothing behind them belongs elsewhere.
+            operations.extend(back);
+            Local::Done(replies, Some(log_id), seen, operations)
         }
         Outcome::NotExecuted(writes) => {
             operations.extend(writes);

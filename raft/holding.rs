@@ -186,7 +186,7 @@ async fn start_one(node: &Node, group: GroupId, replica: u64) -> io::Result<()> 
     let topology = &routes.topology;
     let record = topology.groups.get(&group).ok_or_else(|| io::Error::other(format!("{group} is in no topology")))?;
     let seed = EngineSeed { hash_seed: record.hash_seed, databases: topology.databases };
-    let engine = Engine::new(seed).owning(&record.slots);
+    let engine = Engine::new(seed).owning(&record.born_with);
     let seed = GroupSeed { group, replica, engine, timing: node.config().timing.clone(), clock: None };
     let inner = node.inner();
     let running = Group::start(seed, inner.seams.clone(), node.links().clone(), inner.health.clone()).await?;

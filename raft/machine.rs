@@ -78,6 +78,7 @@ impl Machine {
         let (watchers, group) = (&replica.watchers, replica.group);
         let mut engine = replica.engine.write();
         engine.note_changes(watchers.are_wanted());
+        let frozen = engine.frozen();
         let result = engine.apply_entry(log_id.index, &body.0, &mut |place, reply, engine| {
             // Whoever keeps a copy hears of it before anybody hears that it is done.
             watchers.tell_of(engine, group, log_id.index);
@@ -87,6 +88,11 @@ impl Machine {
         });
         watchers.tell_of(&mut engine, group, log_id.index);
         replica.pending.waiters.settle(&mut engine, now_ms);
+        if engine.frozen() != frozen {
+            replica.pending.waiters.send_elsewhere(&engine);
+        }
+        // With slots of another group comes its clock.
+        replica.clock.committed(engine.clock_ms());
         replica.position.lock().0 = Some(log_id);
         replica.note_bytes(engine.keyspace().memory_bytes());
         if let Some(difference) = engine.difference().filter(|_| !mutant::is(Mutant::DigestIgnored)) {

@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) health: Health,
     /// Starts of all nodes.
     pub(crate) lives: Lives,
+    /// A failpoint.
+    pub(crate) die_at: Mutex<crate::mover::DieAt>,
     /// What clients listen to, here and elsewhere.
     interest: Interest,
     /// Tasks of the node itself, and of each group; they end with it.
@@ -151,6 +153,7 @@ impl Node {
             health: Health::default(),
             lives: Lives::load(seams.disk.clone())?,
             interest: Interest::default(),
+            die_at: Mutex::default(),
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),
@@ -182,6 +185,7 @@ impl Node {
         node.keep(tokio::spawn(crate::reconcile::reconcile(node.clone())));
         node.keep(tokio::spawn(crate::join::announce(node.clone())));
         node.keep(tokio::spawn(crate::interest::tell(node.clone())));
+        node.keep(tokio::spawn(crate::mover::drive(node.clone())));
         Ok(node)
     }
 
@@ -250,6 +254,9 @@ impl Node {
     }
 
     pub(crate) fn learn_topology(&self, topology: Topology) {
+        if self.0.topology.load().as_ref().as_ref().is_some_and(|known| known.topology.epoch > topology.epoch) {
+            return;
+        }
         let addresses = topology.nodes.iter().map(|(id, n)| (*id, n.peer_addr.clone())).collect();
         self.0.addresses.store(Arc::new(addresses));
         let owners = topology.slot_owners();
@@ -316,10 +323,11 @@ impl Node {
     /// Writes a snapshot of every local data group and opens it; each is durable by then.
     ///
     /// # Errors
-    /// When one could not be written.
+    /// When one could not be written, or slots are moving.
     pub async fn save(&self) -> io::Result<Vec<(GroupId, u64, Box<dyn SnapshotSource>)>> {
         let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
         let mut files = Vec::new();
+        let owners = self.owners_at_rest()?;
         for group in groups {
             group.take_snapshot().await?;
             let file = group.replica.snapshot.lock().clone();
@@ -328,7 +336,7 @@ impl Node {
                 files.push((group.replica.group, bytes, source));
             }
         }
-        Ok(files)
+        if self.owners_at_rest()? == owners { Ok(files) } else { Err(io::Error::other("slots have moved meanwhile")) }
     }
 
     /// Hands leadership over and stops every group.
@@ -348,11 +356,5 @@ impl Node {
             Ok(text) => text.clone().unwrap_or_default(),
             Err(_) => "the node is gone".to_string(),
         }
-    }
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Node({})", self.id().0)
     }
 }

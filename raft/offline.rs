@@ -131,7 +131,7 @@ impl Folder {
             committed: if alone { range.map_or(covered, |(_, last)| last) } else { committed.max(covered) },
             disk: self.disk.clone(),
             seed: EngineSeed { hash_seed: known.hash_seed, databases: topology.databases },
-            slots: known.slots.clone(),
+            slots: known.born_with.clone(),
             whole: topology.groups.len() == 2,
             skips: Skips::load(&*self.disk, group)?,
             snapshots,

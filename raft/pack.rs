@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use quoris_engine::Verify;
-use quoris_engine::entry::{CommandMeta, EntryBuilder, SessionStamp};
+use quoris_engine::entry::{CommandMeta, EntryBuilder};
 
 use crate::propose::{ENTRY_BYTES, Operation, Submission};
 use crate::waiters::{TryNow, Waiters};
@@ -46,12 +46,7 @@ impl<'a> Packing<'a> {
             self.builder.push(&meta, &argv);
         }
         for (i, operation) in submission.operations.iter().enumerate().filter(|(_, o)| o.write) {
-            let of_connection = submission.stamp.map(|s| SessionStamp {
-                session: s.session,
-                sequence: s.first_sequence + i as u64,
-                acknowledged_below: s.acknowledged_below,
-                first_sent_ms: s.first_sent_ms,
-            });
+            let of_connection = submission.stamp.map(|stamp| stamp.mark(i as u64));
             let meta = CommandMeta {
                 database: operation.database,
                 user: operation.user,

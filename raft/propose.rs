@@ -87,11 +87,24 @@ pub struct Stamp {
     pub first_sent_ms: u64,
 }
 
+impl Stamp {
+    /// The mark of the operation with this number in the submission, from 0 on.
+    pub fn mark(&self, number: u64) -> SessionStamp {
+        SessionStamp {
+            session: self.session,
+            sequence: self.first_sequence + number,
+            acknowledged_below: self.acknowledged_below,
+            first_sent_ms: self.first_sent_ms,
+        }
+    }
+}
+
 /// What became of a submission.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Applied; the replies in order, where, and whether any of them shows what was there before.
-    Applied(Vec<Reply>, LogId, bool),
+    /// Applied; the replies in order, where, and whether any of them shows what was there before. The operations again
+    /// when some of them belong elsewhere.
+    Applied(Vec<Reply>, LogId, bool, Vec<Operation>),
     /// Certainly not executed: this replica does not lead. Here they are again.
     NotExecuted(Vec<Operation>),
     /// May have been executed.

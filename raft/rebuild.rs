@@ -93,7 +93,7 @@ async fn start_again(node: &Node, old: &Arc<Group>, snapshot: Option<String>) ->
     let record = identity.topology.groups.get(&id).ok_or_else(|| io::Error::other("the group is gone"))?;
     let empty = || {
         Engine::new(EngineSeed { hash_seed: record.hash_seed, databases: identity.topology.databases })
-            .owning(&record.slots)
+            .owning(&record.born_with)
     };
     old.replica.installs.fetch_add(1, Ordering::SeqCst);
     let wrong = std::mem::replace(&mut *old.replica.engine.write(), empty());

@@ -3,7 +3,7 @@
 //! Step 5. A batch that this node's own replica leads is proposed here and needs no session: what became
 //! of it is read from the own log. A batch for another node carries the session's stamp, and from the
 //! first time it was sent on it carries the same stamp, wherever it is tried again: that is what makes
-//! trying again safe. Operations of a session that the client itself holds carry its marks from the start,
+//! trying again safe. What belongs to another group by then goes on there (`raft/reroute.rs`). Operations of a session that the client itself holds carry its marks from the start,
 //! also when they are proposed here, and need no stamp of the connection.
 //!
 //! Invariants: a write is tried again only when it certainly did not execute, or under its stamp; an
@@ -72,6 +72,43 @@ pub enum Error {
     /// May have been executed, or may still be.
     #[error("{0}")]
     Unknown(String),
+}
+
+/// What a batch came to at one group.
+pub(crate) struct Attempted {
+    pub(crate) executed: Executed,
+    /// The operations again, with their marks, when some of them belong elsewhere and had no effect.
+    pub(crate) back: Vec<Operation>,
+}
+
+impl Attempted {
+    fn new(executed: Executed, operations: Vec<Operation>, stamp: Option<Stamp>) -> Attempted {
+        if !executed.replies.contains(&Reply::Elsewhere) {
+            return Attempted { executed, back: Vec::new() };
+        }
+        let marked = |(number, operation): (u64, Operation)| match stamp {
+            Some(stamp) if operation.write => {
+                Operation { own: operation.own.or(Some(stamp.mark(number))), ..operation }
+            }
+            _ => operation,
+        };
+        Attempted { executed, back: (0..).zip(operations).map(marked).collect() }
+    }
+}
+
+/// The stamps of a batch: while this lives, replies to them may be asked for again.
+pub(crate) struct Stamps<'a> {
+    session: &'a Session,
+    first: Vec<u64>,
+}
+
+impl Drop for Stamps<'_> {
+    fn drop(&mut self) {
+        let mut in_flight = self.session.in_flight.lock();
+        for sequence in &self.first {
+            in_flight.remove(sequence);
+        }
+    }
 }
 
 /// The exactly-once identity of one client connection, for writes without marks of their own.
@@ -159,8 +196,8 @@ impl Session {
     /// As [`Session::execute`].
     pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>) -> Result<Executed, Error> {
         match self.node.read_as_follower(group, &reads).await {
-            Some(replies) => Ok(Executed { replies, position: None, seen: 0 }),
-            None => self.execute(group, reads, true).await,
+            Some(replies) if !replies.contains(&Reply::Elsewhere) => Ok(Executed { replies, position: None, seen: 0 }),
+            _ => self.execute(group, reads, true).await,
         }
     }
 
@@ -178,12 +215,13 @@ impl Session {
         operations: Vec<Operation>,
         forward: bool,
     ) -> Result<Executed, Error> {
-        let mut stamp = None;
-        let result = self.attempts(group, operations, forward, &mut stamp).await;
-        if let Some(stamp) = stamp {
-            self.in_flight.lock().remove(&stamp.first_sequence);
+        let deadline = tokio::time::Instant::now() + self.node.config().request_timeout;
+        let mut stamps = Stamps { session: self, first: Vec::new() };
+        let Attempted { mut executed, back } = self.attempts(group, operations, forward, deadline, &mut stamps).await?;
+        if !back.is_empty() {
+            Box::pin(self.run_elsewhere(group, back, &mut executed, (forward, deadline), &mut stamps)).await;
         }
-        result
+        Ok(executed)
     }
 
     pub(crate) fn stamp(&self, first_sent_ms: u64, operations: usize) -> Stamp {
@@ -195,23 +233,26 @@ impl Session {
     }
 
     /// A mark for what is proposed here and would need none.
-    async fn signature(&self, local: &Group, operations: usize) -> Option<Stamp> {
+    async fn signature(&self, local: &Group, operations: usize, stamps: &mut Stamps<'_>) -> Option<Stamp> {
         let clock = &local.replica.clock;
         if clock.is_guess() {
             // The first entry of a leader settles it.
             local.propose(Vec::new(), None, false).await;
         }
-        (!clock.is_guess()).then(|| self.stamp(clock.now_ms(), operations))
+        let stamp = (!clock.is_guess()).then(|| self.stamp(clock.now_ms(), operations));
+        stamps.first.extend(stamp.map(|stamp| stamp.first_sequence));
+        stamp
     }
 
-    async fn attempts(
+    pub(crate) async fn attempts(
         &self,
         group: GroupId,
         mut operations: Vec<Operation>,
         forward: bool,
-        stamp: &mut Option<Stamp>,
-    ) -> Result<Executed, Error> {
-        let deadline = tokio::time::Instant::now() + self.node.config().request_timeout;
+        deadline: tokio::time::Instant,
+        stamps: &mut Stamps<'_>,
+    ) -> Result<Attempted, Error> {
+        let stamp = &mut None;
         let mut sent = false;
         let mut hint = None;
         let writes = operations.iter().any(|o| o.write);
@@ -219,15 +260,15 @@ impl Session {
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
                 if writes && !marked && stamp.is_none() && self.signs.load(Ordering::Relaxed) {
-                    *stamp = self.signature(&local, operations.len()).await;
+                    *stamp = self.signature(&local, operations.len(), stamps).await;
                 }
                 // What may be sent again is kept, should its outcome here be unknown.
                 let again = if marked || stamp.is_some() { operations.clone() } else { Vec::new() };
                 let run = run_local(&local, std::mem::replace(&mut operations, again), *stamp, sent);
                 match tokio::time::timeout_at(deadline, run).await {
-                    Ok(Local::Done(replies, log_id, seen)) => {
+                    Ok(Local::Done(replies, log_id, seen, back)) => {
                         let position = log_id.map(|id| Position { group, term: id.leader_id.term, index: id.index });
-                        return Ok(Executed { replies, position, seen });
+                        return Ok(Attempted::new(Executed { replies, position, seen }, back, *stamp));
                     }
                     // It leads and takes no writes: it is handing over. Whoever was named before, wait a little.
                     Ok(Local::NotLeader(back)) => (operations, hint) = (back, None),
@@ -245,12 +286,12 @@ impl Session {
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
             {
-                let call = self.forward(leader, group, &operations, stamp, sent);
+                let call = self.forward(leader, group, &operations, stamp, sent, stamps);
                 match tokio::time::timeout_at(deadline, call).await {
                     Ok(Sent::Answered(Forwarded::Done(replies, log_id, seen, clock_ms))) => {
                         self.node.learn(group, leader, clock_ms);
                         let position = log_id.map(|id| Position { group, term: id.term, index: id.index });
-                        return Ok(Executed { replies, position, seen });
+                        return Ok(Attempted::new(Executed { replies, position, seen }, operations, *stamp));
                     }
                     Ok(Sent::Answered(Forwarded::NotLeader(better))) => {
                         sent = true;
@@ -283,10 +324,12 @@ impl Session {
         operations: &[Operation],
         stamp: &mut Option<Stamp>,
         again: bool,
+        stamps: &mut Stamps<'_>,
     ) -> Sent {
         if stamp.is_none() && operations.iter().any(|o| o.write && o.own.is_none()) {
             let Some(now_ms) = self.node.settled_clock_ms(group, leader).await else { return Sent::Unsent };
             *stamp = Some(self.stamp(now_ms, operations.len()));
+            stamps.first.extend(stamp.map(|stamp| stamp.first_sequence));
         }
         let mut told = *stamp;
         if mutant::is(Mutant::SessionOffByOne) && again {

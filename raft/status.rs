@@ -244,6 +244,12 @@ impl Node {
     }
 }
 
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.id().0)
+    }
+}
+
 /// Replicas beside the leader's whose log is durable up to an index.
 pub(crate) fn covering(group: &Group, index: u64) -> usize {
     let replication = group.metrics().replication.unwrap_or_default();

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::slots::Moving;
 use crate::types::{GroupId, META, Member, NodeId};
 
 /// The number of hash slots.
@@ -78,6 +79,8 @@ pub struct GroupRecord {
     pub replicas: BTreeMap<u64, NodeId>,
     /// The slots it owns, as inclusive ranges.
     pub slots: Vec<(u16, u16)>,
+    /// Those it began with, where its log begins.
+    pub born_with: Vec<(u16, u16)>,
     /// Keys the hash function of its tables.
     pub hash_seed: [u64; 2],
     /// The replica that forms the group at its first start.
@@ -103,6 +106,8 @@ pub struct Topology {
     pub groups: BTreeMap<GroupId, GroupRecord>,
     /// Copies of each data group, when there are as many nodes.
     pub replication_factor: u32,
+    /// Slots on their way to another group.
+    pub moving: Option<Moving>,
 }
 
 /// What a cluster is founded with.
@@ -134,6 +139,7 @@ impl Topology {
             nodes,
             groups: BTreeMap::new(),
             replication_factor: founding.replication_factor.max(1),
+            moving: None,
         };
         let meta_replicas = count.min(META_REPLICAS as u64);
         topology.add_group(META, 0, meta_replicas, Vec::new(), &mut random);
@@ -155,7 +161,8 @@ impl Topology {
         random: &mut impl FnMut() -> u64,
     ) {
         let founder = self.next_replica;
-        let mut record = GroupRecord { replicas: BTreeMap::new(), slots, hash_seed: [random(), random()], founder };
+        let (born_with, hash_seed) = (slots.clone(), [random(), random()]);
+        let mut record = GroupRecord { replicas: BTreeMap::new(), slots, born_with, hash_seed, founder };
         let mut nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         nodes.rotate_left(first_node as usize % self.nodes.len());
         for _ in 0..replicas {

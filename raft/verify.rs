@@ -67,12 +67,12 @@ impl Verifier {
             }
             // The entry of the last verdict may hold commands as well: so once more before the rest.
             calm = applied == verified;
-            let Outcome::Applied(_, mark, _) = self.proposer.verify(Verify::Mark).await else { continue };
+            let Outcome::Applied(_, mark, ..) = self.proposer.verify(Verify::Mark).await else { continue };
             match self.ask(mark.index, &voters).await {
                 Ok(digest) => {
                     disputes = 0;
                     let verdict = Verify::Verdict { index: mark.index, digest };
-                    if let Outcome::Applied(_, at, _) = self.proposer.verify(verdict).await {
+                    if let Outcome::Applied(_, at, ..) = self.proposer.verify(verdict).await {
                         verified = at.index;
                     }
                 }

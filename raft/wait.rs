@@ -10,13 +10,13 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use quoris_engine::entry::SessionStamp;
 use quoris_resp::{Argv, Reply};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::forward::Forwarded;
 use crate::group::Group;
 use crate::propose::Operation;
+use crate::reroute::SPREAD;
 use crate::session::{Error, Executed, Position, Session, gave_up};
 use crate::types::{GroupId, NodeId};
 use crate::waiters::{Ended, Refused, Told};
@@ -95,6 +95,11 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
         let patience = Instant::now() + node.config().request_timeout;
         let mut hint = None;
         while self.over.is_none() {
+            // The slots of its keys may have another owner by now.
+            self.group = match node.group_for(&self.operation, self.group) {
+                Some(group) => group,
+                None => return Err(Error::Refused(SPREAD.into())),
+            };
             let leader = hint.take().or_else(|| node.leader_of(self.group)).filter(|l| *l != node.id());
             let stay = match (node.group(self.group).filter(|g| g.leads()), leader) {
                 (Some(local), _) => self.stay(&local).await,
@@ -193,12 +198,7 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
         let Some(now_ms) = self.session.node.settled_clock_ms(self.group, leader).await else { return false };
         let stamp = self.session.stamp(now_ms, 1);
         self.held = Some(Held { session: self.session, sequence: stamp.first_sequence });
-        self.operation.own = Some(SessionStamp {
-            session: stamp.session,
-            sequence: stamp.first_sequence,
-            acknowledged_below: stamp.acknowledged_below,
-            first_sent_ms: stamp.first_sent_ms,
-        });
+        self.operation.own = Some(stamp.mark(0));
         true
     }
 

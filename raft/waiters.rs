@@ -54,7 +54,7 @@ pub enum Ended {
     Reply(Reply, Option<LogId>),
     /// It was told to stop before there was anything.
     Stopped,
-    /// It has taken nothing, and this replica does not lead.
+    /// It has taken nothing, and this replica does not lead, or does not serve the key.
     NotLeader,
     /// It may have taken something.
     Unknown,
@@ -230,6 +230,18 @@ impl Waiters {
         ids.into_iter().for_each(|id| inner.end(id, Ended::NotLeader));
     }
 
+    /// Who waits for a key that this group does not serve any more has to wait elsewhere.
+    pub fn send_elsewhere(&self, engine: &Engine) {
+        if !self.busy.load(Ordering::Acquire) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        let serves = |w: &Waiter| engine.keyspace().serves_command(w.operation.command, &w.operation.argv);
+        let gone = inner.waiters.iter().filter(|(_, w)| w.state != State::Tried && !serves(w));
+        let ids: Vec<u64> = gone.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| inner.end(id, Ended::NotLeader));
+    }
+
     /// Everybody who is to be tried.
     pub fn take_due(&self, now_ms: u64) -> Vec<TryNow> {
         if !self.busy.load(Ordering::Acquire) {
@@ -264,7 +276,9 @@ impl Waiters {
         let mut inner = self.inner.lock();
         let Some(waiter) = inner.waiters.get_mut(&id) else { return };
         waiter.state = State::Idle;
-        if !reply.is_null() {
+        if reply == Reply::Elsewhere {
+            inner.end(id, Ended::NotLeader);
+        } else if !reply.is_null() {
             inner.end(id, Ended::Reply(reply, Some(log_id)));
         } else if waiter.stopped {
             inner.end(id, Ended::Stopped);

@@ -45,7 +45,9 @@ impl Group {
         let now_ms = self.replica.clock.now_ms();
         let mut engine = self.replica.engine.write();
         let reply = run_read(&engine, &operation, now_ms);
-        if reply.is_null() {
+        if reply == Reply::Elsewhere {
+            Err(Refused::NotLeader)
+        } else if reply.is_null() {
             waiters.arm_read(operation, &mut engine).map_err(Refused::Answered)
         } else {
             Err(Refused::Answered(reply))
@@ -178,7 +180,7 @@ pub async fn serve(node: &Node, mut input: mpsc::Receiver<Bytes>, output: mpsc::
     let last = match group.arm(operation, again).await {
         Ok(waiting) => follow(&group, waiting, input, &output).await,
         Err(Refused::NotLeader) => Some(answer(&group, Local::NotLeader(Vec::new()))),
-        Err(Refused::Answered(reply)) => Some(answer(&group, Local::Done(vec![reply], None, 0))),
+        Err(Refused::Answered(reply)) => Some(answer(&group, Local::Done(vec![reply], None, 0, Vec::new()))),
     };
     if let Some(last) = last {
         let _ = output.send(last).await;
@@ -222,7 +224,7 @@ async fn follow(
                 }
                 Told::Ended(Ended::Stopped) => return Some(note(&Head::Stopped)),
                 Told::Ended(Ended::Reply(reply, at)) => {
-                    return Some(answer(group, Local::Done(vec![reply], at, 0)));
+                    return Some(answer(group, Local::Done(vec![reply], at, 0, Vec::new())));
                 }
                 Told::Ended(Ended::NotLeader) => return Some(answer(group, Local::NotLeader(Vec::new()))),
                 Told::Ended(Ended::Unknown) => return Some(answer(group, Local::Unknown(""))),

@@ -6,6 +6,7 @@ mod dump;
 mod node;
 mod serve;
 mod skip;
+mod slots;
 mod status;
 mod transfer;
 
@@ -93,6 +94,9 @@ enum AdminCommand {
     /// Looks after nodes that come and go.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Moves slots between groups, under load.
+    #[command(subcommand)]
+    Slots(slots::SlotsCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,6 +191,7 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
                 transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
             }
+            Command::Admin(AdminCommand::Slots(command)) => slots::run(command).await,
             Command::Admin(AdminCommand::Export { file, at }) => transfer::export(at.connect().await?, &file).await,
         }
     })

@@ -3,7 +3,7 @@
 mod support;
 
 use quoris_resp::Reply;
-use support::{Connection, Node, bulk, bulks, until};
+use support::{Connection, Node, bulk, bulks, program, until};
 
 fn id(c: &mut Connection) -> String {
     match c.call(&["CLIENT", "ID"]) {
@@ -256,4 +256,51 @@ fn debug_is_for_those_who_may() {
     assert!(node.connect().error(&["DEBUG", "SLEEP", "0"]).starts_with("ERR DEBUG command not allowed."));
     let node = Node::start(&["--enable-debug-command", "local"]);
     node.connect().ok(&["DEBUG", "SLEEP", "0"]);
+}
+
+#[test]
+fn slots_go_where_an_operator_wants_them_and_stay_there_after_a_crash() {
+    let mut node = Node::start(&["--groups", "3"]);
+    let port = node.port.to_string();
+    let mut c = node.connect();
+    let keys: Vec<String> = (0..500).map(|n| format!("key:{n}")).collect();
+    keys.iter().for_each(|key| c.ok(&["SET", key, key, "PX", "3600000"]));
+    c.call(&["RPUSH", "list", "a", "b"]);
+    c.call(&["HSET", "hash", "f", "1"]);
+    let slots = |c: &mut Connection, group: &str| {
+        let text = c.text(&["INFO", "raft"]);
+        let line = text.lines().find(|line| line.starts_with(&format!("group{group}:"))).expect("a group").to_string();
+        line.split("slots=").nth(1).expect("slots").split(',').next().unwrap_or_default().to_string()
+    };
+    let check = |c: &mut Connection| {
+        keys.iter().for_each(|key| assert_eq!(c.call(&["GET", key]), bulk(key)));
+        assert!(matches!(c.call(&["PTTL", &keys[0]]), Reply::Int(1..=3_600_000)));
+        assert_eq!(c.call(&["LRANGE", "list", "0", "-1"]), bulks(&["a", "b"]));
+        assert_eq!(c.call(&["HINCRBY", "hash", "f", "0"]), Reply::Int(1));
+        assert_eq!(c.call(&["DBSIZE"]), Reply::Int(502));
+    };
+    for (words, first, third) in [
+        (&["merge", "3", "1"][..], "0-5460+10922-16383", ""),
+        (&["split", "1", "3"], "0-5460+10922-10922", "10923-16383"),
+        (&["move", "0-99", "2", "--rate", "100000000"], "100-5460+10922-10922", "10923-16383"),
+        (&["rebalance"], "", ""),
+    ] {
+        let output = program().args(["admin", "slots"]).args(words).args(["--port", &port]).output();
+        let output = output.expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        if words != ["rebalance"] {
+            assert_eq!([slots(&mut c, "1"), slots(&mut c, "3")], [first, third], "{words:?}");
+        }
+        check(&mut c);
+    }
+    let owned = ["1", "2", "3"].map(|group| slots(&mut c, group));
+    drop(c);
+    node.crash_and_restart();
+    let mut c = node.connect();
+    check(&mut c);
+    assert_eq!(["1", "2", "3"].map(|group| slots(&mut c, group)), owned);
+    assert_eq!(c.call(&["CLUSTER", "MOVES"]), Reply::Null);
+    assert_eq!(c.call(&["CLUSTER", "CANCEL-MOVE"]), Reply::Int(0));
+    assert!(c.error(&["CLUSTER", "MOVE-SLOTS", "0-99", "9"]).starts_with("ERR there is no group 9"));
 }

@@ -29,6 +29,21 @@ struct FirstNode {
     client_addr: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct FirstGroup {
+    replicas: BTreeMap<u64, NodeId>,
+    slots: Vec<(u16, u16)>,
+    hash_seed: [u64; 2],
+    founder: u64,
+}
+
+impl From<FirstGroup> for GroupRecord {
+    fn from(old: FirstGroup) -> GroupRecord {
+        let FirstGroup { replicas, slots, hash_seed, founder } = old;
+        GroupRecord { replicas, born_with: slots.clone(), slots, hash_seed, founder }
+    }
+}
+
 /// A topology of the first format.
 #[derive(Serialize, Deserialize)]
 struct First {
@@ -38,7 +53,7 @@ struct First {
     next_replica: u64,
     databases: u32,
     nodes: BTreeMap<NodeId, FirstNode>,
-    groups: BTreeMap<GroupId, GroupRecord>,
+    groups: BTreeMap<GroupId, FirstGroup>,
 }
 
 impl From<First> for Topology {
@@ -54,7 +69,8 @@ impl From<First> for Topology {
             next_replica: old.next_replica,
             databases: old.databases,
             nodes: nodes.collect(),
-            groups: old.groups,
+            groups: old.groups.into_iter().map(|(id, group)| (id, group.into())).collect(),
+            moving: None,
             replication_factor: factor as u32,
         }
     }
@@ -119,7 +135,7 @@ mod tests {
 
     fn first(nodes: u64) -> First {
         let node = |id: u64| (NodeId(id), FirstNode { peer_addr: format!("p{id}"), client_addr: format!("c{id}") });
-        let record = GroupRecord {
+        let record = FirstGroup {
             replicas: BTreeMap::from([(2, NodeId(1))]),
             slots: vec![(0, 9)],
             hash_seed: [1, 2],

@@ -29,7 +29,7 @@ use quoris_resp::Argv;
 
 use crate::types::{bitmap, generic, geo, hash, hyperloglog, list, set, stream, string, zset};
 use crate::{CommandResult, Keyspace, Rng};
-use crate::{events, evict, settings};
+use crate::{events, evict, moves, settings};
 
 /// What a write may see beside the keyspace.
 #[derive(Debug)]
@@ -288,4 +288,4 @@ pub static FAMILIES: &[&[Command]] = &[
 ];
 
 /// Commands that nodes propose by themselves: they stand in logs and not in the table.
-pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &evict::COMMAND, &events::DELIVERED];
+pub static INTERNAL: &[&Command] = &[&settings::COMMAND, &evict::COMMAND, &events::DELIVERED, &moves::COMMAND];

@@ -12,6 +12,8 @@
 //! * Two engines that were given the same entries have equal digests and byte-equal snapshots, also when
 //!   one of them was restored from a snapshot in between.
 
+mod connection;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -23,7 +25,7 @@ use crate::events::{Event, Outbox};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
 use crate::verify::{Verified, Verify};
-use crate::{Changes, Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, number, outcome, slot};
+use crate::{Changes, Effect, Error, Garbage, Keyspace, Rng, WARM_MAX, moves, outcome};
 
 /// Due keys that one entry removes at most, so that no command pays for a million deadlines.
 pub const REMOVALS_MAX: usize = 256;
@@ -174,15 +176,16 @@ impl Engine {
     /// Runs a command unless it was executed before.
     fn run_once(&mut self, context: &mut ApplyContext, meta: &CommandMeta, stamp: &SessionStamp, work: &Work) -> Reply {
         match self.sessions.look(stamp, context.now_ms) {
-            Known::Answer(reply) => {
+            Known::Refused(_) if self.is_elsewhere(work) => Reply::Elsewhere,
+            Known::Answer(reply) | Known::Refused(reply) => {
                 crate::script::note_read();
                 self.sessions.touch(stamp, context.now_ms);
                 reply
             }
             Known::New => {
                 let reply = self.run(context, work);
-                // What waits on has not been answered.
-                if meta.attempt.is_none() || !reply.is_null() {
+                // What waits on, or belongs elsewhere, has not been answered.
+                if reply != Reply::Elsewhere && (meta.attempt.is_none() || !reply.is_null()) {
                     self.sessions.record(homes(work), stamp, context.now_ms, &reply);
                 }
                 reply
@@ -194,6 +197,9 @@ impl Engine {
         if context.database >= self.keyspace.databases() {
             return Error::text("ERR DB index is out of range").into();
         }
+        if self.is_elsewhere(work) {
+            return Reply::Elsewhere;
+        }
         self.keyspace.set_applying(true);
         let reply = match work {
             Work::One(argv) => self.execute(context, command::logged(argv), argv),
@@ -201,6 +207,18 @@ impl Engine {
         };
         self.keyspace.set_applying(false);
         reply
+    }
+
+    /// Whether this group does not serve the slots of a command; then it has no effect.
+    fn is_elsewhere(&self, work: &Work) -> bool {
+        if !self.keyspace.is_guarded() {
+            return false;
+        }
+        match work {
+            Work::One(argv) if argv[0].eq_ignore_ascii_case(moves::NAME.as_bytes()) => false,
+            Work::One(_) => !self.keyspace.serves(&homes(work)),
+            Work::Transaction(transaction) => !self.keyspace.serves(&moves::slots_of_transaction(transaction)),
+        }
     }
 
     /// EXEC: nothing when a watched key has changed, else every command in turn. An error of one command
@@ -219,21 +237,10 @@ impl Engine {
         }
         let run = |argv: &Argv| match argv[0].to_ascii_lowercase().as_slice() {
             b"select" => self.select(context, argv).unwrap_or_else(Reply::from),
-            b"ping" => pong(argv).unwrap_or_else(Reply::from),
+            b"ping" => connection::pong(argv).unwrap_or_else(Reply::from),
             _ => self.execute(context, command::lookup(argv).map(|found| found.command), argv),
         };
         Reply::Array(transaction.commands.iter().map(run).collect())
-    }
-
-    /// SELECT inside a transaction.
-    fn select(&self, context: &mut ApplyContext, argv: &Argv) -> Result<Reply, Error> {
-        if argv.len() != 2 {
-            return Err(Error::Arity("select".into()));
-        }
-        let number = number::integer(&argv[1]).ok_or(Error::NotAnInteger)?;
-        let known = u32::try_from(number).ok().filter(|n| *n < self.keyspace.databases());
-        context.database = known.ok_or_else(|| Error::text("ERR DB index is out of range"))?;
-        Ok(Reply::Ok)
     }
 
     fn execute(&mut self, context: &mut ApplyContext, command: Result<&'static Command, Error>, argv: &Argv) -> Reply {
@@ -255,6 +262,7 @@ impl Engine {
                 let context = ReadContext { database: context.database, now_ms: context.now_ms, rng: rng.into() };
                 read(&self.keyspace, &context, argv)
             }
+            Handler::Server if command.name == moves::COMMAND.name => self.move_slots(context, argv),
             Handler::Server | Handler::Container => {
                 let name = String::from_utf8_lossy(&argv[0]).to_lowercase();
                 Err(Error::text(format!("ERR '{name}' cannot run in the log or inside a transaction")))
@@ -267,6 +275,9 @@ impl Engine {
     pub fn read(&self, command: &'static Command, context: &ReadContext, argv: &Argv) -> Reply {
         if context.database >= self.keyspace.databases() {
             return Error::text("ERR DB index is out of range").into();
+        }
+        if !self.keyspace.serves_command(command, argv) {
+            return Reply::Elsewhere;
         }
         match command.handler {
             Handler::Read(read) => read(&self.keyspace, context, argv).unwrap_or_else(Reply::from),
@@ -362,15 +373,6 @@ impl Engine {
     }
 }
 
-/// PING inside a transaction.
-fn pong(argv: &Argv) -> Result<Reply, Error> {
-    match argv.len() {
-        1 => Ok(Reply::status("PONG")),
-        2 => Ok(Reply::bulk(&argv[1])),
-        _ => Err(Error::Arity("ping".into())),
-    }
-}
-
 /// The slots that a command is recorded in.
 fn homes(work: &Work) -> Homes {
     let one = std::slice::from_ref;
@@ -380,8 +382,7 @@ fn homes(work: &Work) -> Homes {
     };
     session::homes(commands.iter().flat_map(|argv| {
         let found = command::lookup(argv);
-        let positions = found.as_ref().map(|found| found.command.routed_by(argv)).unwrap_or_default();
-        positions.into_iter().filter_map(|at| argv.get(at)).map(slot).collect::<Homes>()
+        found.map(|found| moves::slots_of(found.command, argv)).unwrap_or_default()
     }))
 }
 

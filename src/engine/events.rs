@@ -20,6 +20,7 @@ pub use outbox::{DELIVERED, Outbox, OutboxPlace, Outgoing, delivered};
 
 use bytes::Bytes;
 
+use crate::moves::Range;
 use crate::{Keyspace, Value};
 
 /// Bytes of events from which on a script can do nothing more: what an entry emits is held in memory.
@@ -124,6 +125,16 @@ pub enum Event {
         /// The key.
         key: Bytes,
     },
+    /// The channels of these slots are another group's from here on: what is published in them stands there, above
+    /// an index.
+    Moved {
+        /// The slots.
+        range: Range,
+        /// The number of the group.
+        group: u32,
+        /// The index.
+        index: u64,
+    },
 }
 
 impl Event {
@@ -132,6 +143,7 @@ impl Event {
         match self {
             Event::Message { channel, payload, .. } => channel.len() + payload.len(),
             Event::Key { key, .. } => key.len(),
+            Event::Moved { .. } => 0,
         }
     }
 }

@@ -25,8 +25,10 @@ mod journal;
 mod leaf;
 mod order;
 mod scrub;
+mod slots;
 mod state;
 mod table;
+mod tracked;
 mod undo;
 mod versions;
 mod victims;
@@ -35,12 +37,15 @@ mod warm;
 pub use changes::Changes;
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
+pub(crate) use slots::slots_print;
+pub use slots::{SLOTS, slot};
 pub use state::Garbage;
 pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;
 
 use crate::events::{Class, Events, Outbox};
+use crate::moves::Moves;
 use crate::script::{Bodies, Libraries};
 use crate::{Settings, Value};
 use access::Access;
@@ -51,24 +56,10 @@ use database::Database;
 use entry::{Entry, Key, NEVER};
 use journal::Journal;
 use table::Pos;
+use tracked::Tracked;
 use undo::Undo;
 use versions::Versions;
 pub use warm::WARM_MAX;
-
-/// The number of hash slots, as in Redis Cluster.
-pub const SLOTS: u16 = 16384;
-
-/// CRC-16/XMODEM, as Redis Cluster uses it.
-static CRC16: crc::Crc<u16, crc::Table<16>> = crc::Crc::<u16, crc::Table<16>>::new(&crc::CRC_16_XMODEM);
-
-/// The slot of a key: CRC16 of the key, or of the text between its first braces when there is any.
-pub fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|&b| b == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        rest.iter().position(|&b| b == b'}').filter(|&len| len > 0).map(|len| &rest[..len])
-    });
-    CRC16.checksum(tag.unwrap_or(key)) % SLOTS
-}
 
 /// Where a key is in the order of its database: slot, then hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,6 +148,9 @@ pub struct Keyspace {
     libraries: Libraries,
     /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
     slots: Option<Box<[(u16, u16)]>>,
+    /// Slots on their way; nothing in a group that never gave or took one.
+    moves: Option<Box<Moves>>,
+    tracked: Option<Box<Tracked>>,
     garbage: Vec<Database>,
     access: Access,
     /// A command of an entry is running.
@@ -188,6 +182,8 @@ impl Keyspace {
             scripts: Bodies::default(),
             libraries: Libraries::default(),
             slots: None,
+            moves: None,
+            tracked: None,
             garbage: Vec::new(),
             access: Access::default(),
             applying: false,

@@ -26,6 +26,7 @@ pub mod evict;
 mod extended;
 pub mod glob;
 mod keyspace;
+pub mod moves;
 pub mod number;
 pub mod outcome;
 mod payload;

@@ -22,6 +22,7 @@
 //! * Clients that fill the windows of their own sessions leave those of the nodes alone.
 //! * The windows of groups stay for ever: there are few, each is small, and an outbox may rest for long.
 
+mod moved;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,7 +55,7 @@ const AHEAD: &str = "ERR the command was first sent in the future of the group's
 const KEYLESS: u16 = SLOTS;
 
 /// The slots that a command is recorded in; [`SLOTS`] stands for the whole group.
-pub(crate) type Homes = SmallVec<[u16; HOMES_INLINE]>;
+pub type Homes = SmallVec<[u16; HOMES_INLINE]>;
 /// Slots that take no room of their own.
 const HOMES_INLINE: usize = 4;
 
@@ -74,8 +75,10 @@ pub(crate) fn homes(slots: impl Iterator<Item = u16>) -> Homes {
 pub(crate) enum Known {
     /// It was not executed: do it and [`Sessions::record`] the reply.
     New,
-    /// It must not be executed; this is the answer.
+    /// It was executed; this is the answer.
     Answer(Reply),
+    /// It may have been, and must not be executed; this is the answer.
+    Refused(Reply),
 }
 
 /// All windows of a group.
@@ -103,16 +106,18 @@ impl Sessions {
             Some(window) => (window.look(stamp.sequence), window.known_from_ms),
             None => (Answer::New, self.pools[pool(&stamp.session)].floor_ms),
         };
-        Known::Answer(match answer {
-            Answer::New if stamp.first_sent_ms > now_ms.saturating_add(AHEAD_MS_MAX) => Reply::error(AHEAD),
-            Answer::New if stamp.first_sent_ms >= known_from_ms => return Known::New,
-            Answer::New | Answer::Forgotten => Reply::error(outcome::unknown(outcome::NOT_KEPT)),
-            Answer::Reply(kept) if kept.is_empty() => Reply::error(outcome::unknown(outcome::TOO_LARGE)),
+        match answer {
+            Answer::New if stamp.first_sent_ms > now_ms.saturating_add(AHEAD_MS_MAX) => {
+                Known::Refused(Reply::error(AHEAD))
+            }
+            Answer::New if stamp.first_sent_ms >= known_from_ms => Known::New,
+            Answer::New | Answer::Forgotten => Known::Refused(Reply::error(outcome::unknown(outcome::NOT_KEPT))),
+            Answer::Reply(kept) if kept.is_empty() => Known::Answer(Reply::error(outcome::unknown(outcome::TOO_LARGE))),
             Answer::Reply(kept) => {
                 let reply = ReplyDecoder::decode(&mut BytesMut::from(&kept[..]));
-                reply.ok().flatten().expect("our own encoding reads back")
+                Known::Answer(reply.ok().flatten().expect("our own encoding reads back"))
             }
-        })
+        }
     }
 
     /// Keeps the reply of a command that was just executed.
@@ -228,13 +233,7 @@ impl Sessions {
     fn restore_window(&mut self, (id, base, known_from_ms, used_s, replies): SavedWindow) -> Result<(), String> {
         let mut window = Window { used_s, known_from_ms, ..Window::default() };
         for (sequence, homes, reply) in replies {
-            let reply = Bytes::from(reply);
-            let readable =
-                reply.is_empty() || matches!(ReplyDecoder::decode(&mut BytesMut::from(&reply[..])), Ok(Some(_)));
-            if !readable || homes.iter().any(|home| *home > KEYLESS) {
-                return Err(format!("a kept reply of session {:x}.{} does not read back", id.origin, id.connection));
-            }
-            window.keep(Kept { sequence, homes: homes.into(), reply });
+            window.keep(read_kept(&id, sequence, homes, reply)?);
         }
         window.base = base;
         if !id.is_groups() {
@@ -270,6 +269,16 @@ fn kept(reply: &Reply) -> Bytes {
     let mut bytes = BytesMut::new();
     encode(reply, Protocol::Internal, &mut bytes);
     if bytes.len() > REPLY_BYTES_MAX { Bytes::new() } else { bytes.freeze() }
+}
+
+/// A kept reply from a snapshot, or from another group.
+fn read_kept(id: &SessionId, sequence: u64, homes: Vec<u16>, reply: Vec<u8>) -> Result<Kept, String> {
+    let reply = Bytes::from(reply);
+    let readable = reply.is_empty() || matches!(ReplyDecoder::decode(&mut BytesMut::from(&reply[..])), Ok(Some(_)));
+    if !readable || homes.iter().any(|home| *home > KEYLESS) {
+        return Err(format!("a kept reply of session {:x}.{} does not read back", id.origin, id.connection));
+    }
+    Ok(Kept { sequence, homes: homes.into(), reply })
 }
 
 /// A window's share of the digest.

@@ -17,6 +17,7 @@ pub(crate) mod numbers;
 pub use load::Loaded;
 
 use crate::keyspace::{CutEntry, Flow};
+use crate::moves::{Arriving, Moves};
 use crate::rdb::{VERSION, VERSION_EXPIRING_FIELDS, opcode, write};
 use crate::session::Captured;
 use crate::types::collection::Collection;
@@ -30,6 +31,9 @@ const BATCH_BYTES: usize = 128 * 1024;
 const STREAM_FROM: usize = 128 * 1024;
 /// Bytes of sessions in one field, about.
 const SESSIONS_BYTES: usize = 64 * 1024;
+
+/// A group that owns no slot says so.
+const NO_SLOTS: &str = "-";
 
 /// Names of the fields of our own.
 mod field {
@@ -45,6 +49,8 @@ mod field {
     pub(super) const SCRIPTS: &str = "quoris-scripts";
     pub(super) const OUTBOX: &str = "quoris-outbox";
     pub(super) const OWN: &str = "quoris-own-slots";
+    pub(super) const MOVES: &str = "quoris-moves";
+    pub(super) const ARRIVING: &str = "quoris-arriving";
     pub(super) const SESSIONS: &str = "quoris-sessions";
     pub(super) const KEYS: &str = "quoris-key-versions";
     pub(super) const BESIDE: &str = "quoris-value";
@@ -59,6 +65,7 @@ pub struct AlreadyRunning;
 enum Phase {
     Head,
     Sessions,
+    Arriving,
     Keys,
 }
 
@@ -68,6 +75,7 @@ pub(crate) struct Snapshot {
     /// All in front of the sessions.
     head: Vec<u8>,
     sessions: Captured,
+    arriving: Arriving,
     batch: Batch,
     /// Where a long value goes on: a byte of a string, an element of a collection.
     streamed: Option<u64>,
@@ -137,6 +145,7 @@ impl Engine {
             phase: Phase::Head,
             head,
             sessions: self.sessions.capture(),
+            arriving: self.keyspace.moves().map(Moves::capture).unwrap_or_default(),
             batch: Batch::default(),
             streamed: None,
             checksum: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Redis),
@@ -215,15 +224,21 @@ impl Engine {
             put(field::OUTBOX, &keys.outbox().saved());
         }
         put(field::OWN, own_slots(keys).as_bytes());
+        if let Some(moves) = keys.moves() {
+            put(field::MOVES, &moves.saved());
+        }
         aux.iter().for_each(|(name, value)| put(name, value));
         keys.libraries().codes().for_each(|code| write::function(code, &mut out));
         out
     }
 }
 
-/// The slots that the group owns, as `0-99 200-299`; nothing when it owns all.
+/// The slots that the group owns, as `0-99 200-299`; nothing when it owns all, and [`NO_SLOTS`] when none.
 fn own_slots(keys: &Keyspace) -> String {
     let ranges = keys.slots().unwrap_or_default().iter();
+    if keys.slots().is_some_and(<[_]>::is_empty) {
+        return NO_SLOTS.into();
+    }
     ranges.map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -255,6 +270,10 @@ impl Snapshot {
                 }
                 Phase::Sessions => match self.sessions.next(SESSIONS_BYTES) {
                     Some(sessions) => write::aux(field::SESSIONS, &sessions, out),
+                    None => self.phase = Phase::Arriving,
+                },
+                Phase::Arriving => match self.arriving.next(BATCH_BYTES) {
+                    Some(keys) => write::aux(field::ARRIVING, &keys, out),
                     None => self.phase = Phase::Keys,
                 },
                 Phase::Keys if self.streamed.is_some() => self.stream(keys, out, end),

@@ -120,6 +120,7 @@ fn told(event: &Event) -> String {
             format!("{kind} {} {}", quoted(channel), quoted(payload))
         }
         Event::Key { name, database, key, .. } => format!("{name} db {database} {}", quoted(key)),
+        Event::Moved { range, group, index } => format!("moved {}-{} to {group}:{index}", range.first, range.last),
     }
 }
 

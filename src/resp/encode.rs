@@ -14,15 +14,21 @@ pub enum Protocol {
     /// RESP3, after `HELLO 3`.
     Resp3,
     /// RESP3 that loses nothing, between nodes and in session windows: a null array stays one, and
-    /// pairs, keyed replies and decimals have types of their own, `&`, `^` and `;`. No client ever sees it.
+    /// pairs, keyed replies and decimals have types of their own, `&`, `^` and `;`, and what belongs elsewhere is `@`.
+    /// No client ever sees it.
     Internal,
 }
+
+/// Nodes keep it to themselves and go on elsewhere; a client that sees it may send the command again.
+const ELSEWHERE: &[u8] = b"-TRYAGAIN the slots of the command are moving\r\n";
 
 /// Appends `reply` to `out`.
 pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
     let resp3 = protocol != Protocol::Resp2;
     match reply {
         Reply::None => {}
+        Reply::Elsewhere if protocol == Protocol::Internal => out.put_slice(b"@\r\n"),
+        Reply::Elsewhere => out.put_slice(ELSEWHERE),
         Reply::Ok => out.put_slice(b"+OK\r\n"),
         Reply::Status(text) => put_line(out, b'+', text),
         Reply::Error(text) => put_line(out, b'-', text),

@@ -10,6 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 pub enum Reply {
     /// Nothing is written at all (`CLIENT REPLY OFF`).
     None,
+    /// The command had no effect: its slots are not served where it was run. Only nodes see it.
+    Elsewhere,
     /// `+OK`, the most frequent status, without an allocation.
     Ok,
     /// A status line.
@@ -89,6 +91,7 @@ impl Reply {
                 pairs.iter().map(|(a, b)| a.size() + b.size()).sum()
             }
             Reply::None
+            | Reply::Elsewhere
             | Reply::Ok
             | Reply::Int(_)
             | Reply::Null
@@ -178,7 +181,7 @@ fn skip(buffer: &[u8], at: &mut usize, depth: usize) -> Result<Option<()>, Strin
     let (kind, body) = (buffer[*at], &buffer[*at + 1..end - 1]);
     *at = end + 1;
     let items = match kind {
-        b'+' | b'-' | b':' | b'_' | b',' | b';' | b'#' | b'(' => return Ok(Some(())),
+        b'+' | b'-' | b':' | b'_' | b'@' | b',' | b';' | b'#' | b'(' => return Ok(Some(())),
         b'$' | b'=' | b'!' => {
             let Some(len) = length(body)? else { return Ok(Some(())) };
             let Some(next) = at.checked_add(len).and_then(|n| n.checked_add(2)) else {
@@ -232,6 +235,7 @@ fn parse(frame: &mut Bytes) -> Result<Reply, String> {
         b'-' => Reply::Error(line.slice(1..)),
         b':' => Reply::Int(text(&line)?.parse().map_err(|_| "reply integer")?),
         b'_' => Reply::Null,
+        b'@' => Reply::Elsewhere,
         b',' => Reply::Double(text(&line)?.parse().map_err(|_| "reply double")?),
         b';' => Reply::Decimal(line.slice(1..)),
         b'#' => Reply::Bool(&line[1..] == b"t"),
@@ -276,6 +280,7 @@ mod tests {
     fn every_reply_reads_back_from_the_internal_encoding() {
         let all = Reply::Array(vec![
             Reply::Ok,
+            Reply::Elsewhere,
             Reply::status("QUEUED"),
             Reply::error("ERR no"),
             Reply::Int(-3),

@@ -15,6 +15,7 @@ mod introspection;
 pub(crate) mod memory;
 mod pubsub;
 mod replication;
+mod slots;
 mod topology;
 mod tracking;
 
@@ -104,18 +105,26 @@ async fn in_container(client: &mut Client, container: &str, name: &str, argv: &A
         "himport" => fieldsets::run(client, name, argv),
         "latency" => latency::run(client, name, argv),
         "memory" => memory::run(client, name, argv),
-        "cluster" if name == "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
-        "cluster" if name == "failover" => cluster::failover(&client.server, argv).await,
-        "cluster" if name == "node" => topology::run(client, argv).await,
-        "cluster" => {
-            cluster::settle(&client.server, name).await;
-            cluster::run(client, name, argv)
-        }
+        "cluster" => cluster_command(client, name, argv).await,
         "acl" => acl::run(client, name, argv),
         "pubsub" => pubsub::ask(client, name, argv),
         "module" if name == "list" => Reply::Array(Vec::new()).into(),
         "module" => Served::error("ERR MODULE command not allowed: there is no interface for modules"),
         _ => Served::unknown(argv),
+    }
+}
+
+/// CLUSTER and a subcommand of it.
+async fn cluster_command(client: &mut Client, name: &str, argv: &Argv) -> Served {
+    match name {
+        "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
+        "failover" => cluster::failover(&client.server, argv).await,
+        "node" => topology::run(client, argv).await,
+        "move-slots" | "moves" | "cancel-move" => slots::run(client, name, argv).await,
+        _ => {
+            cluster::settle(&client.server, name).await;
+            cluster::run(client, name, argv)
+        }
     }
 }
 

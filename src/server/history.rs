@@ -134,6 +134,8 @@ pub(crate) fn entry(id: &Cursor, position: &Cursor, event: &Event) -> Reply {
         Event::Key { name, database, key, .. } => {
             vec![text("event"), text(name), text("key"), bulk(key), text("database"), Reply::bulk(database.to_string())]
         }
+        // No choice has it.
+        Event::Moved { .. } => Vec::new(),
     };
     fields.extend([text("position"), Reply::bulk(position.to_string())]);
     Reply::Array(vec![Reply::bulk(id.to_string()), Reply::Array(fields)])
@@ -146,6 +148,7 @@ fn message(event: &Event) -> (Bytes, Bytes) {
         Event::Key { name, database, key, .. } => {
             (keyspace_channel(*database, key), Bytes::from_static(name.as_bytes()))
         }
+        Event::Moved { .. } => Default::default(),
     }
 }
 

@@ -66,6 +66,13 @@ impl Plain {
     /// Runs a transaction that only reads, all of it on one state.
     pub fn read(&self, keyspace: &Keyspace, context: &ReadContext) -> Option<Reply> {
         let reads = self.reads.as_ref()?;
+        let mut rows = reads.iter().zip(&self.transaction.commands);
+        let watched = &self.transaction.watches;
+        if !rows.all(|(found, argv)| keyspace.serves_command(found.command, argv))
+            || !watched.iter().all(|watch| keyspace.serves_key(&watch.key))
+        {
+            return None;
+        }
         let unchanged = |watch: &Watch| keyspace.version(watch.database, &watch.key) == watch.version;
         if !self.transaction.watches.iter().all(unchanged) {
             return Some(Reply::NullArray);
@@ -332,7 +339,9 @@ impl Client {
             }
             let slot = slot(key);
             let Some(group) = self.server.node.group_of(slot) else { return Served::Reply(outcome::no_owner(slot)) };
-            let here = self.server.node.try_read(group).map(|engine| engine.keyspace().version(self.database, key));
+            let here = self.server.node.try_read(group);
+            let here = here.filter(|engine| engine.keyspace().serves_key(key));
+            let here = here.map(|engine| engine.keyspace().version(self.database, key));
             let version = match here {
                 Some(version) => version,
                 None => match self.remote_version(found, group, slot, key).await {

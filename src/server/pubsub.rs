@@ -21,13 +21,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use parking_lot::{Mutex, MutexGuard};
-use quoris_engine::{events::Event, glob, slot};
+use quoris_engine::{command, events::Event, glob, moves::Range, slot};
 use quoris_raft::{
-    GroupId,
+    Error, GroupId, Session,
     feed::{Batch, Floor},
     interest::Kin,
 };
-use quoris_resp::{Protocol, Reply, encode};
+use quoris_resp::{Argv, Protocol, Reply, encode};
 use smallvec::SmallVec;
 use tokio::{runtime::Handle, task::AbortHandle};
 
@@ -107,29 +107,18 @@ impl PubSub {
         if sent { &self.delivered } else { &self.dropped }.fetch_add(1, Relaxed);
     }
 
-    fn deliver(&self, server: &Server, number: u64, batch: &Batch) {
+    fn deliver(&self, server: &Arc<Server>, number: u64, batch: &Batch) {
         let mut state = self.lock();
         let follower = state.followers.get_mut(&batch.group).filter(|follower| follower.number == number);
         let Some(follower) = follower else { return };
         follower.position = batch.index;
-        let mut round = Round { state: &state, server, group: batch.group, index: batch.index, run: None };
-        for event in &batch.events {
-            match event {
-                Event::Message { channel, payload, sharded: true } => {
-                    round.tell(Kin::Shard, channel, payload);
-                }
-                Event::Message { channel, payload, sharded: false } => round.tell_all(channel, payload),
-                Event::Key { keyspace, keyevent, name, database, key, .. } => {
-                    if *keyspace {
-                        round.tell_all(&keyspace_channel(*database, key), &Bytes::from_static(name.as_bytes()));
-                    }
-                    if *keyevent {
-                        round.tell_all(&format!("__keyevent@{database}__:{name}").into(), key);
-                    }
-                }
+        for part in batch.events.split_inclusive(|event| matches!(event, Event::Moved { .. })) {
+            let round = Round { state: &state, server, group: batch.group, index: batch.index, run: None };
+            round.hand_over(part);
+            if let Some(Event::Moved { range, group, index }) = part.last() {
+                state.go_along(server, batch.group, *range, (GroupId(*group), *index));
             }
         }
-        round.flush();
     }
 
     /// Cuts all who listen to a group.
@@ -176,6 +165,27 @@ struct Run<'a> {
 }
 
 impl<'a> Round<'a> {
+    fn hand_over(mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Moved { .. } => {}
+                Event::Message { channel, payload, sharded: true } => {
+                    self.tell(Kin::Shard, channel, payload);
+                }
+                Event::Message { channel, payload, sharded: false } => self.tell_all(channel, payload),
+                Event::Key { keyspace, keyevent, name, database, key, .. } => {
+                    if *keyspace {
+                        self.tell_all(&keyspace_channel(*database, key), &Bytes::from_static(name.as_bytes()));
+                    }
+                    if *keyevent {
+                        self.tell_all(&format!("__keyevent@{database}__:{name}").into(), key);
+                    }
+                }
+            }
+        }
+        self.flush();
+    }
+
     fn tell_all(&mut self, channel: &Bytes, payload: &Bytes) {
         self.tell(Kin::Channel, channel, payload);
         let state = self.state;
@@ -246,6 +256,47 @@ pub(crate) fn pushed(parts: &[&Bytes]) -> Reply {
 }
 
 impl State {
+    /// Whoever listens to a channel of these slots follows them to another group, from an index on. Behind them
+    /// nothing of these channels comes from the group that they leave.
+    fn go_along(&mut self, server: &Arc<Server>, left: GroupId, range: Range, to: (GroupId, u64)) {
+        let mut moved = Vec::new();
+        for kin in [Kin::Channel, Kin::Shard] {
+            let names = self.listeners[kin as usize].iter();
+            for (name, all) in names.filter(|(name, _)| range.holds(slot(name)) && !name.starts_with(KEY_CHANNELS)) {
+                let here = all.iter().filter(|(_, listener)| listener.from.iter().any(|(group, _)| *group == left));
+                moved.extend(here.map(|(id, _)| (kin, name.clone(), *id)));
+            }
+        }
+        for (kin, name, id) in moved {
+            self.follow_from(server, to);
+            let listeners = self.listeners[kin as usize].get_mut(&name);
+            let Some(listener) = listeners.and_then(|all| all.get_mut(&id)) else { continue };
+            let before = std::mem::replace(&mut listener.from, From::from_slice(&[to]));
+            before.iter().for_each(|(group, _)| self.unfollow(*group));
+        }
+    }
+
+    /// One more needs a group's events from an index on, some of which may have been handed over.
+    fn follow_from(&mut self, server: &Arc<Server>, (group, index): (GroupId, u64)) {
+        let mut users = 1;
+        if let Some(follower) = self.followers.get_mut(&group) {
+            if follower.position <= index {
+                follower.users += 1;
+                return;
+            }
+            users += follower.users;
+            follower.task.abort();
+            // The others have had those.
+            let had = follower.position;
+            let all = self.listeners.iter_mut().flat_map(HashMap::values_mut).flat_map(BTreeMap::values_mut);
+            let of_group = all.flat_map(|listener| &mut listener.from).filter(|(of, _)| *of == group);
+            of_group.for_each(|(_, at)| *at = had.max(*at));
+        }
+        self.started += 1;
+        let task = server.pubsub.runtime.spawn(follow(server.clone(), self.started, group, index)).abort_handle();
+        self.followers.insert(group, Follower { number: self.started, users, position: index, task });
+    }
+
     /// A connection listens from now on to what stands above these positions.
     pub fn listen(&mut self, server: &Arc<Server>, info: &Arc<ClientInfo>, kin: Kin, name: &Bytes, from: &From) {
         let listeners = self.listeners[kin as usize].entry(name.clone()).or_default();
@@ -276,13 +327,16 @@ impl State {
         if listeners.is_empty() {
             self.listeners[kin as usize].remove(name);
         }
-        for (group, _) in listener.from {
-            if let Some(follower) = self.followers.get_mut(&group) {
-                follower.users -= 1;
-                if follower.users == 0 {
-                    follower.task.abort();
-                    self.followers.remove(&group);
-                }
+        listener.from.iter().for_each(|(group, _)| self.unfollow(*group));
+    }
+
+    /// One less needs a group's events.
+    fn unfollow(&mut self, group: GroupId) {
+        if let Some(follower) = self.followers.get_mut(&group) {
+            follower.users -= 1;
+            if follower.users == 0 {
+                follower.task.abort();
+                self.followers.remove(&group);
             }
         }
     }
@@ -308,13 +362,25 @@ impl Server {
     }
 
     /// The positions from which on somebody listens who asks now.
-    pub(crate) async fn positions(&self, kin: Kin, name: &[u8]) -> Result<From, quoris_raft::Error> {
-        let groups = if kin == Kin::Pattern || name.starts_with(KEY_CHANNELS) {
-            self.groups().to_vec()
-        } else {
-            self.node.group_of(slot(name)).into_iter().collect()
-        };
-        let positions = groups.into_iter().map(async |group| Ok((group, self.node.events_now(group).await?)));
-        Ok(try_join_all(positions).await?.into())
+    pub(crate) async fn positions(&self, session: &Session, kin: Kin, name: &[u8]) -> Result<From, Error> {
+        if kin == Kin::Pattern || name.starts_with(KEY_CHANNELS) {
+            let groups = self.groups();
+            let positions = groups.iter().map(async |group| Ok((*group, self.node.events_now(*group).await?)));
+            return Ok(try_join_all(positions).await?.into());
+        }
+        loop {
+            let Some(group) = self.node.group_of(slot(name)) else { return Ok(From::new()) };
+            let index = self.node.events_now(group).await?;
+            // It has the slot still, or somebody knows who has: behind the index stands where it went.
+            let argv = Argv::from_parts(&[b"EXISTS", name]);
+            let exists = command::lookup(&argv).expect("EXISTS has a row");
+            let asked = session.execute(group, vec![self.operation(&exists, argv, 0)], true).await?;
+            if asked.replies.iter().any(Reply::is_error) {
+                return Err(Error::Unavailable("the channel's slot is on its way to another group".into()));
+            }
+            if self.node.group_of(slot(name)) == Some(group) {
+                return Ok(From::from_slice(&[(group, index)]));
+            }
+        }
     }
 }

@@ -33,6 +33,7 @@ mod redis;
 mod redis_cluster;
 mod registers;
 mod settings;
+mod slots;
 mod tracking;
 mod ttl;
 mod verify;

@@ -245,7 +245,7 @@ pub fn show(reply: &Reply) -> String {
         format!("{open}{}]", items.join(" "))
     };
     match reply {
-        Reply::None => "none".into(),
+        Reply::None | Reply::Elsewhere => "none".into(),
         Reply::Ok => "+OK".into(),
         Reply::Status(text) => format!("+{}", String::from_utf8_lossy(text)),
         Reply::Error(text) => format!("-{}", String::from_utf8_lossy(text)),

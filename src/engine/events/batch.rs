@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Class, Event, NAMES};
 use crate::codec::{self, CodecError};
+use crate::moves::Range;
 
 /// The format that this code writes and reads.
 const FORMAT: u8 = 1;
@@ -16,6 +17,7 @@ const FORMAT: u8 = 1;
 const MESSAGE: u8 = 0;
 const SHARD_MESSAGE: u8 = 1;
 const KEY: u8 = 2;
+const MOVED: u8 = 3;
 /// For the channel of the key: beside the class.
 const KEYSPACE: u8 = 0x40;
 /// For the channel of the event.
@@ -61,6 +63,7 @@ pub fn encode(events: &[Event]) -> Vec<u8> {
     let count = u32::try_from(events.len()).expect("an entry has far fewer events");
     let mut out = codec::bytes(&Head { format: FORMAT, count });
     for event in events {
+        let texts;
         let (kind, class, database, first, second) = match event {
             Event::Message { channel, payload, sharded } => {
                 (if *sharded { SHARD_MESSAGE } else { MESSAGE }, 0, 0, &channel[..], payload)
@@ -69,6 +72,10 @@ pub fn encode(events: &[Event]) -> Vec<u8> {
                 let marks = [(*keyspace, KEYSPACE), (*keyevent, KEYEVENT)];
                 let class = marks.iter().filter(|(on, _)| *on).fold(*class as u8, |byte, (_, mark)| byte | mark);
                 (KEY, class, *database, name.as_bytes(), key)
+            }
+            Event::Moved { range, group, index } => {
+                texts = (format!("{}-{}", range.first, range.last), Bytes::from(index.to_string()));
+                (MOVED, 0, *group, texts.0.as_bytes(), &texts.1)
             }
         };
         let (first_bytes, second_bytes) = (length(first), length(second));
@@ -121,6 +128,14 @@ fn next(rest: &mut Bytes) -> Result<Event, MalformedEvents> {
             let [keyspace, keyevent] = [KEYSPACE, KEYEVENT].map(|mark| head.class & mark != 0);
             Ok(Event::Key { class, keyspace, keyevent, name, database: head.database, key: second })
         }
+        MOVED if head.class == 0 => moved(head.database, &first, &second)
+            .ok_or_else(|| MalformedEvents("slots that moved without saying where".into())),
         kind => Err(MalformedEvents(format!("an event of kind {kind}"))),
     }
+}
+
+fn moved(group: u32, slots: &[u8], index: &[u8]) -> Option<Event> {
+    let (first, last) = std::str::from_utf8(slots).ok()?.split_once('-')?;
+    let range = Range { first: first.parse().ok()?, last: last.parse().ok()? };
+    Some(Event::Moved { range, group, index: std::str::from_utf8(index).ok()?.parse().ok()? })
 }

@@ -150,6 +150,11 @@ impl Cut {
         }
     }
 
+    /// Notes that a slot without keys gets some from elsewhere: whatever their versions, they are younger.
+    pub(super) fn refilled(&mut self, slot: u16) {
+        self.counters[slot as usize] = 0;
+    }
+
     /// Notes that two live databases were exchanged.
     pub(super) fn exchanged(&mut self, one: usize, other: usize) {
         for home in &mut self.homes {

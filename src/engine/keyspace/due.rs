@@ -16,6 +16,10 @@ impl Keyspace {
 
     /// The earliest deadline of a key, or of a field, that is still there physically, due or not.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.is_frozen() {
+            // What is due stays for a moment: a tick for it would remove nothing.
+            return self.next_to_come();
+        }
         let keys = self.databases.iter().filter_map(|d| d.first_deadline()).map(|(deadline, _)| deadline);
         keys.chain(self.next_field_deadline()).min()
     }
@@ -34,8 +38,12 @@ impl Keyspace {
     }
 
     /// Physically removes at most `limit` due keys, in the order (deadline, database, slot, hash, key), then
-    /// due fields of hashes; returns how many of both.
+    /// due fields of hashes; returns how many of both. None while slots are frozen, which is for a moment: what is
+    /// due in them may be for another group to tell.
     pub fn remove_due(&mut self, limit: usize) -> usize {
+        if self.is_frozen() {
+            return 0;
+        }
         for removed in 0..limit {
             let firsts =
                 self.databases.iter().zip(0u32..).filter_map(|(d, number)| Some((d.first_deadline()?, number)));

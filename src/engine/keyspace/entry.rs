@@ -121,10 +121,14 @@ impl Entry {
     /// The key's share of the digest: a stable hash of all that apply can see of it. With `anew` from the bytes
     /// alone, without what a large value remembers.
     pub(super) fn fingerprint(&self, anew: bool) -> u64 {
-        let seed = self.expire_at_ms.rotate_left(32) ^ self.version;
-        let key = xxhash_rust::xxh3::xxh3_64_with_seed(self.key.bytes(), seed);
-        mix(key, payload::hash(&self.value, anew))
+        print(self.key.bytes(), payload::hash(&self.value, anew), self.expire_at_ms, self.version)
     }
+}
+
+/// A key's fingerprint from the hash of its value.
+pub(super) fn print(key: &[u8], value: u64, expire_at_ms: u64, version: u64) -> u64 {
+    let seed = expire_at_ms.rotate_left(32) ^ version;
+    mix(xxhash_rust::xxh3::xxh3_64_with_seed(key, seed), value)
 }
 
 /// Two hashes as one; not symmetric.

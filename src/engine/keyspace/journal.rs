@@ -56,6 +56,9 @@ impl Keyspace {
         if let Some(changing) = &mut self.changing {
             changing.touch(key);
         }
+        if let Some(tracked) = &mut self.tracked {
+            tracked.touch(database, key);
+        }
         if self.undo.is_some() {
             self.note_before(database, key);
         }
@@ -82,6 +85,9 @@ impl Keyspace {
         }
         if let Some(changing) = &mut self.changing {
             changing.touch_all();
+        }
+        if let Some(tracked) = &mut self.tracked {
+            tracked.touch_all();
         }
         if self.journal.is_none() || databases.iter().all(|database| self.is_empty(*database)) {
             return;

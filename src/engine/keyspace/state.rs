@@ -48,31 +48,15 @@ impl Keyspace {
             self.libraries.digest(),
             self.outbox.digest(),
         ];
-        sums.iter().copied().chain(lens).chain(rest).for_each(|n| hasher.update(&n.to_le_bytes()));
+        let moves = self.moves().map(|moves| moves.digest(self.slots()));
+        let all = sums.iter().copied().chain(lens).chain(rest).chain(moves);
+        all.for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
     }
 
     /// The settings that commands go by.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The slots that the group owns, as inclusive ranges; nothing when it owns all.
-    pub(crate) fn slots(&self) -> Option<&[(u16, u16)]> {
-        self.slots.as_deref()
-    }
-
-    /// Sets what [`Keyspace::slots`] gives.
-    pub(crate) fn set_slots(&mut self, slots: Option<Box<[(u16, u16)]>>) {
-        self.slots = slots;
-    }
-
-    /// Whether a key belongs to the group.
-    pub(crate) fn owns(&self, key: &[u8]) -> bool {
-        self.slots.as_deref().is_none_or(|ranges| {
-            let slot = slot(key);
-            ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
-        })
     }
 
     /// What the entry that is being applied has told.

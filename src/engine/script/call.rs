@@ -81,7 +81,7 @@ impl World<'_> {
         if row.is_write() && (permits.read_only || matches!(self, World::Read(..))) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
-        if self.keyspace().slots().is_some() {
+        if self.keyspace().slots().is_some() || self.keyspace().is_frozen() {
             self.keep_to_slots(row, argv, permits)?;
         }
         match (row.handler, &mut *self) {
@@ -120,7 +120,8 @@ impl World<'_> {
                 return Err(Error::text("ERR Script attempted to access a non local key in a cluster node"));
             }
             let slot = slot(&argv[at]);
-            if !permits.cross_slot && permits.slot.replace(Some(slot)).is_some_and(|other| other != slot) {
+            let spread = self.keyspace().slots().is_some();
+            if spread && !permits.cross_slot && permits.slot.replace(Some(slot)).is_some_and(|other| other != slot) {
                 return Err(Error::text("ERR Script attempted to access keys that do not hash to the same slot"));
             }
         }

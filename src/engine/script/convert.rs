@@ -72,7 +72,9 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> Result<Value> {
         Reply::Error(message) => error(lua, message),
         Reply::Int(n) => Ok(Value::Number(*n as f64)),
         Reply::Bulk(bytes) => text(lua, bytes),
-        Reply::None | Reply::Null | Reply::NullArray => Ok(if resp3 { Value::Nil } else { Value::Boolean(false) }),
+        Reply::None | Reply::Elsewhere | Reply::Null | Reply::NullArray => {
+            Ok(if resp3 { Value::Nil } else { Value::Boolean(false) })
+        }
         Reply::Double(n) if resp3 => field(lua, "double", Value::Number(*n)),
         Reply::Double(n) => text(lua, double_text(*n)),
         Reply::Decimal(digits) if resp3 => {

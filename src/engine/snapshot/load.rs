@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
-use super::{FORMAT, field, numbers};
+use super::{FORMAT, NO_SLOTS, field, numbers};
 use crate::events::Outbox;
+use crate::moves::Moves;
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::script::Bodies;
 use crate::session::Sessions;
@@ -16,8 +17,6 @@ use crate::{Engine, EngineSeed, Keyspace, SLOTS, Settings, Value, payload};
 
 /// Progress is told each time this many bytes were read.
 const PROGRESS_BYTES: u64 = 1 << 20;
-/// Version counters from here on are not believed: counting on must not overflow.
-const NUMBER_MAX: u64 = 1 << 47;
 /// More databases than this are not believed.
 const DATABASES_MAX: u32 = 1 << 16;
 
@@ -40,6 +39,8 @@ struct Loading {
     /// What belongs to the value of the next key.
     beside: Option<Vec<u8>>,
     sessions: Sessions,
+    /// Keys of slots that are to become the group's own.
+    arriving: Vec<Vec<u8>>,
     /// The texts of the libraries of functions.
     libraries: Vec<Vec<u8>>,
 }
@@ -99,6 +100,10 @@ impl Loading {
                 if twice { Err("two fields for one value".into()) } else { Ok(()) }
             }
             field::SESSIONS => self.sessions.restore(&value),
+            field::ARRIVING => {
+                self.arriving.push(value);
+                Ok(())
+            }
             field::FORMAT
             | field::INDEX
             | field::CLOCK
@@ -110,6 +115,7 @@ impl Loading {
             | field::SCRIPTS
             | field::OUTBOX
             | field::OWN
+            | field::MOVES
             | field::SETTINGS => {
                 let twice = self.own.insert(name, value).is_some();
                 if twice { Err("a field of our own twice".into()) } else { Ok(()) }
@@ -190,6 +196,9 @@ impl Loading {
         restore_slots(keys, self.own.get(field::SLOTS).ok_or("no field of slots")?)?;
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
+        if let Some(saved) = self.own.get(field::MOVES) {
+            *keys.moves_mut() = Moves::restore(saved, &self.arriving, databases)?;
+        }
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         self.libraries.iter().try_for_each(|code| keys.libraries_mut().restore(code))?;
         if let Some(saved) = self.own.get(field::OUTBOX) {
@@ -213,6 +222,9 @@ impl Loading {
 type SlotRanges = Box<[(u16, u16)]>;
 
 fn read_own_slots(text: &str) -> Result<Option<SlotRanges>, String> {
+    if text == NO_SLOTS {
+        return Ok(Some(Box::default()));
+    }
     let range = |range: &str| {
         let (first, last) = range.split_once('-')?;
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
@@ -228,7 +240,7 @@ fn restore_slots(keys: &mut Keyspace, mut text: &[u8]) -> Result<(), String> {
     while !text.is_empty() {
         let mut next = || numbers::take(&mut text).ok_or("the slots are damaged");
         let (passed, counter, behind) = (next()?, next()?, next()?);
-        if counter >= NUMBER_MAX {
+        if counter >= numbers::MAX {
             return Err("a version counter is out of range".into());
         }
         let slot = expected.checked_add(passed).and_then(|slot| u16::try_from(slot).ok()).filter(|slot| *slot < SLOTS);

@@ -4,6 +4,9 @@
 //! alphabet without control characters, of which one says that more follows. A number below 32 takes
 //! one character, one of 20 bits four.
 
+/// Version counters from here on are not believed: counting on must not overflow.
+pub(crate) const MAX: u64 = 1 << 47;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Appends a number.

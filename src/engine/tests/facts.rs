@@ -36,7 +36,14 @@ const MODULE: &str = "a type of one of Redis's modules";
 const DEVIATES: &[(&str, &str, &str)] = &[];
 
 /// Rows that neither Redis nor Valkey has.
-const OURS: &[&str] = &["client|session", "cluster|confirm-clock", "cluster|node"];
+const OURS: &[&str] = &[
+    "client|session",
+    "cluster|cancel-move",
+    "cluster|confirm-clock",
+    "cluster|move-slots",
+    "cluster|moves",
+    "cluster|node",
+];
 
 /// Flags of the documentation that COMMAND INFO does not print, of Sentinel, and of modules.
 const NOT_PRINTED: &[&str] = &[

@@ -80,7 +80,7 @@ pub(super) async fn subscribe(client: &mut Client, kin: Kin, argv: &Argv, output
             }
             continue;
         }
-        let from = if known { Ok(Default::default()) } else { server.positions(kin, &name).await };
+        let from = if known { Ok(Default::default()) } else { server.positions(&client.session, kin, &name).await };
         let from = match from {
             Ok(from) => from,
             Err(error) => return outcome::reply(&error, quoris_engine::slot(&name), || server.node.status()).into(),

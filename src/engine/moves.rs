@@ -1,0 +1,332 @@
+//! Slots that move to another group: what the logs of both groups say of it.
+//!
+//! Who owns a slot is decided in the meta group; what a group serves is state of the group and changes by entries of
+//! its own log alone. So a node that routes by an old map writes nothing to a former owner: apply refuses, with
+//! [`Reply::Elsewhere`], any command with a slot that the group does not serve, and that has no effect.
+//!
+//! An attempt to move a range of slots has a number, which the meta group gave and which is greater than those of
+//! all earlier attempts in the cluster. Nodes propose, and no client can send:
+//!
+//! | in the log of | words | what it does |
+//! |---|---|---|
+//! | the target | `TAKE attempt first last` | begins to take the slots in, beside the keys, invisible |
+//! | the target | `LOAD attempt number bytes` | takes some keys in, or takes them out again |
+//! | the source | `FREEZE attempt first last` | serves the slots no more; their keys stand still |
+//! | the target | `SEAL attempt clock frozen digest versions sessions` | checks that all has come |
+//! | the target | `OWN attempt first last` | makes it its own |
+//! | the source | `DROP attempt first last group index` | gives the slots up, with their keys, and tells who has them |
+//! | the source | `THAW attempt` | serves again what an earlier attempt froze |
+//! | the target | `FORGET attempt` | drops what was taken in up to this attempt |
+//!
+//! Invariants:
+//! * Each may be proposed again, and late ones of an earlier attempt do nothing.
+//! * A group that never gave or took a slot pays a branch for each command.
+//! * While slots are frozen, commands that name no key wait as well: they may be about any.
+
+mod incoming;
+mod parcel;
+
+use quoris_resp::{Argv, Reply};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{self, ADMIN, ApplyContext, Command, Handler, ROW, WRITE};
+use crate::entry::Transaction;
+use crate::events::Event;
+use crate::session::{self, Homes};
+use crate::{CommandResult, Engine, Error, Keyspace, SLOTS, codec, number, slot};
+pub(crate) use incoming::{Arriving, Incoming};
+pub use parcel::{Picked, Walk, parcels};
+
+/// The name of the command in the log.
+pub const NAME: &str = "QUORIS.MOVE";
+
+/// Not in the table: a client that sends it is told that there is no such command. The engine runs it itself,
+/// because sessions move as well.
+pub static COMMAND: Command = Command {
+    name: "quoris.move",
+    arity: -3,
+    flags: WRITE.with(ADMIN),
+    summary: "One step of slots on their way to another group.",
+    syntax: "step attempt [word ...]",
+    handler: Handler::Server,
+    ..ROW
+};
+
+/// Slots in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}
+
+impl Range {
+    /// Whether a slot is one of them.
+    pub fn holds(self, slot: u16) -> bool {
+        (self.first..=self.last).contains(&slot)
+    }
+
+    /// Whether all of them are in one of some ranges.
+    fn is_within(self, ranges: &[(u16, u16)]) -> bool {
+        ranges.iter().any(|(first, last)| (*first..=*last).contains(&self.first) && self.last <= *last)
+    }
+}
+
+/// Adds a range to others; those that touch each other become one.
+pub fn with_range(ranges: &[(u16, u16)], range: Range) -> Vec<(u16, u16)> {
+    let mut all = ranges.to_vec();
+    all.push((range.first, range.last));
+    all.sort_unstable();
+    let mut joined: Vec<(u16, u16)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match joined.last_mut() {
+            Some(before) if u32::from(before.1) + 1 >= u32::from(first) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+/// Takes a range out of others.
+pub fn without_range(ranges: &[(u16, u16)], range: Range) -> Vec<(u16, u16)> {
+    let pieces = ranges.iter().flat_map(|&(first, last)| {
+        let before = (first < range.first).then(|| (first, last.min(range.first.wrapping_sub(1))));
+        let behind = (last > range.last).then(|| (first.max(range.last.saturating_add(1)), last));
+        [before, behind].into_iter().flatten()
+    });
+    pieces.collect()
+}
+
+/// Slots that are not served any more and have no other owner yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// By which attempt.
+    pub attempt: u64,
+    /// Which ones.
+    pub range: Range,
+    /// The applied clock at that moment: what was due by it stays here.
+    pub clock_ms: u64,
+}
+
+/// What is on its way, from or to this group.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// The greatest attempt that the group has heard of.
+    seen: u64,
+    frozen: Option<Frozen>,
+    incoming: Option<Incoming>,
+}
+
+impl Moves {
+    /// Slots that wait for their new owner.
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
+        self.frozen
+    }
+
+    /// A hash of all of it, and of the slots that the group owns.
+    pub(crate) fn digest(&self, slots: Option<&[(u16, u16)]>) -> u64 {
+        let incoming = self.incoming.as_ref().map(Incoming::digest);
+        xxhash_rust::xxh3::xxh3_64(&codec::bytes(&(self.seen, self.frozen, incoming, slots.map(<[_]>::to_vec))))
+    }
+
+    /// All but the keys that were taken in, for a snapshot.
+    pub(crate) fn saved(&self) -> Vec<u8> {
+        codec::bytes(&(self.seen, self.frozen, self.incoming.as_ref().map(Incoming::head)))
+    }
+
+    /// The keys that were taken in, as they are now.
+    pub(crate) fn capture(&self) -> Arriving {
+        self.incoming.as_ref().map(Incoming::capture).unwrap_or_default()
+    }
+
+    /// Restores what [`Moves::saved`] and then [`Arriving::next`] gave.
+    ///
+    /// # Errors
+    /// With a description when the bytes are damaged.
+    pub(crate) fn restore(saved: &[u8], keys: &[Vec<u8>], databases: u32) -> Result<Moves, String> {
+        let ((seen, frozen, head), _): ((u64, Option<Frozen>, Option<incoming::Head>), usize) =
+            codec::read(saved, "moves").map_err(|e| e.to_string())?;
+        let incoming = head.map(|head| Incoming::restore(head, keys, databases)).transpose()?;
+        Ok(Moves { seen, frozen, incoming })
+    }
+}
+
+impl Keyspace {
+    /// Whether commands with these homes may run here; [`SLOTS`] stands for the whole group.
+    pub(crate) fn serves(&self, slots: &[u16]) -> bool {
+        slots.iter().all(|slot| if *slot == SLOTS { !self.is_frozen() } else { self.serves_slot(*slot) })
+    }
+
+    /// Whether a command for these slots is to be asked where it belongs.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.moves().is_some()
+    }
+
+    /// The same for one key.
+    pub fn serves_key(&self, key: &[u8]) -> bool {
+        !self.is_guarded() || self.serves_slot(slot(key))
+    }
+
+    /// Whether this group may run a command now. If not, the group of its slots may be another by now.
+    pub fn serves_command(&self, command: &Command, argv: &Argv) -> bool {
+        !self.is_guarded() || self.serves(&session::homes(slots_of(command, argv).into_iter()))
+    }
+}
+
+/// The slots of the keys of a command, or of its channel.
+pub fn slots_of(command: &Command, argv: &Argv) -> Homes {
+    command.routed_by(argv).into_iter().filter_map(|at| argv.get(at)).map(slot).collect()
+}
+
+/// The slots that decide where a transaction runs. What is published inside goes along, wherever its channel is at
+/// home.
+pub fn slots_of_transaction(transaction: &Transaction) -> Homes {
+    let rows = transaction.commands.iter().filter_map(|argv| Some((command::lookup(argv).ok()?.command, argv)));
+    let others = rows.filter(|(row, _)| row.channel.is_none() || !row.keys.is_empty());
+    let watched = transaction.watches.iter().map(|watch| slot(&watch.key));
+    session::homes(others.flat_map(|(row, argv)| slots_of(row, argv)).chain(watched))
+}
+
+fn refused(text: &'static str) -> Error {
+    Error::text(text)
+}
+
+fn word(argv: &Argv, at: usize) -> Result<u64, Error> {
+    let n = argv.get(at).and_then(number::integer).and_then(|n| u64::try_from(n).ok());
+    n.ok_or_else(|| refused("ERR a word of a move is no number"))
+}
+
+fn range(argv: &Argv) -> Result<Range, Error> {
+    let slot = |at| word(argv, at)?.try_into().ok().filter(|slot| *slot < SLOTS).ok_or_else(|| refused("ERR no slot"));
+    let (first, last) = (slot(3)?, slot(4)?);
+    if first <= last { Ok(Range { first, last }) } else { Err(refused("ERR no slot")) }
+}
+
+/// A step, as the command that is proposed. Numbers are the attempt and what the step wants behind it.
+pub fn step(name: &str, numbers: &[u64]) -> Argv {
+    let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    let mut parts = vec![NAME, name];
+    parts.extend(numbers.iter().map(String::as_str));
+    Argv::from_parts(&parts)
+}
+
+/// `LOAD`: the parcel with this number, from 0 on.
+pub fn load(attempt: u64, number: u64, parcel: &[u8]) -> Argv {
+    let numbers = [attempt, number].map(|n| n.to_string());
+    Argv::from_parts(&[NAME.as_bytes(), b"LOAD", numbers[0].as_bytes(), numbers[1].as_bytes(), parcel])
+}
+
+const STALE: &str = "ERR a later attempt to move slots has begun";
+const NOT_OWNED: &str = "ERR the group does not own the slots";
+
+impl Engine {
+    /// One step of a move.
+    pub(crate) fn move_slots(&mut self, _context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+        let attempt = word(argv, 2)?;
+        match (argv[1].to_ascii_uppercase().as_slice(), argv.len()) {
+            (b"TAKE", 5) => self.take_slots(attempt, range(argv)?),
+            (b"LOAD", 5) => {
+                let databases = self.keyspace.databases();
+                let bytes = argv.slice(4).expect("the length was checked");
+                let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
+                incoming.load(word(argv, 3)?, &bytes, databases).map(|next| Reply::Int(next as i64))
+            }
+            (b"SEAL", 8) => {
+                let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
+                incoming
+                    .seal(word(argv, 3)?, word(argv, 4)?, word(argv, 5)?, &argv[6], &argv[7])
+                    .map(|()| Reply::Int(1))
+            }
+            (b"OWN", 5) => self.own_slots(attempt, range(argv)?),
+            (b"FORGET", 3) => {
+                let moves = self.keyspace.moves_mut();
+                moves.seen = moves.seen.max(attempt);
+                moves.incoming.take_if(|incoming| incoming.attempt() <= attempt);
+                Ok(Reply::Int(1))
+            }
+            (b"FREEZE", 5) => self.freeze_slots(attempt, range(argv)?),
+            (b"THAW", 3) => {
+                let moves = self.keyspace.moves_mut();
+                moves.seen = moves.seen.max(attempt);
+                moves.frozen.take_if(|frozen| frozen.attempt < attempt);
+                Ok(Reply::Int(1))
+            }
+            (b"DROP", 7) => self.drop_slots(attempt, range(argv)?, word(argv, 5)?, word(argv, 6)?),
+            _ => Err(refused("ERR no step of a move")),
+        }
+    }
+
+    fn take_slots(&mut self, attempt: u64, range: Range) -> CommandResult {
+        if (range.first..=range.last).any(|slot| self.keyspace.serves_slot(slot)) {
+            return Err(refused("ERR the group owns some of the slots"));
+        }
+        let moves = self.keyspace.moves_mut();
+        if moves.incoming.as_ref().is_some_and(|incoming| incoming.attempt() == attempt) {
+            return Ok(Reply::Int(1));
+        }
+        if attempt <= moves.seen {
+            return Err(refused(STALE));
+        }
+        moves.seen = attempt;
+        moves.incoming = Some(Incoming::new(attempt, range));
+        Ok(Reply::Int(1))
+    }
+
+    fn own_slots(&mut self, attempt: u64, range: Range) -> CommandResult {
+        let keys = &mut self.keyspace;
+        if (range.first..=range.last).all(|slot| keys.serves_slot(slot)) {
+            return Ok(Reply::Int(1));
+        }
+        let incoming = keys.moves_mut().incoming_of(attempt)?;
+        if !incoming.is_sealed() {
+            return Err(refused("ERR the slots have not come as a whole"));
+        }
+        let incoming = keys.moves_mut().incoming.take().expect("it is there");
+        let owned = with_range(keys.slots().unwrap_or(&[(0, SLOTS - 1)]), incoming.range());
+        keys.set_slots((owned != [(0, SLOTS - 1)]).then(|| owned.into()));
+        let sealed = incoming.settle(keys);
+        self.sessions.arrive(&sealed.sessions).map_err(|_| refused("ERR the sessions of the slots are damaged"))?;
+        self.keyspace.advance(sealed.clock_ms);
+        Ok(Reply::Int(1))
+    }
+
+    fn freeze_slots(&mut self, attempt: u64, range: Range) -> CommandResult {
+        let clock_ms = self.keyspace.now_ms();
+        let keys = &mut self.keyspace;
+        if !range.is_within(keys.slots().unwrap_or(&[(0, SLOTS - 1)])) {
+            return Err(refused(NOT_OWNED));
+        }
+        let moves = keys.moves_mut();
+        if attempt < moves.seen || moves.frozen.is_some_and(|frozen| frozen.attempt != attempt) {
+            return Err(refused(STALE));
+        }
+        moves.seen = attempt;
+        moves.frozen.get_or_insert(Frozen { attempt, range, clock_ms });
+        keys.forget_copies(range);
+        Ok(Reply::Int(1))
+    }
+
+    fn drop_slots(&mut self, attempt: u64, range: Range, group: u64, index: u64) -> CommandResult {
+        let keys = &mut self.keyspace;
+        let Some(frozen) = keys.moves_mut().frozen.take_if(|frozen| frozen.attempt == attempt) else {
+            let owns = (range.first..=range.last).any(|slot| keys.serves_slot(slot));
+            return if owns { Err(refused(STALE)) } else { Ok(Reply::Int(1)) };
+        };
+        let left = without_range(keys.slots().unwrap_or(&[(0, SLOTS - 1)]), frozen.range);
+        keys.set_slots(Some(left.into()));
+        keys.leave_slots(frozen.range, frozen.clock_ms);
+        let group = u32::try_from(group).unwrap_or(u32::MAX);
+        keys.events_mut().push(Event::Moved { range: frozen.range, group, index });
+        Ok(Reply::Int(1))
+    }
+}
+
+impl Moves {
+    fn incoming_of(&mut self, attempt: u64) -> Result<&mut Incoming, Error> {
+        self.incoming.as_mut().filter(|incoming| incoming.attempt() == attempt).ok_or_else(|| refused(STALE))
+    }
+}
+
+#[cfg(test)]
+mod tests;
