@@ -242,7 +242,7 @@ async fn prefer(group: &Group, view: &View, topology: &Topology, kept_up: &mut O
 
 impl Group {
     /// Hands leadership to the voter that is furthest of those that answer, and waits until it leads.
-    pub(crate) async fn hand_over(&self, patience: Duration) {
+    pub async fn hand_over(&self, patience: Duration) {
         let Some(view) = View::of(&self.metrics()) else { return };
         let others = view.voters.iter().flatten().filter(|id| **id != view.own && view.present.contains(id));
         let heir = others.filter(|id| view.is_voter(**id)).min_by_key(|id| (view.lag(**id).unwrap_or(u64::MAX), **id));

@@ -252,7 +252,7 @@ mod tests {
     use crate::topology::{Founding, NodeRecord};
 
     fn topology() -> Topology {
-        let node = NodeRecord { peer_addr: String::new(), client_addr: String::new() };
+        let node = NodeRecord::new(String::new(), String::new(), String::new());
         let founding = Founding { cluster: 1, nodes: vec![node], groups: 2, replication_factor: 1, databases: 1 };
         Topology::found(founding, || 7)
     }
