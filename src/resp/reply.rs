@@ -151,8 +151,9 @@ fn placed(digits: &str, exponent: i32) -> String {
 #[derive(Debug, Default)]
 pub struct ReplyDecoder;
 
-/// Replies nest no deeper than this; deeper input is refused instead of exhausting the stack.
-const DEPTH_MAX: usize = 64;
+/// Replies nest no deeper than this; deeper input is refused instead of exhausting the stack. What a script gives
+/// back nests up to 1000, and nodes have to read it from each other.
+const DEPTH_MAX: usize = 1024;
 
 impl ReplyDecoder {
     /// Takes one whole reply from the front of `buffer`, or nothing when it has not all arrived.

@@ -52,6 +52,16 @@ fn a_repeated_command_gets_the_same_reply_and_has_no_second_effect() {
 }
 
 #[test]
+fn a_reply_that_nests_as_deep_as_scripts_may_is_kept() {
+    let mut engine = Engine::new(SEED);
+    let mut eval = stamped(1, 1, 1000, "EVAL");
+    eval.1 = quoris_resp::Argv::from_parts(&["EVAL", "local a = {}; a[1] = a; return a", "0"]);
+    let reply = again(&mut engine, &eval, 1000);
+    assert!(matches!(reply, Reply::Array(_)), "{reply:?}");
+    assert_eq!(again(&mut engine, &eval, 1001), reply);
+}
+
+#[test]
 fn sessions_and_numbers_are_told_apart() {
     let mut engine = Engine::new(SEED);
     let commands = [
