@@ -52,7 +52,7 @@ compat() { # nodes profile
     ours=$TARGET_DIR/compat-$nodes.json
     server="$PWD/$TARGET_DIR/$2/quoris server $COMPAT_QUORIS"
     if ((nodes > 1)); then
-        server="$PWD/$TARGET_DIR/$2/quoris cluster start --nodes $nodes $COMPAT_QUORIS"
+        server="$PWD/tests/compat/cluster.sh $PWD/$TARGET_DIR/$2/quoris $nodes {port} {dir} ${COMPAT_QUORIS#*\{dir\}}"
         floor=95
     fi
     if [[ ! -f $base ]]; then
