@@ -9,7 +9,6 @@
 use std::io;
 
 use bytes::Bytes;
-use quoris_engine::codec;
 use quoris_engine::moves::{Range, with_range, without_range};
 use quoris_resp::Reply;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use crate::follow::operation;
 use crate::node::Node;
 use crate::propose::Operation;
 use crate::session::{Error, Executed, Session};
-use crate::topology::{KEY, Topology};
+use crate::topology::{KEY, Topology, format};
 use crate::types::{GroupId, META};
 
 /// How long between two attempts to change the topology.
@@ -93,7 +92,7 @@ pub(crate) async fn change_topology<T>(
                 Change::Made(made) => return Ok(made),
                 Change::Store(made) => {
                     topology.epoch += 1;
-                    let set = operation(&[b"SET", KEY, &codec::bytes(&topology), b"IFEQ", &held]);
+                    let set = operation(&[b"SET", KEY, &format::encode(&topology), b"IFEQ", &held]);
                     let done = session.execute(META, vec![set], true).await;
                     if done.is_ok_and(|done| done.replies == [Reply::Ok]) {
                         node.learn_topology(topology);
@@ -119,7 +118,7 @@ pub(crate) fn question() -> Operation {
 /// The topology in the answer.
 pub(crate) fn answer(executed: Executed) -> Option<(Topology, Bytes)> {
     let Some(Reply::Bulk(held)) = executed.replies.into_iter().next() else { return None };
-    codec::read::<Topology>(&held, "topology").ok().map(|(topology, _)| (topology, held))
+    format::decode(&held).ok().map(|topology| (topology, held))
 }
 
 impl Topology {
