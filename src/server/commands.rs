@@ -21,7 +21,6 @@ mod tracking;
 
 use bytes::BytesMut;
 use quoris_engine::command::{self, Found};
-use quoris_raft::interest::Kin;
 use quoris_resp::{Argv, Reply};
 
 use crate::{client::Client, fieldsets, hot_keys, latency, slowlog};
@@ -171,12 +170,7 @@ pub(crate) async fn serve(client: &mut Client, found: Found, argv: &Argv, output
         "bgrewriteaof" => Served::Reply(Reply::status("Background append only file rewriting started")),
         "shutdown" => admin::shutdown(client, argv).await,
         "debug" => debug::run(client, argv, output).await,
-        "subscribe" => pubsub::subscribe(client, Kin::Channel, argv, output).await,
-        "psubscribe" => pubsub::subscribe(client, Kin::Pattern, argv, output).await,
-        "ssubscribe" => pubsub::subscribe(client, Kin::Shard, argv, output).await,
-        "unsubscribe" => pubsub::unsubscribe(client, Kin::Channel, argv, output),
-        "punsubscribe" => pubsub::unsubscribe(client, Kin::Pattern, argv, output),
-        "sunsubscribe" => pubsub::unsubscribe(client, Kin::Shard, argv, output),
+        _ if name.ends_with("subscribe") => pubsub::run(client, name, argv, output).await,
         "role" => replication::role(client),
         "wait" => replication::wait(client, argv).await,
         "waitaof" => replication::wait_aof(client, argv).await,

@@ -58,8 +58,21 @@ impl Client {
     }
 }
 
+/// SUBSCRIBE, UNSUBSCRIBE and their kin.
+pub(super) async fn run(client: &mut Client, name: &str, argv: &Argv, output: &mut BytesMut) -> Served {
+    let kin = match name.as_bytes().first() {
+        Some(b'p') => Kin::Pattern,
+        Some(b's') if name != "subscribe" => Kin::Shard,
+        _ => Kin::Channel,
+    };
+    if name.contains("unsubscribe") {
+        return unsubscribe(client, kin, argv, output);
+    }
+    subscribe(client, kin, argv, output).await
+}
+
 /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.
-pub(super) async fn subscribe(client: &mut Client, kin: Kin, argv: &Argv, output: &mut BytesMut) -> Served {
+async fn subscribe(client: &mut Client, kin: Kin, argv: &Argv, output: &mut BytesMut) -> Served {
     let word = ["subscribe", "psubscribe", "ssubscribe"][kin as usize];
     let server = client.server.clone();
     for at in 1..argv.len() {
@@ -95,7 +108,7 @@ pub(super) async fn subscribe(client: &mut Client, kin: Kin, argv: &Argv, output
 }
 
 /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE.
-pub(super) fn unsubscribe(client: &mut Client, kin: Kin, argv: &Argv, output: &mut BytesMut) -> Served {
+fn unsubscribe(client: &mut Client, kin: Kin, argv: &Argv, output: &mut BytesMut) -> Served {
     let word = ["unsubscribe", "punsubscribe", "sunsubscribe"][kin as usize];
     let names: Vec<Bytes> = match argv.len() {
         1 => client.subscriptions[kin as usize].iter().cloned().collect(),
