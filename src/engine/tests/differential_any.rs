@@ -24,6 +24,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("hscan", "cursors"),
     ("zscan", "cursors"),
     ("keys", "its order"),
+    ("cluster*", "a redis-server alone has no cluster"),
     ("dump", "the form is not the same byte by byte"),
     ("restore*", "needs a payload"),
     ("object*", "use, and names of encodings"),

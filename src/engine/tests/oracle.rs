@@ -51,7 +51,7 @@ fn comparable(found: &Found) -> bool {
     // A redis-server would wait.
     let waits = found.command.waits.is_some();
     own && !waits
-        && found.command.group != Group::Stream
+        && !matches!(found.command.group, Group::Stream | Group::Cluster)
         && since[..2] <= [7, 0][..]
         && !unlike.contains(&found.full_name().as_str())
 }

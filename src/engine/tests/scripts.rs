@@ -142,6 +142,7 @@ const CHANGED_SINCE_7_0: &[(&str, &str)] = &[
     ("bzpopmax", "flags"),
     ("acl|deluser", "tips"),
     ("acl|setuser", "tips"),
+    ("cluster|count-failure-reports", "flags"),
     ("cluster|info", "flags"),
     ("cluster|keyslot", "flags"),
     ("cluster|links", "flags"),

@@ -31,7 +31,8 @@ const REFUSED: Command = Command { arity: -3, flags: SETUP, summary: "Refused: q
 const SUBCOMMANDS: &[Command] = &[
     Command { name: "addslots", syntax: "slot ...", ..REFUSED },
     Command { name: "addslotsrange", arity: -4, since: "7.0.0", syntax: "{first last} ...", ..REFUSED },
-    Command { name: "bumpepoch", arity: 2, flags: SETUP, summary: "Gives the epoch, which grows by itself.", ..ROW },
+    Command { name: "bumpepoch", arity: 2, flags: SETUP, summary: "Gives the epoch, which grows by itself.",
+        tips: &["nondeterministic_output"], ..ROW },
     Command { name: "cancelslotmigrations", arity: 2, since: "9.0.0", ..REFUSED },
     Command { name: "cancel-move", arity: 2, flags: MOVES, since: "0.1.0",
         summary: "Ends a move of slots with what has gone by now.", ..ROW },
