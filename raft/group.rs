@@ -335,30 +335,35 @@ fn leader_in(metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
     metrics.membership_config.membership().get_node(&leader).map(|m| NodeId(m.node))
 }
 
+/// What Raft's core says of this replica, for those who do not ask it.
+fn heed(now: &RaftMetrics<TypeConfig>, term: &mut u64, replica: &Replica, health: &Health) {
+    if now.current_term > *term {
+        *term = now.current_term;
+        health.elections.fetch_add(1, Ordering::Relaxed);
+    }
+    if now.state != ServerState::Leader {
+        replica.pending.waiters.step_down();
+    }
+    let leader = leader_in(now);
+    replica.leader.send_if_modified(|known| *known != leader && std::mem::replace(known, leader) != leader);
+    let alone = now.membership_config.voter_ids().eq([replica.id]);
+    let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
+    replica.set_sole(alone && own_term && now.state == ServerState::Leader);
+}
+
 /// Watches Raft's core: keeps the fast read path honest and reports death.
 async fn supervise(raft: Raft, replica: Arc<Replica>, health: Health) {
     let mut metrics = raft.metrics();
     let mut term = 0;
     loop {
-        let now = metrics.borrow_watched().clone();
-        if let Err(e) = &now.running_state {
+        // Every heartbeat brings news, so they are looked at in place.
+        if let Err(e) = &metrics.borrow_watched().running_state {
             let text = format!("{} stopped: {e}", replica.group);
             tracing::error!(group = replica.group.0, error = %e, "Raft stopped");
             health.failed.send_if_modified(|f| f.is_none() && f.replace(text).is_none());
             return;
         }
-        if now.current_term > term {
-            term = now.current_term;
-            health.elections.fetch_add(1, Ordering::Relaxed);
-        }
-        if now.state != ServerState::Leader {
-            replica.pending.waiters.step_down();
-        }
-        let leader = leader_in(&now);
-        replica.leader.send_if_modified(|known| *known != leader && std::mem::replace(known, leader) != leader);
-        let alone = now.membership_config.voter_ids().eq([replica.id]);
-        let own_term = now.last_applied.is_some_and(|id| id.leader_id == now.vote.leader_id);
-        replica.set_sole(alone && own_term && now.state == ServerState::Leader);
+        heed(&metrics.borrow_watched(), &mut term, &replica, &health);
         if metrics.changed().await.is_err() {
             health
                 .failed

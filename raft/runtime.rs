@@ -1,25 +1,45 @@
-//! openraft's async runtime: tokio, with a random generator that a simulation can seed.
+//! openraft's async runtime: tokio, with a random generator that a simulation can seed, and ticks in step.
 //!
 //! openraft draws election timeouts from `thread_rng`. In production every thread seeds itself from the
 //! operating system; a simulation runs on one thread and calls [`seed_thread`] first, after which the
 //! whole run is a function of that seed.
+//!
+//! openraft waits for the next tick of each group by `sleep_until`, at a phase of the group's own. All of them wake
+//! on one grid of their thread here, so that a node with many idle groups wakes up once for all and the heartbeats to a peer leave
+//! in one write. A tick comes by [`GRID`] late at most.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::time::Duration;
 
-use openraft_rt::{AsyncRuntime, OptionalSend};
+use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+/// Between two instants at which ticks come; a tenth of the usual time between heartbeats.
+const GRID: Duration = Duration::from_millis(10);
+
+type Instant = <TokioRuntime as AsyncRuntime>::Instant;
+
 thread_local! {
     static GENERATOR: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
+    /// Where this thread's grid begins.
+    static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Makes everything random on this thread a function of `seed`.
 pub fn seed_thread(seed: u64) {
     GENERATOR.with_borrow_mut(|g| *g = Some(SmallRng::seed_from_u64(seed)));
+    ORIGIN.set(None);
+}
+
+/// The first instant of this thread's grid that is not before `at`.
+fn on_grid(at: Instant) -> Instant {
+    let origin = ORIGIN.get().unwrap_or_else(Instant::now);
+    ORIGIN.set(Some(origin));
+    let steps = at.saturating_duration_since(origin).as_nanos().div_ceil(GRID.as_nanos());
+    u32::try_from(steps).map_or(at, |steps| origin + GRID * steps)
 }
 
 /// The next random number of this thread.
@@ -57,7 +77,7 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        TokioRuntime::sleep_until(on_grid(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
@@ -85,5 +105,20 @@ impl AsyncRuntime for Runtime {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_wake_together_and_never_early() {
+        let begin = Instant::now();
+        let times: Vec<Instant> = (0..100).map(|n| begin + Duration::from_micros(n * 331)).collect();
+        let mut woken: Vec<Instant> = times.iter().map(|at| on_grid(*at)).collect();
+        assert!(times.iter().zip(&woken).all(|(at, woken)| woken >= at && *woken < *at + GRID));
+        woken.dedup();
+        assert!(woken.len() <= 5, "33 ms are {} instants", woken.len());
     }
 }

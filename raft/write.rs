@@ -14,6 +14,8 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Writes queued frames, many per system call, until the queue or the stream ends.
 pub async fn write_frames(mut queue: mpsc::Receiver<Frame>, mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
     while let Some(first) = queue.recv().await {
+        // Whoever woke together with the sender, as the groups do that tick together, has something to add.
+        tokio::task::yield_now().await;
         let mut parts = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
