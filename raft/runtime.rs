@@ -5,11 +5,13 @@
 //! whole run is a function of that seed.
 //!
 //! openraft waits for the next tick of each group by `sleep_until`, at a phase of the group's own. All of them wake
-//! on one grid of their thread here, so that a node with many idle groups wakes up once for all and the heartbeats to a peer leave
-//! in one write. A tick comes by [`GRID`] late at most.
+//! on one grid of the process here, so that a node with many idle groups wakes up once for all and the heartbeats to
+//! a peer leave in one write. A tick comes by [`GRID`] late at most. The hosts of a simulation have a clock each, and
+//! therefore no grid.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend};
@@ -24,20 +26,22 @@ type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 
 thread_local! {
     static GENERATOR: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
-    /// Where this thread's grid begins.
-    static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes everything random on this thread a function of `seed`.
+/// Makes everything random on this thread a function of `seed`, and leaves ticks where they fall.
 pub fn seed_thread(seed: u64) {
+    SIMULATED.set(true);
     GENERATOR.with_borrow_mut(|g| *g = Some(SmallRng::seed_from_u64(seed)));
-    ORIGIN.set(None);
 }
 
-/// The first instant of this thread's grid that is not before `at`.
+/// The first instant of the grid that is not before `at`.
 fn on_grid(at: Instant) -> Instant {
-    let origin = ORIGIN.get().unwrap_or_else(Instant::now);
-    ORIGIN.set(Some(origin));
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    if SIMULATED.get() {
+        return at;
+    }
+    let origin = *ORIGIN.get_or_init(Instant::now);
     let steps = at.saturating_duration_since(origin).as_nanos().div_ceil(GRID.as_nanos());
     u32::try_from(steps).map_or(at, |steps| origin + GRID * steps)
 }
