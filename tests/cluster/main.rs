@@ -7,6 +7,7 @@ mod cables;
 mod catch_up;
 mod check;
 mod client;
+mod counting;
 mod disk;
 mod due;
 mod events;
