@@ -293,6 +293,7 @@ fn cluster_serves_what_a_replica_with_a_snapshot_lacks_or_says_where_the_rest_be
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     let few = (64 * LARGE_BYTES).to_string();
     assert_eq!(call(ports[0], &["CONFIG", "SET", "event-retention-bytes", &few]), Reply::Ok);
+    call(ports[0], &["PUBLISH", "news", "last"]);
     let refused = |port: u16, command: &[&str]| {
         let mut client = Client::connect(port).expect("the node is there");
         let Outcome::Refused(text) = client.call(command) else { return None };
@@ -308,7 +309,6 @@ fn cluster_serves_what_a_replica_with_a_snapshot_lacks_or_says_where_the_rest_be
     for port in &ports {
         assert_eq!(refused(*port, &["PSUBSCRIBE", &subscription]).as_ref(), rests.first(), "a subscription as well");
     }
-    call(ports[0], &["PUBLISH", "news", "last"]);
     let rest = behind(ports[follower], &rests[0], LARGE);
     assert!(rest.len() > 1 && rest.len() < LARGE, "{} are left", rest.len());
     assert_eq!(rest.last().map(|(_, message)| &message[..]), Some("last"));
