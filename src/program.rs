@@ -1,9 +1,12 @@
 //! The command line.
 
+mod backup;
 mod client;
 mod cluster;
 mod dump;
+mod manifest;
 mod node;
+mod restore;
 mod serve;
 mod skip;
 mod slots;
@@ -82,6 +85,10 @@ enum AdminCommand {
         #[command(flatten)]
         at: At,
     },
+    /// Copies the whole cluster into a folder, while it serves.
+    Backup(backup::Backup),
+    /// Puts a backup into a cluster, of whatever shape.
+    Restore(restore::Restore),
     /// Reads the log of a stopped node.
     #[command(subcommand)]
     Log(LogCommand),
@@ -118,7 +125,7 @@ enum GroupCommand {
 }
 
 /// Where a node is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct At {
     /// The node's client port.
     #[arg(long, default_value_t = 6379)]
@@ -189,8 +196,11 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
             }
             Command::Admin(AdminCommand::Node(command)) => node::run(command).await,
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
-                transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
+                let how = transfer::Import { skip_unsupported, replace, replace_functions: replace };
+                transfer::import(at.connect().await?, &file, how).await
             }
+            Command::Admin(AdminCommand::Backup(options)) => backup::backup(options).await,
+            Command::Admin(AdminCommand::Restore(options)) => restore::restore(options).await,
             Command::Admin(AdminCommand::Slots(command)) => slots::run(command).await,
             Command::Admin(AdminCommand::Export { file, at }) => transfer::export(at.connect().await?, &file).await,
         }
