@@ -6,6 +6,7 @@ mod cluster;
 mod dump;
 mod manifest;
 mod node;
+mod recover;
 mod restore;
 mod serve;
 mod skip;
@@ -122,6 +123,8 @@ enum ClockCommand {
 enum GroupCommand {
     /// Passes over an entry that no version of the program can apply; the last resort.
     Skip(skip::Skip),
+    /// Goes on without nodes that are lost for good, although groups had their majority on them; loses writes.
+    Recover(recover::Recover),
 }
 
 /// Where a node is.
@@ -161,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Proxy { arguments } => serve::run(&arguments, Role::Proxy),
         Command::Admin(AdminCommand::Log(LogCommand::Dump(options))) => dump::dump(&options),
         Command::Admin(AdminCommand::Group(GroupCommand::Skip(options))) => skip::skip(&options),
+        Command::Admin(AdminCommand::Group(GroupCommand::Recover(options))) => recover::recover(&options),
         other => in_one_thread(other),
     };
     match result {

@@ -30,6 +30,7 @@ mod process;
 mod proxies;
 mod proxy;
 mod quiet;
+mod recover;
 mod redis;
 mod redis_cluster;
 mod registers;
