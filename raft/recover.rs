@@ -264,7 +264,7 @@ mod tests {
         assert!(text(&three, 1, &[2, 9]).contains("there is no node 9"));
         let five = founded(5, 3);
         assert!(text(&five, 1, &[3, 4, 5]).contains("nothing is left of group 3"));
-        assert!(text(&five, 1, &[3, 4]).contains("has no replica in this folder, only on the nodes"));
+        assert!(text(&five, 1, &[3, 4]).contains("has no replica in this folder, only on other nodes (2)"));
         // Group 5 is on 5, 6 and 7, the meta group on 1 to 5.
         assert!(text(&founded(7, 5), 5, &[6, 7]).contains("the meta group would go on without this node"));
     }
