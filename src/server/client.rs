@@ -6,12 +6,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use quoris_engine::{
     command::Found,
     entry::{SessionStamp, Watch},
 };
 use quoris_net::{Batch, Handler, Link, Next};
-use quoris_raft::{Position, Session};
+use quoris_raft::{GroupCopy, Position, Session};
 use quoris_resp::{Argv, Limits, Protocol, Reply};
 
 use crate::{
@@ -66,6 +67,8 @@ pub struct Client {
     pub(crate) stalled: Option<(Found, Argv)>,
     /// The connection ends behind the reply of the command that runs now.
     pub(crate) closing: bool,
+    /// The snapshot that CLUSTER BACKUP opened.
+    pub(crate) copy: Option<Arc<Mutex<GroupCopy>>>,
     /// Where its last write of each group stands; for WAIT.
     pub(crate) positions: Vec<Position>,
     pub(crate) gather: Gather,
@@ -104,6 +107,7 @@ impl Client {
             silent: false,
             stalled: None,
             closing: false,
+            copy: None,
             positions: Vec::new(),
             gather: Gather::default(),
             tally: Tally::default(),

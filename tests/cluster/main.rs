@@ -2,6 +2,7 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod backup;
 mod blocking;
 mod cables;
 mod catch_up;
@@ -30,6 +31,7 @@ mod process;
 mod proxies;
 mod proxy;
 mod quiet;
+mod recover;
 mod redis;
 mod redis_cluster;
 mod registers;
