@@ -200,6 +200,7 @@ impl Client {
         };
         let took = started.elapsed();
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
+        let mut counted = None;
         for slot in std::mem::take(&mut answers.slots) {
             let lanes = &mut answers.lanes;
             let reply = match slot.what {
@@ -210,7 +211,7 @@ impl Client {
                 gather::Waits::One(lane) => lanes[lane as usize].next(slot.slot, &server.node),
                 gather::Waits::Publish(lane, kin, channel) => {
                     match lanes[lane as usize].next(slot.slot, &server.node) {
-                        Reply::Int(_) => server.receivers(kin, &channel),
+                        Reply::Int(_) => server.receivers(kin, &channel, &mut counted),
                         other => other,
                     }
                 }
