@@ -15,6 +15,8 @@ use crate::host::World;
 use crate::{NODES, name};
 
 const HOUR_MS: i64 = 3_600_000;
+/// How long nobody hears anybody in a standstill: longer than a node's clients wait.
+const STANDSTILL: Duration = Duration::from_millis(2300);
 
 /// What is wrong with a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +62,8 @@ pub struct Faults {
     /// Of refused connections, in a third of all runs.
     refusal_dice: Dice,
     next_refusal: Option<Duration>,
+    /// When all links are held, in one of eight runs.
+    standstill: Option<Duration>,
     world: Arc<World>,
     /// So far.
     pub counts: FaultCounts,
@@ -72,6 +76,7 @@ impl Faults {
         let (down, cuts, returns) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
         let (clock_dice, refusal_dice) = (Dice::new(world.seed, 301), Dice::new(world.seed, 302));
         let next_refusal = (world.seed % 3 == 2).then_some(begin);
+        let standstill = (world.seed % 8 == 5).then(|| begin + Duration::from_millis(300));
         let counts = FaultCounts::default();
         Faults {
             dice,
@@ -83,6 +88,7 @@ impl Faults {
             next_jump: begin,
             refusal_dice,
             next_refusal,
+            standstill,
             world,
             counts,
         }
@@ -100,6 +106,12 @@ impl Faults {
         }
         if self.next_refusal.is_some_and(|next| now >= next) {
             self.refuse(sim);
+        }
+        if self.standstill.is_some_and(|begin| now >= begin) {
+            self.standstill = None;
+            for node in 0..NODES {
+                (0..node).for_each(|other| self.cut_for(sim, node, other, Cut::Held, Some(STANDSTILL)));
+            }
         }
         if now < self.next {
             return;
@@ -164,6 +176,10 @@ impl Faults {
     }
 
     fn cut(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, cut: Cut) {
+        self.cut_for(sim, a, b, cut, None);
+    }
+
+    fn cut_for(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, cut: Cut, time: Option<Duration>) {
         let pair = (a.min(b), a.max(b));
         if self.cuts.contains_key(&pair) {
             return;
@@ -181,7 +197,8 @@ impl Faults {
             }
         }
         self.say(sim, format!("{} to {}: {cut:?}", name(a), name(b)));
-        let back = sim.elapsed() + Duration::from_millis(self.dice.between(50, 1200));
+        let time = time.unwrap_or_else(|| Duration::from_millis(self.dice.between(50, 1200)));
+        let back = sim.elapsed() + time;
         self.returns.insert((back, Return::Link(pair.0, pair.1)));
     }
 
