@@ -3,10 +3,11 @@
 //!
 //! Nothing is reset then: bytes wait, new connections hang, and both go on when the cable is mended, as with a switch
 //! that lost its way for a while. A node that is refused is cut off loudly: connections from and to it end, and new
-//! ones find nobody, as behind a firewall that says so. A relay listens only while its node runs, so a dead node refuses connections as
-//! it would without one. Who calls is found from the kernel's tables, in one look at all connections when a fault
-//! begins: a look for each connection takes longer than nodes wait for one, once many have failed. Invariant: what
-//! comes from anybody else is passed on.
+//! ones find nobody, as behind a firewall that says so.
+//!
+//! A relay listens only while its node runs, so a dead node refuses connections as it would without one. Who calls is
+//! found from the kernel's tables, in one look at all connections when a fault begins: a look for each connection
+//! takes longer than nodes wait for one, once many have failed. Invariant: what comes from anybody else is passed on.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -37,7 +37,6 @@ const CASES: &[Case] = &[
     case("acknowledges-before-fsync", &["set", "counter", "append"], &[Fault::Power], 10),
     case("reads-without-index", READS, &[Fault::Partition, Fault::Refuse], 12),
     case("lease-too-long", READS, &[Fault::Refuse], 12),
-    case("lease-survives-transfer", READS, &[Fault::Refuse], 12),
     case("session-off-by-one", &["counter", "queue"], &[Fault::Kill, Fault::Partition], 12),
     Case {
         settings: &["request-timeout-ms=400"],
