@@ -54,7 +54,7 @@ async fn fill(node: &Node, group: &Arc<Group>) -> io::Result<()> {
         return Ok(());
     }
     let (floor, batches) = fetch(node, leader, id, missing).await?;
-    if floor >= missing || group.replica.retained.backfill(missing, floor, &batches) {
+    if floor >= missing || group.replica.retained.backfill(missing, floor, &batches).await? {
         tracing::debug!(group = id.0, floor, batches = batches.len(), "kept events are complete");
         return Ok(());
     }

@@ -146,11 +146,13 @@ async fn news(group: &Arc<Group>, last: &mut u64) -> Result<Vec<Arc<Batch>>, Flo
             Ok(batches)
         }
         Err(Floor(feed)) => {
-            let mut batches = page(group, *last).await?;
+            // Less may be kept on the disk than is here.
+            let lowest = |Floor(kept): Floor| Floor(kept.min(feed));
+            let mut batches = page(group, *last).await.map_err(lowest)?;
             if batches.is_empty() {
                 // What lies between may still be on its way to the disk.
                 replica.retained.settled().await.map_err(|_| Floor(feed))?;
-                batches = page(group, *last).await?;
+                batches = page(group, *last).await.map_err(lowest)?;
             }
             *last = batches.last().map_or(feed.max(*last), |batch| batch.index);
             Ok(batches)

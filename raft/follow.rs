@@ -89,7 +89,7 @@ impl Node {
             return;
         }
         let identity = Identity { topology: topology.clone(), ..identity };
-        if let Err(e) = founding::store(&self.inner().seams, &identity) {
+        if let Err(e) = founding::store(&*self.inner().seams.disk, &identity) {
             tracing::error!(error = %e, "the topology could not be stored");
             return;
         }

@@ -20,7 +20,7 @@ use crate::group::Group;
 use crate::link::Connection;
 use crate::node::{Node, StartError};
 use crate::runtime::random_u64;
-use crate::seam::{Disk, Seams};
+use crate::seam::Disk;
 use crate::topology::{Founding, KEY, NodeRecord, NodeState, Topology, format};
 use crate::types::NodeId;
 use crate::wire::{self, Kind};
@@ -74,8 +74,8 @@ pub fn load(disk: &dyn Disk) -> io::Result<Option<Identity>> {
 ///
 /// # Errors
 /// When the disk fails.
-pub fn store(seams: &Seams, identity: &Identity) -> io::Result<()> {
-    seams.disk.write_record(RECORD, &format::encode_identity(identity))
+pub fn store(disk: &dyn Disk, identity: &Identity) -> io::Result<()> {
+    disk.write_record(RECORD, &format::encode_identity(identity))
 }
 
 /// Returns when the node has an identity.
@@ -127,8 +127,14 @@ fn check_address(node: &Node, identity: &Identity) -> Result<(), StartError> {
 /// Meets the peers before anything of Raft runs here. Those that are not there are met later.
 async fn greet(node: &Node, identity: &Identity) -> Result<(), StartError> {
     let config = node.config();
-    let members = identity.topology.nodes.values().map(|n| &n.peer_addr);
-    let others = config.peers.iter().chain(members).filter(|addr| !addr.is_empty() && **addr != config.peer_addr);
+    let at = |lost: bool| {
+        let nodes = identity.topology.nodes.values().filter(move |n| (n.state == NodeState::Replaced) == lost);
+        nodes.map(|n| &n.peer_addr)
+    };
+    // Nobody waits for a node that is given up; another one may have its address.
+    let missed = |addr: &String| at(true).any(|lost| lost == addr) && !at(false).any(|there| there == addr);
+    let others = config.peers.iter().chain(at(false)).filter(|addr| !addr.is_empty() && **addr != config.peer_addr);
+    let others = others.filter(|addr| !missed(addr));
     let others: BTreeSet<String> = others.cloned().collect();
     // One that is left of several may still name them.
     let always_alone = identity.topology.nodes.len() == 1 && identity.topology.next_node == 2;
@@ -199,7 +205,7 @@ fn adopt(node: &Node, identity: Identity) -> Result<(), StartError> {
 
 /// From now on this node is somebody, durably.
 fn take(node: &Node, identity: Identity) -> io::Result<()> {
-    store(&node.inner().seams, &identity)?;
+    store(&*node.inner().seams.disk, &identity)?;
     node.inner().lives.begin(identity.node, node.inner().boot)?;
     node.inner().identity.store(std::sync::Arc::new(Some(identity)));
     Ok(())

@@ -17,7 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lives::Heard;
+use crate::lives::{Heard, is_given_up};
 use crate::node::{Inner, Node};
 use crate::runtime::random_u64;
 use crate::seam::Stream;
@@ -216,6 +216,12 @@ impl Greeter for Inner {
 }
 
 fn older(node: NodeId, starts: u64, seen: u64) -> String {
+    if is_given_up(seen) {
+        return format!(
+            "{node} was given up: its cluster went on without it (quoris admin group recover), and nothing that its data \
+             folder holds counts any more. Put that folder aside; with an empty one it can join again (--join)"
+        );
+    }
     format!(
         "the data folder of {node} is an older copy: by its own count it has started {starts} times, the cluster has seen \
          start {seen}. What {node} acknowledged since then is not in it. Put the newest folder back, or replace the node \

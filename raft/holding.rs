@@ -67,6 +67,20 @@ impl Holding {
     }
 }
 
+/// Gives replicas in the folder of a stopped node new ids.
+///
+/// # Errors
+/// When the disk fails.
+pub(crate) fn renumber(
+    disk: &dyn Disk,
+    topology: &Topology,
+    own: NodeId,
+    ids: &BTreeMap<GroupId, u64>,
+) -> io::Result<()> {
+    let mut holding = Holding::load(disk, topology, own)?;
+    ids.iter().try_for_each(|(group, replica)| holding.set(disk, *group, Some(Held { replica: *replica, goes: false })))
+}
+
 impl Node {
     /// Starts what this node holds; the founder of a group that is not formed yet forms it.
     pub(crate) async fn start_groups(&self) -> Result<(), StartError> {

@@ -38,6 +38,9 @@ impl Life {
     }
 }
 
+/// The count of a node that was given up: no life of it is as late as that.
+const GIVEN_UP: u64 = u64::MAX;
+
 /// What this node knows of all.
 pub struct Lives {
     disk: Arc<dyn Disk>,
@@ -68,6 +71,16 @@ impl Lives {
             return Ok(());
         }
         known.insert(own, Life { count: before.count + 1, boot });
+        self.disk.write_record(RECORD, &codec::bytes(&*known))
+    }
+
+    /// Whatever these nodes do from now on, they are too old.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn give_up(&self, nodes: impl Iterator<Item = NodeId>) -> io::Result<()> {
+        let mut known = self.known.lock();
+        known.extend(nodes.map(|node| (node, Life { count: GIVEN_UP, boot: 0 })));
         self.disk.write_record(RECORD, &codec::bytes(&*known))
     }
 
@@ -104,6 +117,11 @@ impl Lives {
         }
         Ok(Heard::Well)
     }
+}
+
+/// Whether a node that was seen in this start was given up.
+pub(crate) fn is_given_up(seen: u64) -> bool {
+    seen == GIVEN_UP
 }
 
 /// What came of it.

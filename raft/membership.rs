@@ -47,6 +47,8 @@ pub(crate) struct View {
     /// One set, or two while a change is half done.
     voters: Vec<BTreeSet<u64>>,
     members: BTreeSet<u64>,
+    /// The nodes of the members.
+    homes: BTreeMap<u64, u64>,
     /// The last change is committed.
     committed: bool,
     /// The index of the last change.
@@ -86,6 +88,7 @@ impl View {
             own: metrics.id,
             voters: membership.get_joint_config().clone(),
             members: membership.nodes().map(|(id, _)| *id).collect(),
+            homes: membership.nodes().map(|(id, member)| (*id, member.node)).collect(),
             committed: metrics.membership_config.log_id() == metrics.committed_membership_config.log_id(),
             changed_at: index(metrics.membership_config.log_id()),
             last: metrics.last_log_index.unwrap_or(0),
@@ -106,6 +109,15 @@ impl View {
 
     fn is_voter(&self, replica: u64) -> bool {
         self.voters.iter().all(|voters| voters.contains(&replica))
+    }
+
+    /// Those of the wanted replicas that can be there now. One whose node still holds another replica of the group
+    /// waits until that has gone, and so nobody may wait for it.
+    fn possible(&self, wanted: &BTreeMap<u64, Member>) -> BTreeSet<u64> {
+        let held = |node: u64| self.homes.iter().any(|(id, home)| *home == node && !wanted.contains_key(id));
+        let free = wanted.iter().filter(|(id, member)| self.is_voter(**id) || !held(member.node));
+        let free: BTreeSet<u64> = free.map(|(id, _)| *id).collect();
+        if free.is_empty() { wanted.keys().copied().collect() } else { free }
     }
 
     /// The next step towards these replicas; nothing when there is none, or none yet.
@@ -180,7 +192,7 @@ pub(crate) async fn follow(node: Node, id: GroupId) {
         let routes = node.routes();
         let wanted = routes.topology.members(id);
         let ids = wanted.keys().copied().collect();
-        if let Some(step) = view.step(&ids) {
+        if let Some(step) = view.step(&view.possible(&wanted)) {
             tracing::info!(group = id.0, ?step, "the group follows the topology");
             if !take(&group, step, &wanted).await {
                 tokio::time::sleep(PAUSE).await;
@@ -281,6 +293,7 @@ mod tests {
             own,
             voters: vec![set(voters)],
             members: set(voters),
+            homes: voters.iter().map(|id| (*id, *id)).collect(),
             committed: true,
             changed_at: 1,
             last: 100,
@@ -309,6 +322,19 @@ mod tests {
         assert_eq!(view.step(&wanted), Some(Step::Finish), "whoever began it");
         view.voters.remove(0);
         assert_eq!((view.step(&wanted), view.is_settled(&wanted)), (None, true));
+    }
+
+    #[test]
+    fn who_comes_back_to_a_node_waits_until_its_former_replica_has_gone() {
+        // Replica 1 was to go from node 1 to node 2 when the group was to have three, one of them on node 1 again.
+        let mut view = group(1, &[1, 2]);
+        let member = |id: u64, node| (id, Member { node, addr: String::new() });
+        let wanted = BTreeMap::from([member(2, 2), member(3, 3), member(4, 1)]);
+        assert_eq!(view.possible(&wanted), set(&[2, 3]));
+        view.members = set(&[2]);
+        view.homes.remove(&1);
+        assert_eq!(view.possible(&wanted), set(&[2, 3, 4]));
+        assert_eq!(group(1, &[1]).possible(&BTreeMap::from([member(4, 1)])), set(&[4]), "there is nobody else");
     }
 
     #[test]

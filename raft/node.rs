@@ -25,7 +25,7 @@ use crate::interest::Interest;
 use crate::link::Links;
 use crate::lives::Lives;
 use crate::runtime::random_u64;
-use crate::seam::{Seams, SnapshotSource};
+use crate::seam::Seams;
 use crate::session::Session;
 use crate::topology::Topology;
 use crate::types::{Addresses, GroupId, META, NodeId};
@@ -318,25 +318,6 @@ impl Node {
         let local = self.sound_group(group)?;
         let mut engine = local.replica.engine.write();
         Some((engine.applied_index(), engine.digest()))
-    }
-
-    /// Writes a snapshot of every local data group and opens it; each is durable by then.
-    ///
-    /// # Errors
-    /// When one could not be written, or slots are moving.
-    pub async fn save(&self) -> io::Result<Vec<(GroupId, u64, Box<dyn SnapshotSource>)>> {
-        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
-        let mut files = Vec::new();
-        let owners = self.owners_at_rest()?;
-        for group in groups {
-            group.take_snapshot().await?;
-            let file = group.replica.snapshot.lock().clone();
-            if let Some(file) = file.filter(|_| group.replica.group != META) {
-                let (bytes, source) = self.0.seams.disk.open_snapshot(group.replica.group, &file.name)?;
-                files.push((group.replica.group, bytes, source));
-            }
-        }
-        if self.owners_at_rest()? == owners { Ok(files) } else { Err(io::Error::other("slots have moved meanwhile")) }
     }
 
     /// Hands leadership over and stops every group.

@@ -1,9 +1,9 @@
-//! The data folder of a stopped node, for `quoris admin log dump` and `quoris admin group skip`.
+//! The data folder of a stopped node, for `quoris admin log dump` and `quoris admin group`.
 //!
 //! What a log entry did is not in the log: it is found by applying the entries to the state that they met.
 //! That state is empty when the log was never purged, and else comes from a snapshot of the folder.
 //!
-//! Invariants: nothing is written but by [`GroupLog::skip`]; entries are read and applied by the code that a
+//! Invariants: nothing is written but by [`GroupLog::skip`] and [`Folder::recover`]; entries are read and applied by the code that a
 //! node at work runs.
 
 use std::io;
@@ -23,8 +23,8 @@ const READ_BYTES: usize = 4 << 20;
 
 /// A node's folder.
 pub struct Folder {
-    disk: Arc<dyn Disk>,
-    identity: Identity,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) identity: Identity,
 }
 
 /// The log of one group in a folder.
@@ -198,11 +198,22 @@ impl GroupLog {
         }
     }
 
-    /// Shows what each entry of a plan did and told. Entries that did nothing are not shown.
+    /// The last entry; of an empty log the last one that was purged.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.range.map(|(_, last)| last).or(self.purged)
+    }
+
+    /// The index at which the newest snapshot stands.
+    pub(crate) fn covered(&self) -> u64 {
+        self.snapshots.last().map_or(0, |(index, _)| *index)
+    }
+
+    /// Shows what each entry of a plan did and told; gives the state behind them. Entries that did nothing are not
+    /// shown.
     ///
     /// # Errors
     /// When the disk fails, an entry cannot be applied, or those of `visit`.
-    pub fn replay(&self, plan: &Plan, visit: Visit<'_>) -> io::Result<()> {
+    pub fn replay(&self, plan: &Plan, visit: Visit<'_>) -> io::Result<Engine> {
         let (mut engine, next) = match &plan.base {
             None => (Engine::new(self.seed).owning(&self.slots), 0),
             Some((index, name)) => (snapshot::load(&*self.disk, self.group, name)?.engine, index + 1),
@@ -222,7 +233,8 @@ impl GroupLog {
             let (effects, events) = (engine.take_effects(), engine.take_events());
             let nothing = entry.index < plan.from || effects.is_empty() && events.is_empty();
             if nothing { Ok(()) } else { visit(entry.index, effects, events) }
-        })
+        })?;
+        Ok(engine)
     }
 
     /// Gives the entry that an operator wants to pass over, and its id.

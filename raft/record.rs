@@ -63,6 +63,11 @@ pub struct VoteRecord {
 }
 
 impl VoteRecord {
+    /// The vote of a candidate, for itself.
+    pub fn of(term: u64, leader: u64) -> VoteRecord {
+        VoteRecord { term, leader, committed: false }
+    }
+
     /// Term and replica of the candidate or leader.
     pub fn leader(&self) -> (u64, u64) {
         (self.term, self.leader)

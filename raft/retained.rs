@@ -192,23 +192,35 @@ impl Retained {
 
     /// Puts what the leader still has in front of the rest: everything above `floor` up to `missing`. False when what
     /// is kept no longer begins there.
-    pub fn backfill(&self, missing: u64, floor: u64, batches: &[Arc<Batch>]) -> bool {
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn backfill(&self, missing: u64, floor: u64, batches: &[Arc<Batch>]) -> io::Result<bool> {
+        let values: Vec<(u64, Bytes)> = batches.iter().map(|batch| (batch.index, stored(batch))).collect();
+        let sizes: Vec<u64> = values.iter().map(|(_, value)| value.len() as u64).collect();
+        {
+            let state = self.state.lock();
+            if state.floor != missing {
+                return Ok(false);
+            }
+            // Whatever raises the floor from here on takes this along.
+            self.disk.submit(self.group, DiskOp::Events(values), None);
+        }
+        // Whoever reads finds what the floor promises: without this he would get what stands behind it.
+        self.settled().await?;
         let mut state = self.state.lock();
         if state.floor != missing {
-            return false;
+            return Ok(false);
         }
         let behind = std::mem::take(&mut state.segments);
         (state.floor, state.bytes) = (floor, 0);
-        let values: Vec<(u64, Bytes)> = batches.iter().map(|batch| (batch.index, stored(batch))).collect();
-        for (batch, (index, value)) in batches.iter().zip(&values) {
-            state.add(*index, batch.clock_ms, value.len() as u64);
+        for (batch, bytes) in batches.iter().zip(sizes) {
+            state.add(batch.index, batch.clock_ms, bytes);
         }
         state.bytes += behind.iter().map(|segment| segment.bytes).sum::<u64>();
         state.segments.extend(behind);
-        // In one order: the floor is lowered behind what it promises.
-        self.disk.submit(self.group, DiskOp::Events(values), None);
         self.disk.submit(self.group, DiskOp::DropEvents { upto: floor, floor }, None);
-        true
+        Ok(true)
     }
 
     /// Resolves when everything handed over by now is durable.

@@ -19,7 +19,7 @@ use crate::types::GroupId;
 /// What to do about a data folder whose log or snapshots are damaged.
 pub const BROKEN_FOLDER: &str = "Leave this folder as it is and replace the node (quoris admin node replace): a new one with an \
     empty folder copies its groups from the others, which is safe as long as a majority of each group's replicas is \
-    whole. A cluster of one node comes back from a backup (quoris admin import)";
+    whole. A cluster of one node comes back from a backup (quoris admin restore)";
 
 /// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -233,11 +233,17 @@ impl Session {
     }
 
     /// A mark for what is proposed here and would need none.
-    async fn signature(&self, local: &Group, operations: usize, stamps: &mut Stamps<'_>) -> Option<Stamp> {
+    async fn signature(
+        &self,
+        local: &Group,
+        operations: usize,
+        deadline: tokio::time::Instant,
+        stamps: &mut Stamps<'_>,
+    ) -> Option<Stamp> {
         let clock = &local.replica.clock;
         if clock.is_guess() {
-            // The first entry of a leader settles it.
-            local.propose(Vec::new(), None, false).await;
+            // The first entry of a leader settles it, unless nobody follows.
+            let _ = tokio::time::timeout_at(deadline, local.propose(Vec::new(), None, false)).await;
         }
         let stamp = (!clock.is_guess()).then(|| self.stamp(clock.now_ms(), operations));
         stamps.first.extend(stamp.map(|stamp| stamp.first_sequence));
@@ -260,7 +266,7 @@ impl Session {
         loop {
             if let Some(local) = self.node.group(group).filter(|g| g.leads()) {
                 if writes && !marked && stamp.is_none() && self.signs.load(Ordering::Relaxed) {
-                    *stamp = self.signature(&local, operations.len(), stamps).await;
+                    *stamp = self.signature(&local, operations.len(), deadline, stamps).await;
                 }
                 // What may be sent again is kept, should its outcome here be unknown.
                 let again = if marked || stamp.is_some() { operations.clone() } else { Vec::new() };

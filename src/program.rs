@@ -1,9 +1,13 @@
 //! The command line.
 
+mod backup;
 mod client;
 mod cluster;
 mod dump;
+mod manifest;
 mod node;
+mod recover;
+mod restore;
 mod serve;
 mod skip;
 mod slots;
@@ -82,6 +86,10 @@ enum AdminCommand {
         #[command(flatten)]
         at: At,
     },
+    /// Copies the whole cluster into a folder, while it serves.
+    Backup(backup::Backup),
+    /// Puts a backup into a cluster, of whatever shape.
+    Restore(restore::Restore),
     /// Reads the log of a stopped node.
     #[command(subcommand)]
     Log(LogCommand),
@@ -115,10 +123,12 @@ enum ClockCommand {
 enum GroupCommand {
     /// Passes over an entry that no version of the program can apply; the last resort.
     Skip(skip::Skip),
+    /// Goes on without nodes that are lost for good, although groups had their majority on them; loses writes.
+    Recover(recover::Recover),
 }
 
 /// Where a node is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct At {
     /// The node's client port.
     #[arg(long, default_value_t = 6379)]
@@ -154,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Proxy { arguments } => serve::run(&arguments, Role::Proxy),
         Command::Admin(AdminCommand::Log(LogCommand::Dump(options))) => dump::dump(&options),
         Command::Admin(AdminCommand::Group(GroupCommand::Skip(options))) => skip::skip(&options),
+        Command::Admin(AdminCommand::Group(GroupCommand::Recover(options))) => recover::recover(&options),
         other => in_one_thread(other),
     };
     match result {
@@ -189,8 +200,11 @@ fn in_one_thread(command: Command) -> anyhow::Result<()> {
             }
             Command::Admin(AdminCommand::Node(command)) => node::run(command).await,
             Command::Admin(AdminCommand::Import { file, at, replace, skip_unsupported }) => {
-                transfer::import(at.connect().await?, &file, skip_unsupported, replace).await
+                let how = transfer::Import { skip_unsupported, replace, replace_functions: replace };
+                transfer::import(at.connect().await?, &file, how).await
             }
+            Command::Admin(AdminCommand::Backup(options)) => backup::backup(options).await,
+            Command::Admin(AdminCommand::Restore(options)) => restore::restore(options).await,
             Command::Admin(AdminCommand::Slots(command)) => slots::run(command).await,
             Command::Admin(AdminCommand::Export { file, at }) => transfer::export(at.connect().await?, &file).await,
         }

@@ -1,13 +1,14 @@
 //! Cables between nodes that can be cut without anybody being told: a relay before each node, which stops passing
 //! on what one node says to another, in one direction or both, or passes it on late.
 //!
-//! Nothing is reset: bytes wait, new connections hang, and both go on when the cable is mended, as with a switch
-//! that lost its way for a while. A relay listens only while its node runs, so a dead node refuses connections as
-//! it would without one. Who calls is found from the kernel's tables, in one look at all connections when a fault
-//! begins: a look for each connection takes longer than nodes wait for one, once many have failed. Invariant: what
-//! comes from anybody else is passed on.
+//! Nothing is reset then: bytes wait, new connections hang, and both go on when the cable is mended, as with a switch
+//! that lost its way for a while. A node that is refused is cut off loudly: connections from and to it end, and new
+//! ones find nobody, as behind a firewall that says so.
+//!
+//! A relay listens only while its node runs, so a dead node refuses connections as it would without one. Who calls is
+//! found from the kernel's tables, in one look at all connections when a fault begins: a look for each connection
+//! takes longer than nodes wait for one, once many have failed. Invariant: what comes from anybody else is passed on.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+mod callers;
+
 use crate::work::Dice;
+use callers::{owners, sockets};
 
 /// Between two looks at a cable that is cut.
 const LOOK: Duration = Duration::from_millis(5);
-/// The column of `/proc/net/tcp` that holds the socket's number.
-const INODE: usize = 9;
 /// A slow cable takes so many milliseconds more, at the least and at the most.
 const SLOW_MS: (i64, i64) = (20, 100);
 /// One piece in so many has to be sent again, which takes so many milliseconds.
@@ -33,6 +35,16 @@ struct Link {
     to: usize,
     /// The node that calls, once somebody looked; nothing for others.
     from: OnceLock<Option<usize>>,
+    /// Both halves, once there are two.
+    halves: OnceLock<[TcpStream; 2]>,
+}
+
+impl Link {
+    fn end(&self) {
+        for half in self.halves.get().into_iter().flatten() {
+            let _ = half.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 /// Which way bytes go.
@@ -48,6 +60,8 @@ struct State {
     cuts: Vec<Vec<u32>>,
     /// How many faults make everything to and from a node late.
     slow: Vec<u32>,
+    /// How many faults make nobody connect to or from a node.
+    refused: Vec<u32>,
     /// The process of each node, while it runs.
     processes: Vec<Option<u32>>,
     links: Vec<Weak<Link>>,
@@ -56,7 +70,12 @@ struct State {
 impl State {
     /// Some cable is not as it should be.
     fn is_faulty(&self) -> bool {
-        self.slow.iter().chain(self.cuts.iter().flatten()).any(|count| *count > 0)
+        self.slow.iter().chain(&self.refused).chain(self.cuts.iter().flatten()).any(|count| *count > 0)
+    }
+
+    /// Whether others can connect to a node.
+    fn is_open(&self, node: usize) -> bool {
+        self.processes[node].is_some() && self.refused[node] == 0
     }
 }
 
@@ -80,8 +99,9 @@ impl Cables {
     /// When a thread cannot be started.
     pub fn lay(ports: &[(u16, u16)]) -> anyhow::Result<Cables> {
         let count = ports.len();
-        let processes = vec![None; count];
-        let state = State { cuts: vec![vec![0; count]; count], slow: vec![0; count], processes, links: Vec::new() };
+        let (cuts, zeros) = (vec![vec![0; count]; count], vec![0; count]);
+        let state =
+            State { cuts, slow: zeros.clone(), refused: zeros, processes: vec![None; count], links: Vec::new() };
         let public = ports.iter().map(|(public, _)| *public).collect();
         let cables = Cables(Arc::new(Shared { state: Mutex::new(state), started: Condvar::new(), public }));
         for (to, (public, behind)) in ports.iter().copied().enumerate() {
@@ -97,12 +117,18 @@ impl Cables {
 
     /// The process of a node has started or ended.
     pub fn is_process(&self, node: usize, process: Option<u32>) {
-        let Some(public) = self.0.public.get(node) else { return };
-        self.state().processes[node] = process;
+        if node < self.0.public.len() {
+            self.state().processes[node] = process;
+            self.open_or_close(node);
+        }
+    }
+
+    /// Whether a node can be connected to has changed.
+    fn open_or_close(&self, node: usize) {
         self.0.started.notify_all();
-        if process.is_none() {
+        if !self.state().is_open(node) {
             // The one who listens has to see it.
-            let _ = TcpStream::connect(("127.0.0.1", *public));
+            let _ = TcpStream::connect(("127.0.0.1", self.0.public[node]));
         }
     }
 
@@ -115,6 +141,28 @@ impl Cables {
     /// Takes the same cut back.
     pub fn mend(&self, nodes: &[usize], both: bool) {
         self.change(nodes, both, |cuts| *cuts -= 1);
+    }
+
+    /// Ends all connections of these nodes with others, and refuses new ones.
+    pub fn refuse(&self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.state().refused[*node] += 1);
+        nodes.iter().for_each(|node| self.open_or_close(*node));
+        self.look();
+        let links: Vec<Arc<Link>> = self.state().links.iter().filter_map(Weak::upgrade).collect();
+        links.iter().filter(|link| self.is_refused(link)).for_each(|link| link.end());
+    }
+
+    /// Ends that.
+    pub fn admit(&self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.state().refused[*node] -= 1);
+        nodes.iter().for_each(|node| self.open_or_close(*node));
+    }
+
+    /// Whether one of its ends is refused, as far as is known who calls.
+    fn is_refused(&self, link: &Link) -> bool {
+        let state = self.state();
+        let from = link.from.get().copied().flatten();
+        from.is_some_and(|from| from != link.to && state.refused[from] + state.refused[link.to] > 0)
     }
 
     /// Makes everything late that these nodes hear and say.
@@ -165,13 +213,13 @@ impl Cables {
 
     /// Serves one life of a node.
     fn listen(&self, to: usize, public: u16, behind: u16) {
-        drop(self.0.started.wait_while(self.state(), |state| state.processes[to].is_none()));
+        drop(self.0.started.wait_while(self.state(), |state| !state.is_open(to)));
         let Ok(listener) = TcpListener::bind(("127.0.0.1", public)) else {
             std::thread::sleep(LOOK);
             return;
         };
         for caller in listener.incoming().flatten() {
-            if self.state().processes[to].is_none() {
+            if !self.state().is_open(to) {
                 return reset(&caller);
             }
             let cables = self.clone();
@@ -181,17 +229,23 @@ impl Cables {
 
     /// One connection, from its beginning to its end.
     fn relay(&self, caller: TcpStream, to: usize, public: u16, behind: u16) -> Option<()> {
-        let link = Arc::new(Link { ports: (caller.peer_addr().ok()?.port(), public), to, from: OnceLock::new() });
+        let ports = (caller.peer_addr().ok()?.port(), public);
+        let link = Arc::new(Link { ports, to, from: OnceLock::new(), halves: OnceLock::new() });
         self.state().links.push(Arc::downgrade(&link));
         // To connect takes a packet each way.
         let mut dice = Dice::new(u64::from(link.ports.0));
         self.wait(&link, Way::There, &mut dice);
         self.wait(&link, Way::Back, &mut dice);
-        let Ok(callee) = TcpStream::connect(("127.0.0.1", behind)) else {
+        let callee = if self.is_refused(&link) { None } else { TcpStream::connect(("127.0.0.1", behind)).ok() };
+        let Some(callee) = callee else {
             reset(&caller);
             return None;
         };
         caller.set_nodelay(true).and_then(|()| callee.set_nodelay(true)).ok()?;
+        let _ = link.halves.set([caller.try_clone().ok()?, callee.try_clone().ok()?]);
+        if self.is_refused(&link) {
+            link.end();
+        }
         let (heard, told) = (callee.try_clone().ok()?, caller.try_clone().ok()?);
         let (cables, back) = (self.clone(), link.clone());
         std::thread::spawn(move || cables.pass(heard, told, &back, Way::Back));
@@ -241,30 +295,6 @@ fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// The kernel's numbers of sockets, by own port and the other one.
-fn sockets() -> HashMap<(u16, u16), u64> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let port = |word: &str| u16::from_str_radix(word.rsplit(':').next()?, 16).ok();
-    let row = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        Some(((port(words.get(1)?)?, port(words.get(2)?)?), words.get(INODE)?.parse().ok()?))
-    };
-    table.lines().filter_map(row).collect()
-}
-
-/// The node that holds each socket.
-fn owners(processes: &[Option<u32>]) -> HashMap<u64, usize> {
-    let mut owners = HashMap::new();
-    for (node, process) in processes.iter().enumerate() {
-        let Some(files) = process.and_then(|id| std::fs::read_dir(format!("/proc/{id}/fd")).ok()) else { continue };
-        for link in files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()) {
-            let socket = link.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-            owners.extend(socket.map(|socket: u64| (socket, node)));
-        }
-    }
-    owners
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +339,27 @@ mod tests {
         callee.set_read_timeout(None).unwrap();
         callee.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ho", "late, and not lost");
+    }
+
+    #[test]
+    fn a_refused_node_loses_its_connections_and_gets_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (public, behind) = (free_port(), listener.local_addr().unwrap().port());
+        let cables = Cables::lay(&[(public, behind), (free_port(), 0)]).unwrap();
+        cables.is_process(0, Some(0));
+        cables.is_process(1, Some(std::process::id()));
+        for refused in [0, 1] {
+            let mut caller = connect(public);
+            let (mut callee, _) = listener.accept().unwrap();
+            caller.write_all(b"a").unwrap();
+            callee.read_exact(&mut [0]).unwrap();
+            cables.refuse(&[refused]);
+            assert_eq!(caller.read(&mut [0]).unwrap_or(0), 0, "it has ended");
+            // The second node is let in by a relay that does not know it yet.
+            let end = |mut stream: TcpStream| stream.read(&mut [0]).unwrap_or(0) == 0;
+            assert!(TcpStream::connect(("127.0.0.1", public)).is_ok_and(end) || refused == 0);
+            cables.admit(&[refused]);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Fault {
     Partition,
     /// The others hear nothing of these nodes, which hear them.
     OneWay,
+    /// One node and the others take each other for dead: connections end, and new ones are refused.
+    Refuse,
     /// What these nodes hear and say is late, some of it very late.
     Slow,
     /// Their power fails: what was not fsynced is gone.
@@ -40,6 +42,7 @@ pub const NAMES: &[(&str, Fault)] = &[
     ("pause", Fault::Pause),
     ("partition", Fault::Partition),
     ("one-way", Fault::OneWay),
+    ("refuse", Fault::Refuse),
     ("slow", Fault::Slow),
     ("power", Fault::Power),
     ("io", Fault::Io),
@@ -50,7 +53,7 @@ pub const NAMES: &[(&str, Fault)] = &[
 impl Fault {
     /// It needs relays between the nodes.
     pub fn needs_relays(self) -> bool {
-        matches!(self, Fault::Partition | Fault::OneWay | Fault::Slow)
+        matches!(self, Fault::Partition | Fault::OneWay | Fault::Refuse | Fault::Slow)
     }
 
     /// It needs a file system of its own for each node.
@@ -149,7 +152,7 @@ fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
     let count = match (fault, dice.below(4)) {
         (Fault::KillAll, _) | (Fault::Power, 0 | 1) => nodes,
         // A majority of wrong clocks is right, and one of full disks has no room for anything.
-        (Fault::Clock | Fault::Io | Fault::Full, _) => 1,
+        (Fault::Clock | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
         (_, 0) => nodes / 2 + 1,
         _ => 1,
     };

@@ -17,6 +17,8 @@ use crate::work::{Dice, Question, Work};
 const PATIENCE: Duration = Duration::from_secs(6);
 /// Between two attempts to connect.
 const KNOCK_PAUSE: Duration = Duration::from_millis(20);
+/// So many questions are thought of by a client that only reads, for one to ask.
+const QUESTIONS_MAX: usize = 30;
 /// How often a last question is asked until it has an answer.
 const LAST_ATTEMPTS_MAX: u32 = 20;
 
@@ -88,13 +90,32 @@ pub struct Lane {
     process: u64,
     node: usize,
     client: Option<Client>,
+    only_reads: bool,
 }
 
 impl Lane {
     /// A client without a connection.
     pub fn new(stage: Arc<Stage>, book: Arc<Book>, seed: u64) -> Lane {
         let process = stage.processes.fetch_add(1, Ordering::Relaxed);
-        Lane { stage, book, dice: Dice::new(seed), process, node: 0, client: None }
+        Lane { stage, book, dice: Dice::new(seed), process, node: 0, client: None, only_reads: false }
+    }
+
+    /// It asks only what changes nothing, where its workload has such questions. The others wait with a write once
+    /// their node is cut off from a majority; this one sees what that node says then.
+    pub fn only_reads(self) -> Lane {
+        Lane { only_reads: true, ..self }
+    }
+
+    /// What to ask next.
+    fn question(&mut self) -> Question {
+        let mut question = self.book.work.next(&mut self.dice);
+        for _ in 0..QUESTIONS_MAX {
+            if !self.only_reads || question.changes_nothing() {
+                break;
+            }
+            question = self.book.work.next(&mut self.dice);
+        }
+        question
     }
 
     /// Asks until the run stops, no more often than once in `pace`.
@@ -104,7 +125,7 @@ impl Lane {
             due = due.max(Instant::now() - pace) + pace;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             if self.is_connected() {
-                let question = self.book.work.next(&mut self.dice);
+                let question = self.question();
                 self.ask(&question);
             }
         }

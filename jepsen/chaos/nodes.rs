@@ -228,6 +228,11 @@ impl Nodes {
         self.nodes[at].child.as_mut().with_context(|| format!("node {} does not run", at + 1))
     }
 
+    /// Whether a node runs.
+    pub fn runs(&self, at: usize) -> bool {
+        self.nodes.get(at).is_some_and(|node| node.child.is_some())
+    }
+
     /// Which nodes ended without being killed, in words; they are not looked at again.
     pub fn ended(&mut self) -> Vec<String> {
         let mut found = Vec::new();
@@ -241,11 +246,6 @@ impl Nodes {
             }
         }
         found
-    }
-
-    /// What a node has written, for those who look for a word in it.
-    pub fn log(&self, at: usize) -> String {
-        self.nodes.get(at).and_then(|node| std::fs::read_to_string(&node.log).ok()).unwrap_or_default()
     }
 
     /// Ends all in good order, or else kills them.

@@ -19,7 +19,7 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, one-way, slow, power, io, full, clock
+    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
     /// Nodes to start
@@ -156,6 +156,11 @@ impl Options {
         let time_ms = self.time.as_millis() as u64;
         let all = if is_sentinel { work::OF_REDIS } else { work::NAMES };
         let all = || all.iter().map(ToString::to_string).collect();
+        let mut schedule = faults::schedule(self.seed, &faults, nodes, (time_ms, round));
+        if is_sentinel {
+            // That becomes the primary: beside a majority of the others nobody else would lead.
+            schedule.iter_mut().filter(|step| step.fault != Fault::KillAll).for_each(|step| step.nodes.truncate(1));
+        }
         let settings = Settings {
             system,
             shape: Shape {
@@ -168,7 +173,7 @@ impl Options {
                 mutant: self.mutant,
             },
             workloads: if self.workload.is_empty() { all() } else { self.workload },
-            schedule: faults::schedule(self.seed, &faults, nodes, (time_ms, round)),
+            schedule,
             faults,
             time_ms,
             seed: self.seed,

@@ -23,7 +23,11 @@ use crate::work;
 
 /// Between two looks at the schedule.
 const TICK: Duration = Duration::from_millis(10);
+/// One client in so many only reads.
+const READER: usize = 3;
 const PROGRESS: Duration = Duration::from_secs(2);
+/// A node whose disk has failed ends within this time.
+const NOTICE: Duration = Duration::from_secs(1);
 /// How long replicas may take to apply the same once nobody writes.
 const LEVEL_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -64,6 +68,9 @@ pub struct Notes {
     pub faults: Vec<Done>,
     /// Nodes that ended by themselves.
     pub ended: Vec<String>,
+    /// Nodes that went on though their disk had failed.
+    #[serde(default)]
+    pub stubborn: Vec<String>,
     /// Why the nodes were not ready after the last fault.
     pub unready: Option<String>,
     /// Workloads whose last questions were not all answered.
@@ -140,6 +147,7 @@ fn start_clients(settings: &Settings, stage: &Arc<Stage>, books: &[Arc<Book>]) -
         for client in 0..settings.clients {
             let seed = settings.seed.wrapping_mul(1_000_003) ^ (at * 1000 + client) as u64;
             let lane = Lane::new(stage.clone(), book.clone(), seed);
+            let lane = if client % READER == READER - 1 { lane.only_reads() } else { lane };
             clients.push(std::thread::Builder::new().spawn(move || lane.run(pace))?);
         }
     }
@@ -158,6 +166,7 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
         let (over, still) = going.into_iter().partition(|(until, _)| *until <= time || is_over);
         going = still;
         for (_, mut done) in over {
+            notes.stubborn.extend(stubborn(settings, nodes, &done, stage.now()));
             nodes.heal(done.fault, &done.nodes)?;
             done.until = Some(stage.now());
             notes.faults.push(done);
@@ -184,6 +193,16 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
         }
         std::thread::sleep(TICK);
     }
+}
+
+/// Nodes that should have noticed by now that their disk has failed: each node writes for some group all the time.
+fn stubborn(settings: &Settings, nodes: &Nodes, done: &Done, now: u64) -> Vec<String> {
+    let is_early = now - done.from < NOTICE.as_nanos() as u64;
+    if done.fault != Fault::Io || is_early || settings.shape.nodes > REPLICAS_MAX {
+        return Vec::new();
+    }
+    let running = done.nodes.iter().filter(|node| nodes.runs(**node));
+    running.map(|node| format!("node {} went on without a disk until {} ms", node + 1, now / 1_000_000)).collect()
 }
 
 /// When everything works again, the last questions are asked.

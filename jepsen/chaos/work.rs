@@ -11,7 +11,7 @@ use rand_pcg::Pcg64;
 use crate::check::expiry::Tolerance;
 use crate::check::{append, bank, channel, counter, expiry, lock, many, queue, register, set, stream};
 use crate::client::{Client, Trouble};
-use crate::history::{F, Op, Value};
+use crate::history::{F, Micro, Op, Value};
 use crate::verdict::Verdict;
 
 mod any;
@@ -37,6 +37,11 @@ pub struct Question {
 impl Question {
     fn new(f: F, key: i64, asked: Value) -> Question {
         Question { f, key: Some(key), asked }
+    }
+
+    /// Whether it only reads.
+    pub fn changes_nothing(&self) -> bool {
+        self.f == F::Read || (self.f == F::Txn && self.asked.steps().iter().all(|step| step.0 == Micro::Read))
     }
 
     fn name(&self, client: &Client, workload: &str) -> String {

@@ -7,7 +7,7 @@
 //!
 //! Invariants: reading shows what was accepted in this life; the disk outlives its node's crashes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,17 @@ use quoris_engine::codec;
 use quoris_engine::entry::EntryReader;
 use quoris_raft::GroupId;
 use quoris_raft::log_size::LogSize;
-use quoris_raft::record::{LogIdRecord, VoteRecord, decode_entry};
+use quoris_raft::record::{LogIdRecord, decode_entry};
 use quoris_raft::seam::{Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
-use quoris_raft::types::{Payload, Vote};
+use quoris_raft::types::Payload;
 
 mod image;
 
+pub use image::GroupLog;
 use image::{Change, Image, apply};
 
 use crate::dice::Dice;
+use crate::durable::vote_of;
 use crate::ledger::{Leader, Ledger};
 
 type SnapshotFiles = BTreeMap<(GroupId, String), Arc<Vec<u8>>>;
@@ -71,12 +73,6 @@ pub struct SimDisk {
     node: usize,
     state: Arc<Mutex<State>>,
     ledger: Arc<Ledger>,
-}
-
-fn vote_of(bytes: &[u8]) -> Option<(u64, u64, bool)> {
-    let (record, _) = codec::read::<VoteRecord>(bytes, "vote").ok()?;
-    let vote = Vote::from(record);
-    Some((vote.leader_id.term, vote.leader_id.node_id, vote.committed))
 }
 
 fn leader_of(index: u64, bytes: &Bytes) -> Option<Leader> {
@@ -125,6 +121,7 @@ impl SimDisk {
             let kept = state.dice.below(entries.len() as u64) as usize;
             apply(&mut state.durable, *group, &Change::Append(entries[..kept].to_vec()));
         }
+        state.durable.iter().for_each(|(group, log)| self.ledger.durable(self.node, *group, log));
         let lost = queue.len() - survive;
         state.counts.lost += lost as u64;
         state.accepted = state.durable.clone();
@@ -150,7 +147,7 @@ impl SimDisk {
         state.queue.push_back(Queued { group, change, done, needs_flush });
         if needs_flush && !state.flushing && tokio::runtime::Handle::try_current().is_ok() {
             state.flushing = true;
-            tokio::spawn(flush(self.state.clone()));
+            tokio::spawn(flush(self.clone()));
         }
     }
 
@@ -187,6 +184,9 @@ impl SimDisk {
                 if vote_of(new) < before {
                     self.ledger.violation(format!("{who}: the vote went back from {before:?} to {:?}", vote_of(new)));
                 }
+                if let Some((leader, true)) = vote_of(new) {
+                    self.ledger.elected(group, leader);
+                }
             }
             Change::TruncateAfter(keep) => {
                 let compared = state.compared.get(&group).copied();
@@ -217,6 +217,7 @@ impl SimDisk {
                     }
                 }
                 self.ledger.committed(self.node, group, id.index, (id.term, id.leader));
+                self.ledger.relied_on(group, (id.term, id.leader), id.index);
                 state.compared.insert(group, id.index);
             }
             _ => {}
@@ -225,10 +226,10 @@ impl SimDisk {
 }
 
 /// Flushes what is queued until nothing needs it any more; ends with its host.
-async fn flush(state: Arc<Mutex<State>>) {
+async fn flush(disk: SimDisk) {
     loop {
         let (count, delay) = {
-            let mut state = state.lock();
+            let mut state = disk.state.lock();
             if !state.queue.iter().any(|q| q.needs_flush) {
                 state.flushing = false;
                 return;
@@ -239,11 +240,15 @@ async fn flush(state: Arc<Mutex<State>>) {
         };
         tokio::time::sleep(delay).await;
         let flushed: Vec<Queued> = {
-            let mut state = state.lock();
+            let mut state = disk.state.lock();
             state.flushes += 1;
             let flushed: Vec<Queued> = state.queue.drain(..count).collect();
             for queued in &flushed {
                 apply(&mut state.durable, queued.group, &queued.change);
+            }
+            let groups: BTreeSet<GroupId> = flushed.iter().map(|queued| queued.group).collect();
+            for (group, log) in state.durable.iter().filter(|(group, _)| groups.contains(group)) {
+                disk.ledger.durable(disk.node, *group, log);
             }
             flushed
         };

@@ -1,7 +1,7 @@
 //! Crashes, cut links and a wall clock that jumps, on a schedule that the seed decides.
 //!
-//! Invariants: the clock of one node alone is wrong, since that of a majority is taken for the time; a link has one fault at a time; every fault has an end on the schedule, and
-//! [`Faults::heal`] ends them all.
+//! Invariants: the clock of one node alone is wrong, since that of a majority is taken for the time; a link has one
+//! fault at a time; every fault has an end on the schedule, and [`Faults::heal`] ends them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use crate::host::World;
 use crate::{NODES, name};
 
 const HOUR_MS: i64 = 3_600_000;
+/// How long nobody hears anybody in a standstill: longer than a node's clients wait.
+const STANDSTILL: Duration = Duration::from_millis(2300);
 
 /// What is wrong with a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,8 @@ enum Cut {
     Lost,
     /// Everything from the first to the second is lost.
     OneWay,
+    /// Connections end, and new ones are refused: each takes the other for dead.
+    Refused,
 }
 
 /// What comes back when.
@@ -55,6 +59,11 @@ pub struct Faults {
     /// Of the clock, so that it changes nothing else.
     clock_dice: Dice,
     next_jump: Duration,
+    /// Of refused connections, in a third of all runs.
+    refusal_dice: Dice,
+    next_refusal: Option<Duration>,
+    /// When all links are held, in one of eight runs.
+    standstill: Option<Duration>,
     world: Arc<World>,
     /// So far.
     pub counts: FaultCounts,
@@ -65,8 +74,24 @@ impl Faults {
     pub fn new(world: Arc<World>, begin: Duration) -> Faults {
         let dice = Dice::new(world.seed, 300);
         let (down, cuts, returns) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
-        let (clock_dice, counts) = (Dice::new(world.seed, 301), FaultCounts::default());
-        Faults { dice, next: begin, down, cuts, returns, clock_dice, next_jump: begin, world, counts }
+        let (clock_dice, refusal_dice) = (Dice::new(world.seed, 301), Dice::new(world.seed, 302));
+        let next_refusal = (world.seed % 3 == 2).then_some(begin);
+        let standstill = (world.seed % 8 == 5).then(|| begin + Duration::from_millis(300));
+        let counts = FaultCounts::default();
+        Faults {
+            dice,
+            next: begin,
+            down,
+            cuts,
+            returns,
+            clock_dice,
+            next_jump: begin,
+            refusal_dice,
+            next_refusal,
+            standstill,
+            world,
+            counts,
+        }
     }
 
     /// Does what is due.
@@ -78,6 +103,15 @@ impl Faults {
         }
         if now >= self.next_jump {
             self.jump(sim);
+        }
+        if self.next_refusal.is_some_and(|next| now >= next) {
+            self.refuse(sim);
+        }
+        if self.standstill.is_some_and(|begin| now >= begin) {
+            self.standstill = None;
+            for node in 0..NODES {
+                (0..node).for_each(|other| self.cut_for(sim, node, other, Cut::Held, Some(STANDSTILL)));
+            }
         }
         if now < self.next {
             return;
@@ -119,6 +153,13 @@ impl Faults {
         self.say(sim, format!("the clock of {} is wrong by {hours} hours", name(node)));
     }
 
+    /// A live node seems dead to all others, and they to it.
+    fn refuse(&mut self, sim: &mut Sim<'_>) {
+        self.next_refusal = Some(sim.elapsed() + Duration::from_millis(self.refusal_dice.between(300, 1200)));
+        let node = self.refusal_dice.below(NODES as u64) as usize;
+        (0..NODES).filter(|other| *other != node).for_each(|other| self.cut(sim, node, other, Cut::Refused));
+    }
+
     fn crash(&mut self, sim: &mut Sim<'_>, node: usize) {
         if !self.down.insert(node) {
             return;
@@ -135,6 +176,10 @@ impl Faults {
     }
 
     fn cut(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, cut: Cut) {
+        self.cut_for(sim, a, b, cut, None);
+    }
+
+    fn cut_for(&mut self, sim: &mut Sim<'_>, a: usize, b: usize, cut: Cut, time: Option<Duration>) {
         let pair = (a.min(b), a.max(b));
         if self.cuts.contains_key(&pair) {
             return;
@@ -145,9 +190,15 @@ impl Faults {
             Cut::Held => sim.hold(name(a), name(b)),
             Cut::Lost => sim.partition(name(a), name(b)),
             Cut::OneWay => sim.partition_oneway(name(a), name(b)),
+            Cut::Refused => {
+                // Who calls through a cut link is refused at once.
+                sim.partition(name(a), name(b));
+                self.world.wires.reset(&name(a), &name(b));
+            }
         }
         self.say(sim, format!("{} to {}: {cut:?}", name(a), name(b)));
-        let back = sim.elapsed() + Duration::from_millis(self.dice.between(50, 1200));
+        let time = time.unwrap_or_else(|| Duration::from_millis(self.dice.between(50, 1200)));
+        let back = sim.elapsed() + time;
         self.returns.insert((back, Return::Link(pair.0, pair.1)));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The ledger sees every disk. Invariants that it watches: an entry of one index, term and leader has one
 //! content; what one replica believes to be committed at an index is what every other believes; replicas
-//! at one applied index have one digest; a replica's vote never goes back.
+//! at one applied index have one digest; a replica's vote never goes back; and what [`crate::durable`] says.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,6 +10,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quoris_raft::GroupId;
+
+use crate::disk::GroupLog;
+use crate::durable::Durable;
 
 /// Term and replica of the leader that wrote an entry.
 pub type Leader = (u64, u64);
@@ -19,6 +22,7 @@ struct Inner {
     contents: BTreeMap<(GroupId, u64, Leader), u64>,
     chosen: BTreeMap<(GroupId, u64), Leader>,
     digests: BTreeMap<(GroupId, u64), (usize, u64)>,
+    durable: Durable,
     violations: Vec<String>,
 }
 
@@ -58,6 +62,25 @@ impl Ledger {
                 "{group}: at {index} node {node} has committed the entry of leader {leader:?}, another that of {chosen:?}"
             ));
         }
+    }
+
+    /// A disk holds this of a group, come what may.
+    pub fn durable(&self, node: usize, group: GroupId, log: &GroupLog) {
+        self.0.lock().durable.note(node, group, log);
+    }
+
+    /// A disk takes a vote that says that a majority has given the same.
+    pub fn elected(&self, group: GroupId, leader: Leader) {
+        let mut inner = self.0.lock();
+        let wrong = inner.durable.elected(group, leader).err();
+        inner.violations.extend(wrong);
+    }
+
+    /// A disk takes a mark that says that everything up to here is committed.
+    pub fn relied_on(&self, group: GroupId, leader: Leader, index: u64) {
+        let mut inner = self.0.lock();
+        let wrong = inner.durable.committed(group, leader, index).err();
+        inner.violations.extend(wrong);
     }
 
     /// A replica's state at an applied index.

@@ -11,6 +11,7 @@
 pub mod clients;
 pub mod dice;
 pub mod disk;
+pub mod durable;
 pub mod faults;
 pub mod history;
 pub mod host;

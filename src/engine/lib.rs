@@ -55,7 +55,7 @@ pub use rng::Rng;
 pub use script::script_has_read;
 pub use session::REPLY_BYTES_MAX;
 pub use settings::Settings;
-pub use snapshot::{AlreadyRunning, Loaded};
+pub use snapshot::{AlreadyRunning, Loaded, Summary};
 pub use types::Value;
 pub use types::stream::Reading;
 pub use types::string::StringValue;

@@ -13,8 +13,10 @@
 
 mod load;
 pub(crate) mod numbers;
+mod summary;
 
 pub use load::Loaded;
+pub use summary::Summary;
 
 use crate::keyspace::{CutEntry, Flow};
 use crate::moves::{Arriving, Moves};

@@ -97,7 +97,7 @@ fn replay(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> io
     }
     // In front of the first key nothing is selected.
     let mut selected = None;
-    log.replay(&plan, &mut |index, effects, events| {
+    let replayed = log.replay(&plan, &mut |index, effects, events| {
         for (event, n) in events.iter().zip(1..).filter(|_| options.as_events) {
             writeln!(out, "{}:{index}-{n}  {}", log.group.0, told(event))?;
         }
@@ -109,7 +109,8 @@ fn replay(log: &GroupLog, dir: &Path, options: &Dump, out: &mut dyn Write) -> io
             out.write_all(effect.argv().frame())?;
         }
         Ok(())
-    })
+    });
+    replayed.map(drop)
 }
 
 /// An event as a line.

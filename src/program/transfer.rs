@@ -28,7 +28,7 @@ const READ_AHEAD: usize = 1000;
 /// Keys that SCAN looks at per step.
 const SCAN_COUNT: &str = "1000";
 
-fn bar(length: u64, unit: &str) -> ProgressBar {
+pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
     let shown = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{pos}/{len} keys" };
     let style = ProgressStyle::with_template(&format!("{{bar:40}} {shown}  {{per_sec}}  {{eta}} left"));
@@ -36,60 +36,18 @@ fn bar(length: u64, unit: &str) -> ProgressBar {
     bar
 }
 
+/// What becomes of keys and libraries that are there already, and of keys that cannot be held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Import {
+    pub skip_unsupported: bool,
+    pub replace: bool,
+    pub replace_functions: bool,
+}
+
 /// Loads a dump of any Redis into the cluster.
-pub(super) async fn import(
-    mut client: Client,
-    path: &Path,
-    skip_unsupported: bool,
-    replace: bool,
-) -> anyhow::Result<()> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let progress = bar(file.metadata()?.len(), "bytes");
-    let (sender, mut entries) = mpsc::channel::<(ForeignEntry, u64)>(READ_AHEAD);
-    let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<Foreign> {
-        let options = ForeignOptions { skip_unsupported };
-        let mut visit = |entry, at| match sender.blocking_send((entry, at)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        };
-        Ok(read_foreign(&mut BufReader::with_capacity(1 << 20, file), options, &mut visit)?)
-    });
-    let (mut database, mut waiting) = (0, 0);
-    while let Some((entry, at)) = entries.recv().await {
-        if entry.database != database {
-            database = entry.database;
-            client.send(&["SELECT", &database.to_string()]);
-            waiting += 1;
-        }
-        let deadline = entry.expire_at_ms.unwrap_or(0).to_string();
-        let payload = dump_value(&entry.value);
-        let mut command: Vec<&[u8]> = vec![b"RESTORE", &entry.key, deadline.as_bytes(), &payload, b"ABSTTL"];
-        if replace {
-            command.push(b"REPLACE");
-        }
-        let uses = match (entry.uses.idle_s, entry.uses.frequency) {
-            (Some(seconds), _) => Some(("IDLETIME", seconds.min(i64::MAX as u64).to_string())),
-            (None, Some(frequency)) => Some(("FREQ", frequency.to_string())),
-            (None, None) => None,
-        };
-        if let Some((word, number)) = &uses {
-            command.extend([word.as_bytes(), number.as_bytes()]);
-        }
-        client.send(&command);
-        waiting += 1;
-        if waiting >= PIPELINE_COMMANDS || client.unsent() >= PIPELINE_BYTES {
-            finish(&mut client, &mut waiting).await?;
-            progress.set_position(at);
-        }
-    }
-    finish(&mut client, &mut waiting).await?;
-    let done = reading.await??;
-    for code in &done.functions {
-        let replaces: &[&[u8]] = if replace { &[b"REPLACE"] } else { &[] };
-        client.send(&[&[&b"FUNCTION"[..], b"LOAD"], replaces, &[code.as_slice()]].concat());
-        waiting += 1;
-    }
-    finish(&mut client, &mut waiting).await?;
+pub(super) async fn import(mut client: Client, path: &Path, how: Import) -> anyhow::Result<()> {
+    let progress = bar(std::fs::metadata(path).with_context(|| path.display().to_string())?.len(), "bytes");
+    let done = load(&mut client, path, how, &progress).await.context("the import stops")?;
     progress.finish();
     println!("{} keys imported from RDB version {}", done.keys, done.version);
     for (kind, count) in &done.skipped {
@@ -101,11 +59,71 @@ pub(super) async fn import(
     Ok(())
 }
 
+/// The same without a word; `progress` counts bytes.
+pub(super) async fn load(
+    client: &mut Client,
+    path: &Path,
+    how: Import,
+    progress: &ProgressBar,
+) -> anyhow::Result<Foreign> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let (sender, mut entries) = mpsc::channel::<(ForeignEntry, u64)>(READ_AHEAD);
+    let reading = tokio::task::spawn_blocking(move || -> anyhow::Result<Foreign> {
+        let options = ForeignOptions { skip_unsupported: how.skip_unsupported };
+        let mut visit = |entry, at| match sender.blocking_send((entry, at)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        Ok(read_foreign(&mut BufReader::with_capacity(1 << 20, file), options, &mut visit)?)
+    });
+    let (mut database, mut waiting, mut told) = (None, 0, 0);
+    while let Some((entry, at)) = entries.recv().await {
+        if database.replace(entry.database) != Some(entry.database) {
+            client.send(&["SELECT", &entry.database.to_string()]);
+            waiting += 1;
+        }
+        send_entry(client, &entry, how.replace);
+        waiting += 1;
+        if waiting >= PIPELINE_COMMANDS || client.unsent() >= PIPELINE_BYTES {
+            finish(client, &mut waiting).await?;
+            progress.inc(at - std::mem::replace(&mut told, at));
+        }
+    }
+    finish(client, &mut waiting).await?;
+    let done = reading.await??;
+    for code in &done.functions {
+        let replaces: &[&[u8]] = if how.replace_functions { &[b"REPLACE"] } else { &[] };
+        client.send(&[&[&b"FUNCTION"[..], b"LOAD"], replaces, &[code.as_slice()]].concat());
+        waiting += 1;
+    }
+    finish(client, &mut waiting).await?;
+    progress.inc(done.bytes - told);
+    Ok(done)
+}
+
+fn send_entry(client: &mut Client, entry: &ForeignEntry, replace: bool) {
+    let deadline = entry.expire_at_ms.unwrap_or(0).to_string();
+    let payload = dump_value(&entry.value);
+    let mut command: Vec<&[u8]> = vec![b"RESTORE", &entry.key, deadline.as_bytes(), &payload, b"ABSTTL"];
+    if replace {
+        command.push(b"REPLACE");
+    }
+    let uses = match (entry.uses.idle_s, entry.uses.frequency) {
+        (Some(seconds), _) => Some(("IDLETIME", seconds.min(i64::MAX as u64).to_string())),
+        (None, Some(frequency)) => Some(("FREQ", frequency.to_string())),
+        (None, None) => None,
+    };
+    if let Some((word, number)) = &uses {
+        command.extend([word.as_bytes(), number.as_bytes()]);
+    }
+    client.send(&command);
+}
+
 async fn finish(client: &mut Client, waiting: &mut usize) -> anyhow::Result<()> {
     client.flush().await?;
     for _ in 0..std::mem::take(waiting) {
         if let Reply::Error(text) = client.receive().await? {
-            bail!("the import stops: {}", String::from_utf8_lossy(&text));
+            bail!("{}", String::from_utf8_lossy(&text));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Replies as bytes, in the protocol version of the connection. Step 10.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::Reply;
 use crate::argv::put_header;
@@ -77,6 +77,13 @@ pub fn encode(reply: &Reply, protocol: Protocol, out: &mut BytesMut) {
             put_pairs(out, pairs, protocol);
         }
     }
+}
+
+/// Appends a message, a word and these parts: as a [`Reply::Push`] of bulks, without the making of one.
+pub fn encode_message(word: &str, parts: &[&Bytes], protocol: Protocol, out: &mut BytesMut) {
+    put_header(out, if protocol == Protocol::Resp2 { b'*' } else { b'>' }, parts.len() + 1);
+    put_bulk(out, word.as_bytes());
+    parts.iter().for_each(|part| put_bulk(out, part));
 }
 
 /// An array of arrays of two.

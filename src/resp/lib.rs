@@ -16,6 +16,6 @@ mod reply;
 
 pub use argv::{Argv, ArgvError};
 pub use decode::{Decoder, Limits, ProtocolError, split_quoted};
-pub use encode::{Protocol, encode};
+pub use encode::{Protocol, encode, encode_message};
 pub use quote::quoted;
 pub use reply::{Reply, ReplyDecoder, double_text};

@@ -6,12 +6,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use quoris_engine::{
     command::Found,
     entry::{SessionStamp, Watch},
 };
 use quoris_net::{Batch, Handler, Link, Next};
-use quoris_raft::{Position, Session};
+use quoris_raft::{GroupCopy, Position, Session};
 use quoris_resp::{Argv, Limits, Protocol, Reply};
 
 use crate::{
@@ -66,6 +67,8 @@ pub struct Client {
     pub(crate) stalled: Option<(Found, Argv)>,
     /// The connection ends behind the reply of the command that runs now.
     pub(crate) closing: bool,
+    /// The snapshot that CLUSTER BACKUP opened.
+    pub(crate) copy: Option<Arc<Mutex<GroupCopy>>>,
     /// Where its last write of each group stands; for WAIT.
     pub(crate) positions: Vec<Position>,
     pub(crate) gather: Gather,
@@ -104,6 +107,7 @@ impl Client {
             silent: false,
             stalled: None,
             closing: false,
+            copy: None,
             positions: Vec::new(),
             gather: Gather::default(),
             tally: Tally::default(),
@@ -196,6 +200,7 @@ impl Client {
         };
         let took = started.elapsed();
         let share = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / answers.slots.len().max(1) as u64;
+        let mut counted = None;
         for slot in std::mem::take(&mut answers.slots) {
             let lanes = &mut answers.lanes;
             let reply = match slot.what {
@@ -206,7 +211,7 @@ impl Client {
                 gather::Waits::One(lane) => lanes[lane as usize].next(slot.slot, &server.node),
                 gather::Waits::Publish(lane, kin, channel) => {
                     match lanes[lane as usize].next(slot.slot, &server.node) {
-                        Reply::Int(_) => server.receivers(kin, &channel),
+                        Reply::Int(_) => server.receivers(kin, &channel, &mut counted),
                         other => other,
                     }
                 }

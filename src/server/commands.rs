@@ -4,6 +4,7 @@
 
 mod acl;
 mod admin;
+mod backup;
 mod client;
 mod cluster;
 mod config;
@@ -117,6 +118,7 @@ async fn in_container(client: &mut Client, container: &str, name: &str, argv: &A
 async fn cluster_command(client: &mut Client, name: &str, argv: &Argv) -> Served {
     match name {
         "confirm-clock" => Reply::Int(client.server.node.confirm_clocks().await as i64).into(),
+        "backup" => backup::run(client, argv).await,
         "failover" => cluster::failover(&client.server, argv).await,
         "node" => topology::run(client, argv).await,
         "move-slots" | "moves" | "cancel-move" => slots::run(client, name, argv).await,

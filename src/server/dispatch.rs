@@ -101,6 +101,8 @@ impl Client {
                     }
                     Box::pin(self.serve(&server, found, argv, output)).await;
                     if self.closing {
+                        // Whoever has read its last reply finds it gone.
+                        server.clients.remove(self.info.link.id);
                         return Next::Close;
                     }
                 }

@@ -95,9 +95,10 @@ impl Inner {
     /// Puts the number of those who listen in the places of the replies to PUBLISH.
     pub fn count_receivers(&self, server: &Server, reply: &mut Reply) {
         let Reply::Array(replies) = reply else { return };
+        let mut counted = None;
         for (at, kin, channel) in &self.publishes {
             if let Some(place @ Reply::Int(_)) = replies.get_mut(*at) {
-                *place = server.receivers(*kin, channel);
+                *place = server.receivers(*kin, channel, &mut counted);
             }
         }
     }

@@ -17,14 +17,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use quoris_engine::{events::Event, glob, slot};
 use quoris_raft::GroupId;
-use quoris_resp::{Reply, encode};
+use quoris_resp::{Reply, encode_message};
 use tokio::task::JoinSet;
 
-use crate::{
-    clients::ClientInfo,
-    pubsub::{keyspace_channel, pushed},
-    server::Server,
-};
+use crate::{clients::ClientInfo, pubsub::keyspace_channel, server::Server};
 
 pub(crate) use cursor::{Cursor, Place};
 pub(crate) use pages::{Page, news, oldest, read};
@@ -212,7 +208,7 @@ fn send(server: &Server, info: &ClientInfo, name: &Bytes, cursor: &Cursor, event
     let (channel, payload) = message(event);
     let place = Bytes::from([cursor.to_string().as_bytes(), b" ", &channel].concat());
     let mut bytes = BytesMut::new();
-    encode(&pushed(&[&Bytes::from_static(b"pmessage"), name, &place, &payload]), info.protocol(), &mut bytes);
+    encode_message("pmessage", &[name, &place, &payload], info.protocol(), &mut bytes);
     let sent = info.link.send(bytes.freeze(), &server.settings);
     server.pubsub.count_sent(sent);
 }

@@ -280,7 +280,8 @@ impl Client {
             if is_data(&found) {
                 let mut reply = replies.next().unwrap_or(Reply::Null);
                 if let (Reply::Int(_), Some((kin, channel))) = (&reply, published(&found, &argv)) {
-                    reply = self.server.receivers(kin, &channel);
+                    // What stands in front may have listened.
+                    reply = self.server.receivers(kin, &channel, &mut None);
                 }
                 self.count_inner(&[found.id], &Reply::Array(vec![reply.clone()]));
                 all.push(reply);

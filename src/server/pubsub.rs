@@ -10,6 +10,8 @@
 //! * The confirmation of a SUBSCRIBE stands in front of its first message, that of an UNSUBSCRIBE behind the last.
 //! * Where events are lost, those who listen to their group are cut: nobody gets messages with a gap in silence.
 
+mod round;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -18,7 +20,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use parking_lot::{Mutex, MutexGuard};
 use quoris_engine::{command, events::Event, glob, moves::Range, slot};
@@ -27,26 +29,28 @@ use quoris_raft::{
     feed::{Batch, Floor},
     interest::Kin,
 };
-use quoris_resp::{Argv, Protocol, Reply, encode};
+use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::task::{AbortHandle, yield_now};
 
 use crate::{clients::ClientInfo, server::Server};
+
+pub(crate) use round::keyspace_channel;
+use round::{RUN_BYTES_MAX, Round};
 
 /// Channels of what happens to keys begin so: any group may speak there.
 const KEY_CHANNELS: &[u8] = b"__key";
 
-/// Messages that are handed over together have about so many bytes.
-const RUN_BYTES_MAX: usize = 64 << 10;
+/// How many listened to a channel a moment ago: messages that are answered together are counted together.
+pub(crate) type Counted = Option<(Kin, Bytes, i64)>;
 
 /// From which index of which groups on somebody listens.
 pub(crate) type From = SmallVec<[(GroupId, u64); 1]>;
 
 /// See the module.
+#[derive(Default)]
 pub(crate) struct PubSub {
     state: Mutex<State>,
-    /// Where the tasks run that follow groups.
-    runtime: Handle,
     /// Messages that clients of this node have published.
     pub published: AtomicU64,
     /// Messages that were handed to connections.
@@ -80,13 +84,16 @@ struct Follower {
     task: AbortHandle,
 }
 
-impl PubSub {
-    /// Nobody listens; tasks will run where this is called.
-    pub fn new() -> PubSub {
-        let (published, delivered, dropped) = Default::default();
-        PubSub { state: Mutex::default(), runtime: Handle::current(), published, delivered, dropped }
+impl Follower {
+    /// It runs on the thread of the connection that asks for it: what it hands over is then written by tasks of the
+    /// same thread, and one message wakes one thread.
+    fn start(server: &Arc<Server>, number: u64, users: usize, group: GroupId, after: u64) -> Follower {
+        let task = tokio::spawn(follow(server.clone(), number, group, after)).abort_handle();
+        Follower { number, users, position: after, task }
     }
+}
 
+impl PubSub {
     /// While the guard lives nothing is delivered.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
@@ -134,9 +141,18 @@ impl PubSub {
 /// Follows a group for as long as somebody listens to it.
 async fn follow(server: Arc<Server>, number: u64, group: GroupId, after: u64) {
     let mut stream = server.node.follow_events(group, after);
+    let mut bytes = 0;
     loop {
         match stream.next().await {
-            Ok(batch) => server.pubsub.deliver(&server, number, &batch),
+            Ok(batch) => {
+                server.pubsub.deliver(&server, number, &batch);
+                // Those who got it are written to on this thread: they come first, from time to time.
+                bytes += batch.events.iter().map(|event| event.bytes() + size_of::<Event>()).sum::<usize>();
+                if bytes >= RUN_BYTES_MAX {
+                    bytes = 0;
+                    yield_now().await;
+                }
+            }
             Err(lost @ Floor(floor)) => {
                 tracing::error!(group = group.0, "{lost}: those who listen to the group are disconnected");
                 server.pubsub.cut(group);
@@ -144,115 +160,6 @@ async fn follow(server: Arc<Server>, number: u64, group: GroupId, after: u64) {
             }
         }
     }
-}
-
-/// One batch on its way to the connections.
-struct Round<'a> {
-    state: &'a State,
-    server: &'a Server,
-    group: GroupId,
-    index: u64,
-    run: Option<Run<'a>>,
-}
-
-/// Messages for the same connections, one behind the other: handed over together, so that each is woken once.
-struct Run<'a> {
-    kin: Kin,
-    name: Bytes,
-    listeners: &'a BTreeMap<u64, Listener>,
-    messages: Vec<Reply>,
-    bytes: usize,
-}
-
-impl<'a> Round<'a> {
-    fn hand_over(mut self, events: &[Event]) {
-        for event in events {
-            match event {
-                Event::Moved { .. } => {}
-                Event::Message { channel, payload, sharded: true } => {
-                    self.tell(Kin::Shard, channel, payload);
-                }
-                Event::Message { channel, payload, sharded: false } => self.tell_all(channel, payload),
-                Event::Key { keyspace, keyevent, name, database, key, .. } => {
-                    if *keyspace {
-                        self.tell_all(&keyspace_channel(*database, key), &Bytes::from_static(name.as_bytes()));
-                    }
-                    if *keyevent {
-                        self.tell_all(&format!("__keyevent@{database}__:{name}").into(), key);
-                    }
-                }
-            }
-        }
-        self.flush();
-    }
-
-    fn tell_all(&mut self, channel: &Bytes, payload: &Bytes) {
-        self.tell(Kin::Channel, channel, payload);
-        let state = self.state;
-        for (pattern, listeners) in &state.listeners[Kin::Pattern as usize] {
-            if glob::matches(pattern, channel) {
-                let message = pushed(&[&Bytes::from_static(b"pmessage"), pattern, channel, payload]);
-                self.add(Kin::Pattern, pattern, listeners, message);
-            }
-        }
-    }
-
-    fn tell(&mut self, kin: Kin, channel: &Bytes, payload: &Bytes) {
-        let state = self.state;
-        if let Some(listeners) = state.listeners[kin as usize].get(channel) {
-            let kind: &[u8] = if kin == Kin::Shard { b"smessage" } else { b"message" };
-            self.add(kin, channel, listeners, pushed(&[&Bytes::from_static(kind), channel, payload]));
-        }
-    }
-
-    fn add(&mut self, kin: Kin, name: &Bytes, listeners: &'a BTreeMap<u64, Listener>, message: Reply) {
-        let fits = |run: &Run<'_>| run.kin == kin && run.name == *name && run.bytes < RUN_BYTES_MAX;
-        if !self.run.as_ref().is_some_and(fits) {
-            self.flush();
-        }
-        let new = || Run { kin, name: name.clone(), listeners, messages: Vec::new(), bytes: 0 };
-        let run = self.run.get_or_insert_with(new);
-        run.bytes += message.size();
-        run.messages.push(message);
-    }
-
-    /// Hands over what was added.
-    fn flush(&mut self) {
-        let Some(run) = self.run.take() else { return };
-        let mut encoded: [Option<Bytes>; 2] = [None, None];
-        let (mut delivered, mut dropped) = (0, 0);
-        for listener in run.listeners.values() {
-            if listener.from.iter().any(|(group, at)| *group == self.group && self.index <= *at) {
-                continue;
-            }
-            let protocol = listener.info.protocol();
-            let messages = encoded[usize::from(protocol == Protocol::Resp3)].get_or_insert_with(|| {
-                let mut bytes = BytesMut::with_capacity(run.bytes);
-                run.messages.iter().for_each(|message| encode(message, protocol, &mut bytes));
-                bytes.freeze()
-            });
-            let link = &listener.info.link;
-            let open = !link.is_closing();
-            if link.send(messages.clone(), &self.server.settings) {
-                delivered += run.messages.len() as u64;
-            } else {
-                dropped += run.messages.len() as u64;
-                self.server.traffic.output_limit_closed.fetch_add(u64::from(open), Relaxed);
-            }
-        }
-        self.server.pubsub.delivered.fetch_add(delivered, Relaxed);
-        self.server.pubsub.dropped.fetch_add(dropped, Relaxed);
-    }
-}
-
-/// Where it is told what happens to a key.
-pub(crate) fn keyspace_channel(database: u32, key: &[u8]) -> Bytes {
-    [format!("__keyspace@{database}__:").as_bytes(), key].concat().into()
-}
-
-/// A message of these parts.
-pub(crate) fn pushed(parts: &[&Bytes]) -> Reply {
-    Reply::Push(parts.iter().map(|part| Reply::Bulk((*part).clone())).collect())
 }
 
 impl State {
@@ -293,8 +200,7 @@ impl State {
             of_group.for_each(|(_, at)| *at = had.max(*at));
         }
         self.started += 1;
-        let task = server.pubsub.runtime.spawn(follow(server.clone(), self.started, group, index)).abort_handle();
-        self.followers.insert(group, Follower { number: self.started, users, position: index, task });
+        self.followers.insert(group, Follower::start(server, self.started, users, group, index));
     }
 
     /// A connection listens from now on to what stands above these positions.
@@ -307,9 +213,7 @@ impl State {
         for (group, at) in &mut from {
             let follower = self.followers.entry(*group).or_insert_with(|| {
                 self.started += 1;
-                let task = follow(server.clone(), self.started, *group, *at);
-                let task = server.pubsub.runtime.spawn(task).abort_handle();
-                Follower { number: self.started, users: 0, position: *at, task }
+                Follower::start(server, self.started, 0, *group, *at)
             });
             follower.users += 1;
             // What was handed over in between is published before the confirmation.
@@ -354,11 +258,16 @@ impl State {
 
 impl Server {
     /// What PUBLISH answers: how many listen to a channel in the whole cluster, as far as is known here.
-    pub(crate) fn receivers(&self, kin: Kin, channel: &Bytes) -> Reply {
+    pub(crate) fn receivers(&self, kin: Kin, channel: &Bytes, counted: &mut Counted) -> Reply {
         self.pubsub.published.fetch_add(1, Relaxed);
+        if let Some((_, _, count)) = counted.as_ref().filter(|(of, name, _)| *of == kin && name == channel) {
+            return Reply::Int(*count);
+        }
         let here = self.pubsub.lock().receivers(kin, channel) as u64;
         let matches = |pattern: &[u8]| kin == Kin::Channel && glob::matches(pattern, channel);
-        Reply::Int((here + self.node.interest().elsewhere(kin, channel, matches)) as i64)
+        let count = (here + self.node.interest().elsewhere(kin, channel, matches)) as i64;
+        *counted = Some((kin, channel.clone(), count));
+        Reply::Int(count)
     }
 
     /// The positions from which on somebody listens who asks now.

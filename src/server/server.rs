@@ -101,7 +101,7 @@ impl Server {
             latency: Latency::default(),
             gate: Gate::default(),
             monitors: Monitors::default(),
-            pubsub: PubSub::new(),
+            pubsub: PubSub::default(),
             tracking: Tracking::default(),
             saves: Saves::default(),
             users: Users::default(),

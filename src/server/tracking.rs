@@ -61,8 +61,8 @@ pub(crate) struct Tracker {
 pub(crate) struct UnderWay {
     /// The index of the last change since the read began.
     last: u64,
-    /// Only this read made the connection interested.
-    new: bool,
+    /// The connection may keep an older copy, of whose end it has not been told.
+    older: bool,
 }
 
 /// How a read ended that was under way.
@@ -160,11 +160,24 @@ impl Tracking {
         let table = &mut *self.table.lock();
         let by_key = table.trackers.get(&id).is_some_and(|tracker| tracker.prefixes.is_none());
         for key in keys {
-            let new = by_key && table.insert(key, id);
+            let older = by_key && !table.insert(key, id);
             let Some(tracker) = table.trackers.get_mut(&id) else { return };
-            tracker.under_way.insert(key.clone(), UnderWay { last: 0, new });
+            tracker.under_way.entry(key.clone()).or_insert(UnderWay { last: 0, older });
         }
         table.evict(server, self.keys_max.load(Relaxed));
+    }
+
+    /// Replies are about to be written that show changes of these keys: older copies are said to be no good before.
+    pub fn outdate<'a>(&self, server: &Server, id: u64, keys: impl Iterator<Item = &'a Bytes>) {
+        let table = &mut *self.table.lock();
+        let Some(tracker) = table.trackers.get_mut(&id) else { return };
+        for key in keys {
+            let changed = tracker.under_way.get_mut(key).filter(|known| known.older && known.last > 0);
+            if let Some(known) = changed {
+                known.older = false;
+                tell(server, tracker, Some(std::slice::from_ref(key)), &mut Encoded::default());
+            }
+        }
     }
 
     /// They have their replies.
@@ -174,9 +187,12 @@ impl Tracking {
             let Some(tracker) = table.trackers.get_mut(&id) else { return };
             let known = tracker.under_way.remove(&key);
             let (good, stays) = match (landed, known) {
-                (Landed::Seen(seen), Some(UnderWay { last, .. })) => (last <= seen, last <= seen),
+                (Landed::Seen(seen), Some(UnderWay { last, older })) => {
+                    let good = last <= seen && (last == 0 || !older);
+                    (good, good)
+                }
                 // What it may keep is from before.
-                (Landed::Unread, Some(UnderWay { last, new })) => (new || last == 0, !new && last == 0),
+                (Landed::Unread, Some(UnderWay { last, older })) => (last == 0 || !older, last == 0 && older),
                 (Landed::Deaf, _) | (_, None) => (false, false),
             };
             if !good {
@@ -270,7 +286,8 @@ impl Table {
                 let Some(tracker) = trackers.get_mut(&tracker) else { continue };
                 let foreign = |by: Option<SessionId>| by.is_none() || by != tracker.silent_for;
                 let heard: Vec<Bytes> = fitting.iter().filter(|(_, by)| foreign(*by)).map(|(k, _)| k.clone()).collect();
-                for key in &heard {
+                // On another connection no message stands behind a reply: once is enough.
+                for key in heard.iter().filter(|_| tracker.redirect.is_none()) {
                     if let Some(known) = tracker.under_way.get_mut(key) {
                         known.last = known.last.max(index);
                     }

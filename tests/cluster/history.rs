@@ -1,16 +1,18 @@
 //! Events read from positions over several nodes: whoever is cut off goes on behind his last cursor and has
-//! everything; and what was told of keys is what replaying the log tells.
+//! everything; what was told of keys is what replaying the log tells; and a replica that lacks the past sends nobody
+//! on with a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quoris_resp::Reply;
+use quoris_resp::{Argv, Reply};
 
-use super::client::{Client, PAUSE, REPLY_TIME_MAX, call, frame, until};
+use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, call, frame, until};
 use super::events::{Door, END, FIVE_NODES, depose};
-use super::process::{Cluster, program};
+use super::process::{Cluster, Shape, program};
+use super::view::NodeView;
 
 /// All channels together.
 pub const ALL: &str = "channels:channel:*";
@@ -198,4 +200,120 @@ fn cluster_tells_of_keys_what_replaying_the_log_gives() {
         groups.extend(here);
     }
     assert_eq!(groups, BTreeSet::from([1, 2, 3, 4]));
+}
+
+/// A small log, so that a replica that was away gets a snapshot.
+const SHORT_LOG: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &["--snapshot-log-bytes", "1048576"] };
+const NEWS: &str = "quoris:events:channel:news";
+/// Messages that are asked for, and the larger ones behind them, which take a while to get back.
+const EARLY: usize = 5;
+const LARGE: usize = 384;
+const LARGE_BYTES: usize = 64 << 10;
+/// A replica may have everything again before it is asked.
+const TRIES: usize = 8;
+
+/// What a replica of the one group keeps, and whether it got a snapshot since its node started.
+fn floor(port: u16) -> Option<(u64, bool)> {
+    let view = NodeView::ask(port)?;
+    let group = view.group(1)?;
+    Some((group.events_floor, group.snapshots_installed > 0))
+}
+
+/// The index of a cursor of one group.
+fn index(cursor: &str) -> u64 {
+    cursor.split([':', '-']).nth(1).expect("a group and an index").parse().expect("a number")
+}
+
+/// At most so many messages behind a cursor, with their ids; a reply may hold fewer.
+fn behind(port: u16, cursor: &str, count: usize) -> Vec<(String, String)> {
+    let (mut cursor, mut found) = (cursor.to_string(), Vec::new());
+    while found.len() < count {
+        let left = (count - found.len()).to_string();
+        let reply = call(port, &["XREAD", "COUNT", &left, "STREAMS", NEWS, &cursor]);
+        let part: Vec<_> = list(&reply).iter().flat_map(|stream| entries(&list(stream)[1])).collect();
+        let Some((id, _)) = part.last() else { break };
+        cursor.clone_from(id);
+        found.extend(part.into_iter().map(|(id, fields)| (id, fields["message"].clone())));
+    }
+    found
+}
+
+/// A follower is away until its log is cut, and comes back. What was told before is asked for at its node as long as
+/// the replica lacks it; gives the cursor in front of that, and whether there was such a moment.
+fn reads_what_its_replica_lacks(cluster: &mut Cluster, follower: usize) -> (String, bool) {
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+    let leader = cluster.leader_of(1);
+    let start = end(ports[leader], "channel:news");
+    for n in 0..EARLY {
+        call(ports[leader], &["PUBLISH", "news", &format!("early {n}")]);
+    }
+    cluster.kill(&[follower]);
+    let has = cluster
+        .wait_for("a leader", REPLY_TIME_MAX, |views| views.iter().filter_map(|view| Some(view.group(1)?.last)).max());
+    let mut client = Client::connect(ports[leader]).expect("the node is there");
+    let large = Argv::from_parts(&["PUBLISH", "news", &"n".repeat(LARGE_BYTES)]);
+    for _ in 0..LARGE / 16 {
+        client.pipeline(&vec![large.clone(); 16]).expect("all are acknowledged");
+    }
+    cluster.wait_for("logs that begin behind what it has", REPLY_TIME_MAX, |views| {
+        let purged = |view: &NodeView| view.group(1).is_some_and(|group| group.purged > has);
+        views.iter().all(purged).then_some(())
+    });
+    cluster.restart(follower);
+    let (deadline, mut seen) = (Instant::now() + REPLY_TIME_MAX, false);
+    let lacks = |port| floor(port).is_some_and(|(floor, installed)| installed && floor > index(&start));
+    loop {
+        assert!(Instant::now() < deadline, "it gets a snapshot, and what is kept");
+        let Some((floor, installed)) = floor(ports[follower]) else { continue };
+        if installed && floor <= index(&start) {
+            break;
+        }
+        if installed {
+            let found = behind(ports[follower], &start, EARLY);
+            let early: Vec<String> = (0..EARLY).map(|n| format!("early {n}")).collect();
+            assert_eq!(found.into_iter().map(|(_, message)| message).collect::<Vec<_>>(), early);
+            seen |= lacks(ports[follower]);
+        }
+    }
+    assert_eq!(behind(ports[follower], &start, EARLY + LARGE + 1).len(), EARLY + LARGE);
+    (start, seen)
+}
+
+#[test]
+fn cluster_serves_what_a_replica_with_a_snapshot_lacks_or_says_where_the_rest_begins() {
+    let mut cluster = Cluster::start(SHORT_LOG);
+    let leaders = [0, 1].map(|group| cluster.leader_of(group));
+    let follower = (0..3).find(|at| !leaders.contains(at)).expect("two groups have at most two leaders");
+    let mut tries = (1..=TRIES).map(|_| reads_what_its_replica_lacks(&mut cluster, follower));
+    let (start, _) = tries.by_ref().find(|(_, seen)| *seen).expect("it was asked while its floor was high");
+    drop(tries);
+    cluster.wait_until_ready();
+
+    // Now nobody keeps it.
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+    let few = (64 * LARGE_BYTES).to_string();
+    assert_eq!(call(ports[0], &["CONFIG", "SET", "event-retention-bytes", &few]), Reply::Ok);
+    call(ports[0], &["PUBLISH", "news", "last"]);
+    let refused = |port: u16, command: &[&str]| {
+        let mut client = Client::connect(port).expect("the node is there");
+        let Outcome::Refused(text) = client.call(command) else { return None };
+        let cursor = text.strip_prefix("BELOWFLOOR ")?.rsplit(' ').next().expect("it ends with a cursor");
+        Some(cursor.to_string())
+    };
+    let (read, subscription) = (["XREAD", "STREAMS", NEWS, &start], format!("{PREFIX}from:{start}:channel:news"));
+    let (mut rests, deadline) = (Vec::new(), Instant::now() + REPLY_TIME_MAX);
+    // Each replica drops for itself.
+    while rests.len() < ports.len() || rests.iter().any(|rest| *rest != rests[0]) {
+        let floors: Vec<_> = ports.iter().map(|port| floor(*port)).collect();
+        assert!(Instant::now() < deadline, "all nodes say where the rest begins: {rests:?}, floors {floors:?}");
+        std::thread::sleep(PAUSE);
+        rests = ports.iter().filter_map(|port| refused(*port, &read)).collect();
+    }
+    for port in &ports {
+        assert_eq!(refused(*port, &["PSUBSCRIBE", &subscription]).as_ref(), rests.first(), "a subscription as well");
+    }
+    let rest = behind(ports[follower], &rests[0], LARGE);
+    assert!(rest.len() > 1 && rest.len() < LARGE, "{} are left", rest.len());
+    assert_eq!(rest.last().map(|(_, message)| &message[..]), Some("last"));
+    assert!(ports.iter().all(|port| behind(*port, &rests[0], LARGE) == rest), "the same on all nodes");
 }

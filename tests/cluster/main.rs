@@ -2,11 +2,13 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod backup;
 mod blocking;
 mod cables;
 mod catch_up;
 mod check;
 mod client;
+mod counting;
 mod disk;
 mod due;
 mod events;
@@ -29,6 +31,7 @@ mod process;
 mod proxies;
 mod proxy;
 mod quiet;
+mod recover;
 mod redis;
 mod redis_cluster;
 mod registers;

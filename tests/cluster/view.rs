@@ -54,6 +54,8 @@ pub struct GroupView {
     pub read_rounds: u64,
     /// The last index at which a majority had its digest.
     pub verified: u64,
+    /// Events above this index are kept.
+    pub events_floor: u64,
     /// The index that the state stands at and its digest there.
     pub digest: Option<(u64, String)>,
     /// Owned slots, inclusive.
@@ -116,6 +118,7 @@ impl GroupView {
             clock_held: field("clock_held") == "1",
             read_rounds: number(field("read_rounds")),
             verified: number(field("verified")),
+            events_floor: number(field("events_floor")),
             digest: field("digest").split_once(':').map(|(index, digest)| (number(index), digest.to_string())),
             slots: ranges.map(|(from, to)| (number(from) as u16, number(to) as u16)).collect(),
             replicas: replicas.map(|(node, _)| number(node)).collect(),

@@ -61,6 +61,7 @@ class Server:
         deadline = time.time() + 60
         while not answers(self.port):
             if time.time() > deadline or self.process.poll() is not None:
+                end_group(self.process, signal.SIGTERM)
                 sys.exit(f'{line}: no answer to PING; see {self.folder}/server.log')
             time.sleep(0.1)
 

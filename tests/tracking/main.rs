@@ -159,6 +159,57 @@ fn a_command_that_waited_is_not_to_be_kept() {
     assert_eq!(t.connection.reply(), Reply::Push(vec![bulk("invalidate"), bulks(&["s"])]));
 }
 
+/// The key's time comes while a transaction that reads it is on its way.
+#[test]
+fn what_another_connection_hears_it_hears_once() {
+    let scene = |node: &Node| {
+        let (mut t, mut r) = (Tracker::open(node, "2"), Tracker::open(node, "2"));
+        let id = r.id();
+        r.run("SUBSCRIBE __redis__:invalidate");
+        t.run(&format!("CLIENT TRACKING ON BCAST NOLOOP REDIRECT {id}"));
+        t.run_all(&["MULTI", "SET k v PX 1", "SET own v", "DEBUG SLEEP 0.1", "GET k", "EXEC"]);
+        r.listen();
+        t.run("SET own 2").run("GET k");
+        r.listen().log.split_off(1)
+    };
+    let debug = ["--enable-debug-command", "yes"];
+    assert_eq!(scene(&Node::start(&debug)), scene(&Node::redis(&debug)));
+}
+
+/// Some clients keep replies by command: an older reply about a key is no good, although the new one is.
+#[test]
+fn a_reply_that_shows_a_change_stands_behind_its_message() {
+    const KEYS: usize = 60;
+    let node = Node::start(&[]);
+    let (mut t, mut w) = (node.connect(), node.connect());
+    t.call(&["HELLO", "3"]);
+    t.ok(&["CLIENT", "TRACKING", "ON"]);
+    let names: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
+    let mut kept = BTreeSet::new();
+    for (n, name) in names.iter().enumerate() {
+        w.ok(&["SET", name, "v", "PX", &(200 + n * 5).to_string()]);
+        assert_eq!(t.call(&["GET", name]), bulk("v"));
+        kept.insert(name);
+    }
+    let all: Vec<&str> = ["MGET"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    until("all have expired", || {
+        t.send(&all);
+        let values = loop {
+            match t.reply() {
+                Reply::Push(parts) => match &parts[1] {
+                    Reply::Array(keys) => kept.retain(|name| !keys.contains(&bulk(name))),
+                    other => panic!("{other:?}"),
+                },
+                Reply::Array(values) => break values,
+                other => panic!("{other:?}"),
+            }
+        };
+        let gone = || names.iter().zip(&values).filter(|(_, value)| **value == Reply::Null);
+        gone().for_each(|(name, _)| assert!(!kept.contains(name), "{name} has changed, and is kept"));
+        gone().count() == KEYS
+    });
+}
+
 /// The oracle is the history: a number is acknowledged before it is the floor of what may be kept.
 #[test]
 fn nothing_that_is_kept_is_older_than_the_last_answer() {

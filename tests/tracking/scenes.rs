@@ -18,7 +18,7 @@ impl Tracker {
         Tracker { connection, log: Vec::new() }
     }
 
-    fn id(&mut self) -> String {
+    pub fn id(&mut self) -> String {
         let Reply::Int(id) = self.connection.call(&["CLIENT", "ID"]) else { panic!("a number") };
         id.to_string()
     }

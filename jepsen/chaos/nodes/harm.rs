@@ -20,6 +20,10 @@ impl Nodes {
                 self.cables.cut(&nodes, fault == Fault::Partition);
                 Ok(())
             }
+            Fault::Refuse => {
+                self.cables.refuse(&nodes);
+                Ok(())
+            }
             Fault::Slow => {
                 self.cables.slow(&nodes);
                 Ok(())
@@ -49,6 +53,10 @@ impl Nodes {
             Fault::Pause => self.signal(&nodes, Signal::CONT),
             Fault::Partition | Fault::OneWay => {
                 self.cables.mend(&nodes, fault == Fault::Partition);
+                Ok(())
+            }
+            Fault::Refuse => {
+                self.cables.admit(&nodes);
                 Ok(())
             }
             Fault::Slow => {

@@ -94,7 +94,6 @@ fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
 }
 
 #[test]
-#[ignore = "takes long; asked for by name"]
 fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
     let Some(program) = quoris() else { return };
     let (_root, dir) = folder();
@@ -109,12 +108,11 @@ fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
 }
 
 #[test]
-#[ignore = "takes long; asked for by name"]
 fn the_quickest_mutants_are_found() {
     let Some(program) = quoris() else { return };
     let (_root, dir) = folder();
     let program = program.display().to_string();
-    let only = "digest-ignored,event-before-commit";
+    let only = "digest-ignored,event-before-commit,lost-event";
     let (status, text) = chaos(&["mutants", "--only", only, "--quoris", &program, "--out", &dir]);
     if text.contains("was not built with the feature mutants") {
         println!("skipped: the nodes beside this test have no mutants; ./dev test builds some that have");

@@ -9,11 +9,17 @@ use quoris_raft::seam::DiskOp;
 /// One group's log at one moment.
 #[derive(Clone, Default)]
 pub struct GroupLog {
+    /// The last vote, as it rests.
     pub vote: Option<Vec<u8>>,
+    /// Up to where the replica knew entries to be committed.
     pub committed: Option<Vec<u8>>,
+    /// The last entry that was purged.
     pub purged: Option<(u64, Vec<u8>)>,
+    /// What lies behind it.
     pub entries: BTreeMap<u64, Bytes>,
+    /// Events by the index of their entry.
     pub events: BTreeMap<u64, Bytes>,
+    /// Events up to here are gone.
     pub events_floor: Option<u64>,
 }
 

@@ -73,8 +73,11 @@ async fn what_a_snapshot_passed_over_comes_back_from_the_leader() {
     kept.put(&batch(60, 60), MANY, LONG_MS);
     assert_eq!((indexes(&kept, 0).await, indexes(&kept, 50).await), (Err(Floor(50)), Ok(vec![60])));
     let given: Vec<Arc<Batch>> = [20, 40].map(|index| Arc::new(batch(index, index))).into();
-    assert!(!kept.backfill(49, 10, &given), "it does not fit");
-    assert!(kept.backfill(50, 10, &given));
+    assert!(!kept.backfill(49, 10, &given).await.expect("the disk works"), "it does not fit");
+    assert!(kept.backfill(50, 10, &given).await.expect("the disk works"));
+    // At once: what is not there yet must not be passed over.
+    let page = kept.read(10).expect("readable").expect("above the floor");
+    assert_eq!(page.first().map(|batch| batch.index), Some(20));
     assert_eq!(indexes(&kept, 10).await, Ok(vec![20, 40, 60]));
     assert_eq!(indexes(&kept, 9).await, Err(Floor(10)));
     drop(kept);

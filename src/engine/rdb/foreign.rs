@@ -39,6 +39,8 @@ pub struct Foreign {
     pub keys: u64,
     /// Keys that were passed over, by type.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// The fields in front of the first key; of one that comes several times the first.
+    pub fields: BTreeMap<String, Vec<u8>>,
     /// The texts of the function libraries.
     pub functions: Vec<Vec<u8>>,
     /// The size in bytes.
@@ -61,7 +63,11 @@ pub fn read_foreign(
     let mut foreign = Foreign { version: parser.version(), ..Foreign::default() };
     loop {
         match parser.next()? {
-            Item::Aux(..) => {}
+            Item::Aux(name, value) => {
+                if let (0, Ok(name)) = (foreign.keys, String::from_utf8(name)) {
+                    foreign.fields.entry(name).or_insert(value);
+                }
+            }
             Item::Function(code) => foreign.functions.push(code),
             Item::Skipped { kind } => *foreign.skipped.entry(kind).or_default() += 1,
             Item::Entry { database, key, value, expire_at_ms, uses } => {

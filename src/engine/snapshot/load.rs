@@ -219,9 +219,9 @@ impl Loading {
 }
 
 /// The slots that a group owns.
-type SlotRanges = Box<[(u16, u16)]>;
+pub(super) type SlotRanges = Box<[(u16, u16)]>;
 
-fn read_own_slots(text: &str) -> Result<Option<SlotRanges>, String> {
+pub(super) fn read_own_slots(text: &str) -> Result<Option<SlotRanges>, String> {
     if text == NO_SLOTS {
         return Ok(Some(Box::default()));
     }

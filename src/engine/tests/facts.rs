@@ -12,7 +12,7 @@ use quoris_engine::command::{Found, by_name, walk};
 /// Commands without a row, by the beginning of their names or, with a `$`, by all of it, and why.
 const MISSING: &[(&str, &str)] = &[
     ("ar", "the preview type `array`"),
-    ("backup", "`quoris admin export` writes the same"),
+    ("backup", "`quoris admin backup` copies the whole cluster"),
     ("bf.", MODULE),
     ("cf.", MODULE),
     ("cluster|flushslot$", "UNLINK removes keys; a slot is no unit of its own"),
@@ -38,6 +38,7 @@ const DEVIATES: &[(&str, &str, &str)] = &[];
 /// Rows that neither Redis nor Valkey has.
 const OURS: &[&str] = &[
     "client|session",
+    "cluster|backup",
     "cluster|cancel-move",
     "cluster|confirm-clock",
     "cluster|move-slots",

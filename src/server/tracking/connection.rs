@@ -183,6 +183,8 @@ impl Client {
         }
         // A reply that was there before stands in front of what has changed since.
         if !wrote && answers.slots.iter().all(|slot| !matches!(slot.what, Waits::Nothing(_))) {
+            let keys = self.tracks.iter().flat_map(|tracks| tracks.under_way.keys());
+            self.server.tracking.outdate(&self.server, self.info.link.id, keys);
             self.info.link.take_messages(output);
         }
         landed

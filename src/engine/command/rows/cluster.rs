@@ -8,7 +8,7 @@ use crate::{CommandResult, Error, Keyspace, ReadContext, SLOTS, number};
 const ROW: Command = Command { group: Group::Cluster, since: "3.0.0", ..super::ROW };
 const CONNECTION_STATE: Command =
     Command { arity: 1, flags: ANYTIME.with(FAST), categories: Some(category::CONNECTION), ..ROW };
-const MOVES: Flags = STALE.with(ADMIN).with(NOSCRIPT);
+const OPERATOR: Flags = STALE.with(ADMIN).with(NOSCRIPT);
 const LOOK: Command = Command { arity: 2, flags: ANYTIME, tips: &["nondeterministic_output"], ..ROW };
 
 /// CLUSTER and what a connection says about reading from replicas.
@@ -31,10 +31,12 @@ const REFUSED: Command = Command { arity: -3, flags: SETUP, summary: "Refused: q
 const SUBCOMMANDS: &[Command] = &[
     Command { name: "addslots", syntax: "slot ...", ..REFUSED },
     Command { name: "addslotsrange", arity: -4, since: "7.0.0", syntax: "{first last} ...", ..REFUSED },
+    Command { name: "backup", arity: 3, flags: OPERATOR, since: "0.1.0", complexity: "O(N) for N keys of the group",
+        summary: "Takes a snapshot of a group that is led here, and gives it in pieces.", syntax: "group | NEXT", ..ROW },
     Command { name: "bumpepoch", arity: 2, flags: SETUP, summary: "Gives the epoch, which grows by itself.",
         tips: &["nondeterministic_output"], ..ROW },
     Command { name: "cancelslotmigrations", arity: 2, since: "9.0.0", ..REFUSED },
-    Command { name: "cancel-move", arity: 2, flags: MOVES, since: "0.1.0",
+    Command { name: "cancel-move", arity: 2, flags: OPERATOR, since: "0.1.0",
         summary: "Ends a move of slots with what has gone by now.", ..ROW },
     Command { name: "confirm-clock", arity: 2, flags: STALE.with(ADMIN).with(NOSCRIPT), since: "0.1.0",
         complexity: "O(N) for N groups", summary: "Confirms the step of every clock that is held and led here.", ..ROW },
@@ -62,7 +64,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command { name: "meet", arity: -4, syntax: "ip port [cluster-bus-port]", ..REFUSED },
     Command { name: "migrateslots", arity: -4, since: "9.0.0", syntax: "arg ...", ..REFUSED },
     Command { name: "migration", arity: -4, since: "8.4.0", syntax: "arg ...", ..REFUSED },
-    Command { name: "move-slots", arity: -4, flags: MOVES, since: "0.1.0", complexity: "O(N) for N slots",
+    Command { name: "move-slots", arity: -4, flags: OPERATOR, since: "0.1.0", complexity: "O(N) for N slots",
         summary: "Begins to move slots to a group.", syntax: "first-last group [RATE bytes-per-second]", ..ROW },
     Command { name: "moves", since: "0.1.0", summary: "Shows the slots that are on their way.", ..LOOK },
     Command { name: "myid", summary: "Gives the id of this node.", tips: &[], ..LOOK },
