@@ -149,7 +149,7 @@ fn cluster_takes_those_along_who_wait_watch_and_listen() {
     assert_eq!(call(ports[0], &["SET", "{x}", "1", "PX", "3600000"]), Reply::Ok);
     assert_eq!(ask(&["WATCH", "{x}"]), Reply::Ok);
     let mut said = 0;
-    for _ in 0..2 {
+    for _ in 0..6 {
         let source = owner(&mut cluster, slot);
         let target = 1 + source % 4;
         let publish = |said: &mut usize| {

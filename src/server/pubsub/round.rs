@@ -96,7 +96,8 @@ impl<'a> Round<'a> {
         let mut encoded: [Option<Bytes>; 2] = [None, None];
         let (mut delivered, mut dropped) = (0, 0);
         for listener in run.listeners.values() {
-            if listener.from.iter().any(|(group, at)| *group == self.group && self.index <= *at) {
+            // While a channel moves, one group still tells somebody who listens what another follower waits for.
+            if !listener.from.iter().any(|(group, at)| *group == self.group && self.index > *at) {
                 continue;
             }
             let protocol = listener.info.protocol();
