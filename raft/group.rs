@@ -31,6 +31,7 @@ use crate::read::{NotLeading, ReadRounds};
 use crate::receive::Receiving;
 use crate::replica::Replica;
 use crate::room::Room;
+use crate::runtime;
 use crate::seam::Seams;
 use crate::skip::Skips;
 use crate::snapshot;
@@ -172,6 +173,7 @@ impl Group {
         health.memory.leave_out(&log.tail_bytes());
         snapshot::check_reach(group, covered, log.purged(), &broken)?;
         let factory = Factory { replica: replica.clone(), links: links.clone() };
+        runtime::tick_with_heartbeats_of(timing.heartbeat);
         let config = Arc::new(raft_config(&timing)?);
         let raft = Raft::new(id, config, factory, log.clone(), machine).await;
         let raft = raft.map_err(|e| io::Error::other(format!("{group} cannot start: {e}")))?;

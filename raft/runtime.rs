@@ -4,14 +4,16 @@
 //! operating system; a simulation runs on one thread and calls [`seed_thread`] first, after which the
 //! whole run is a function of that seed.
 //!
-//! openraft waits for the next tick of each group by `sleep_until`, at a phase of the group's own. All of them wake
-//! on one grid of the process here, so that a node with many idle groups wakes up once for all and the heartbeats to
-//! a peer leave in one write. A tick comes by [`GRID`] late at most. The hosts of a simulation have a clock each, and
-//! therefore no grid.
+//! openraft wants a tick of each group five times between two heartbeats, at a phase of the group's own, and does
+//! nothing at most of them. All groups wake on one grid of the process here, twice between two heartbeats: a node
+//! with many idle groups wakes up once for all, and the heartbeats to a peer leave in one write. A tick comes late by
+//! one step of the grid at most, so a follower that hears nobody stands for election by so much later. The hosts of a
+//! simulation have a clock each, and therefore no grid.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend};
@@ -19,8 +21,10 @@ use openraft_rt_tokio::TokioRuntime;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// Between two instants at which ticks come; a tenth of the usual time between heartbeats.
-const GRID: Duration = Duration::from_millis(10);
+/// openraft waits a microsecond for more news from the disk, which tokio's timer would make a millisecond.
+const NO_WAIT: Duration = Duration::from_micros(100);
+/// Between two instants at which ticks come, in microseconds; 0 where each comes at its own.
+static GRID_US: AtomicU64 = AtomicU64::new(0);
 
 type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 
@@ -35,15 +39,26 @@ pub fn seed_thread(seed: u64) {
     GENERATOR.with_borrow_mut(|g| *g = Some(SmallRng::seed_from_u64(seed)));
 }
 
+/// Ticks come on a grid from now on: twice between two heartbeats, and a little later, so that a heartbeat which is
+/// due when the time between them is over does not wait for the tick behind.
+pub fn tick_with_heartbeats_of(every: Duration) {
+    GRID_US.store(every.as_micros() as u64 * 13 / 25, Ordering::Relaxed);
+}
+
 /// The first instant of the grid that is not before `at`.
 fn on_grid(at: Instant) -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    if SIMULATED.get() {
+    let grid = GRID_US.load(Ordering::Relaxed);
+    let now = Instant::now();
+    if at.saturating_duration_since(now) < NO_WAIT {
+        return now;
+    }
+    if SIMULATED.get() || grid == 0 {
         return at;
     }
     let origin = *ORIGIN.get_or_init(Instant::now);
-    let steps = at.saturating_duration_since(origin).as_nanos().div_ceil(GRID.as_nanos());
-    u32::try_from(steps).map_or(at, |steps| origin + GRID * steps)
+    let passed = at.saturating_duration_since(origin).as_micros() as u64;
+    origin + Duration::from_micros((passed + 1).next_multiple_of(grid))
 }
 
 /// The next random number of this thread.
@@ -117,12 +132,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn waits_that_no_timer_can_keep_are_none() {
+        let soon = Instant::now() + Duration::from_micros(50);
+        assert!(on_grid(soon) < soon);
+    }
+
+    #[test]
     fn ticks_wake_together_and_never_early() {
+        tick_with_heartbeats_of(Duration::from_millis(100));
+        let grid = Duration::from_millis(52);
         let begin = Instant::now();
-        let times: Vec<Instant> = (0..100).map(|n| begin + Duration::from_micros(n * 331)).collect();
+        let times: Vec<Instant> = (10..110).map(|n| begin + Duration::from_micros(n * 1331)).collect();
         let mut woken: Vec<Instant> = times.iter().map(|at| on_grid(*at)).collect();
-        assert!(times.iter().zip(&woken).all(|(at, woken)| woken >= at && *woken < *at + GRID));
+        assert!(times.iter().zip(&woken).all(|(at, woken)| woken >= at && *woken <= *at + grid));
         woken.dedup();
-        assert!(woken.len() <= 5, "33 ms are {} instants", woken.len());
+        assert!(woken.len() <= 4, "133 ms are {} instants", woken.len());
     }
 }
