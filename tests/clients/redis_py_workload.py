@@ -10,13 +10,15 @@ import sys
 import threading
 import traceback
 
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
 
 PORTS = [int(port) for port in sys.argv[1:]]
 THREADS = 4
 SAID_EVERY = 200
 # Where many nodes die within moments the library has to try more often.
-PATIENCE = {"cluster_error_retry_attempts": 12} if "QUORIS_PATIENT" in os.environ else {}
+PATIENCE = {"retry": Retry(ExponentialWithJitterBackoff(2, 0.1), 20)} if "QUORIS_PATIENT" in os.environ else {}
 
 over = threading.Event()
 lock = threading.Lock()
