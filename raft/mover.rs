@@ -194,12 +194,18 @@ impl Mover<'_> {
     }
 
     async fn send(&mut self, moving: &Moving, picked: Vec<Picked>, number: &mut u64) -> Done<()> {
-        for parcel in parcels(picked) {
+        for parcel in self.parcels(picked).await? {
             self.sent.pace(parcel.len()).await;
             self.there(moving, vec![load(moving.attempt, *number, &parcel)]).await?;
             *number += 1;
         }
         Ok(())
+    }
+
+    /// Writing a large value down takes long, and every group of this node has its turn on the same threads.
+    async fn parcels(&self, picked: Vec<Picked>) -> Done<Vec<Vec<u8>>> {
+        let written = self.group.replica.seams.blocking(move || parcels(picked)).await;
+        written.map_err(|e| e.to_string())
     }
 
     async fn switch(&mut self, moving: &Moving, piece: Range, mut number: u64, patience: Duration) -> Done<()> {
@@ -213,7 +219,7 @@ impl Mover<'_> {
         };
         let seal = seal.ok_or("the slots are not frozen any more")?;
         let mut steps = Vec::new();
-        for parcel in parcels(picked) {
+        for parcel in self.parcels(picked).await? {
             steps.push(load(moving.attempt, number, &parcel));
             number += 1;
         }
