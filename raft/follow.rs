@@ -25,6 +25,8 @@ use crate::types::{META, NodeId};
 const PAUSE: Duration = Duration::from_millis(500);
 /// Between two questions to other nodes.
 const ASK_PAUSE: Duration = Duration::from_millis(250);
+/// A leader of the meta group that is silent for so long may be none any more.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often the settings are asked for by a node without a replica of the meta group.
 const SETTINGS_EVERY: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
@@ -53,7 +55,9 @@ pub async fn follow_meta(node: Node) {
             let _ = timeout(PAUSE, applied.changed()).await;
             continue;
         }
-        if meta.leader().is_none() {
+        // Who was cut off takes the last leader for the present one; others may have gone on without it.
+        let silent = !meta.leads() && meta.replica.window.silence() > SILENCE_MAX;
+        if silent || meta.leader().is_none() {
             ask_somebody(&node).await;
         }
         let stored = stored(&meta, topology::KEY);

@@ -95,6 +95,7 @@ pub use machine::Machine;
 pub use memory::Memory;
 pub use node::{Node, NodeConfig, StartError};
 pub use propose::Operation;
+pub use read::ReadAge;
 pub use recover::{Recovery, Survivor};
 pub use replica::{Fault, Replica, SnapshotFile};
 pub use saves::GroupCopy;

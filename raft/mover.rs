@@ -28,6 +28,8 @@ use crate::topology::Topology;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Keys of one piece, about: what freezes together.
 const PIECE_KEYS: u64 = 8192;
+/// Bytes of a key, about: where a rate is asked for, a piece takes about a second.
+const KEY_BYTES: u64 = 128;
 /// When so few keys were touched since the last round, the slots freeze.
 const TAIL_KEYS: usize = 256;
 /// Rounds after which they freeze in any case: they cannot be written faster than this.
@@ -86,6 +88,10 @@ impl Sent {
     }
 }
 
+fn piece_keys(rate: u64) -> u64 {
+    if rate == 0 { PIECE_KEYS } else { (rate / KEY_BYTES).clamp(1, PIECE_KEYS) }
+}
+
 type Done<T> = Result<T, String>;
 
 struct Mover<'a> {
@@ -120,7 +126,7 @@ impl Mover<'_> {
                 let source = moving.source;
                 let begun = self.change(|topology| topology.begin_attempt(source)).await?;
                 self.here(moves::step("THAW", &[begun.attempt])).await?;
-                self.reached("begun");
+                self.reached("begun").await;
                 self.copy(&begun, patience).await
             }
         }
@@ -153,12 +159,12 @@ impl Mover<'_> {
     async fn copy(&mut self, moving: &Moving, patience: Duration) -> Done<()> {
         let piece = {
             let mut engine = self.group.replica.engine.write();
-            let piece = engine.piece_of(moving.left, PIECE_KEYS);
+            let piece = engine.piece_of(moving.left, piece_keys(moving.rate));
             engine.track(piece);
             piece
         };
         self.there(moving, vec![range_step("TAKE", moving.attempt, piece)]).await?;
-        self.reached("taken");
+        self.reached("taken").await;
         let (mut walk, mut number) = (Walk::new(piece), 0);
         loop {
             let picked = self.group.peek().pick_next(&mut walk);
@@ -176,7 +182,7 @@ impl Mover<'_> {
                 break;
             }
         }
-        self.reached("copied");
+        self.reached("copied").await;
         // Nothing freezes while nobody could decide.
         ask(&self.session).await.map_err(|e| e.to_string())?;
         self.switch(moving, piece, number, patience).await
@@ -188,7 +194,7 @@ impl Mover<'_> {
     }
 
     async fn send(&mut self, moving: &Moving, picked: Vec<Picked>, number: &mut u64) -> Done<()> {
-        for parcel in parcels(picked) {
+        for parcel in self.parcels(picked).await? {
             self.sent.pace(parcel.len()).await;
             self.there(moving, vec![load(moving.attempt, *number, &parcel)]).await?;
             *number += 1;
@@ -196,10 +202,16 @@ impl Mover<'_> {
         Ok(())
     }
 
+    /// Writing a large value down takes long, and every group of this node has its turn on the same threads.
+    async fn parcels(&self, picked: Vec<Picked>) -> Done<Vec<Vec<u8>>> {
+        let written = self.group.replica.seams.blocking(move || parcels(picked)).await;
+        written.map_err(|e| e.to_string())
+    }
+
     async fn switch(&mut self, moving: &Moving, piece: Range, mut number: u64, patience: Duration) -> Done<()> {
         let began = Instant::now();
         self.here(range_step("FREEZE", moving.attempt, piece)).await?;
-        self.reached("frozen");
+        self.reached("frozen").await;
         let touched = self.touched()?;
         let (picked, seal) = {
             let engine = self.group.peek();
@@ -207,20 +219,20 @@ impl Mover<'_> {
         };
         let seal = seal.ok_or("the slots are not frozen any more")?;
         let mut steps = Vec::new();
-        for parcel in parcels(picked) {
+        for parcel in self.parcels(picked).await? {
             steps.push(load(moving.attempt, number, &parcel));
             number += 1;
         }
         steps.push(seal);
         let sealed = tokio::time::timeout(patience, self.there(moving, steps)).await;
         let index = sealed.map_err(|_| "the target does not take the last of the slots in")??;
-        self.reached("sealed");
+        self.reached("sealed").await;
         if began.elapsed() > patience {
             return Err(format!("the slots stood still for {:?}", began.elapsed()));
         }
         let attempt = moving.attempt;
         let switched = self.change(|topology| topology.switch(attempt, piece, index)).await?;
-        self.reached("switched");
+        self.reached("switched").await;
         self.finish(&switched, piece, index).await?;
         let (group, took_ms) = (moving.source.0, began.elapsed().as_millis() as u64);
         tracing::info!(group, to = moving.target.0, piece.first, piece.last, took_ms, "slots have moved");
@@ -230,11 +242,11 @@ impl Mover<'_> {
     /// The switch is decided: both groups learn of it.
     async fn finish(&self, moving: &Moving, piece: Range, index: u64) -> Done<()> {
         self.there(moving, vec![range_step("OWN", moving.attempt, piece)]).await?;
-        self.reached("owned");
+        self.reached("owned").await;
         let slots = [piece.first, piece.last].map(u64::from);
         let drop = [moving.attempt, slots[0], slots[1], moving.target.0.into(), index];
         self.here(moves::step("DROP", &drop)).await?;
-        self.reached("dropped");
+        self.reached("dropped").await;
         self.end(moving.attempt).await
     }
 
@@ -243,7 +255,12 @@ impl Mover<'_> {
     }
 
     /// A failpoint may wait here.
-    fn reached(&self, step: &'static str) {
+    async fn reached(&self, step: &'static str) {
+        let mut hold = self.node.inner().hold_at.subscribe();
+        if *hold.borrow() == step {
+            tracing::error!(step, "DEBUG HOLD-AT asked for a rest here");
+            let _ = hold.wait_for(|wanted| wanted != step).await;
+        }
         let mut wanted = self.node.inner().die_at.lock();
         if let Some(left) = wanted.get_mut(step) {
             *left = left.saturating_sub(1);
@@ -262,5 +279,10 @@ impl Node {
     /// A failpoint: this process ends when it reaches a step of a move so often.
     pub fn die_at_step_of_move(&self, step: &str, times: u32) {
         self.inner().die_at.lock().insert(step.to_string(), times.max(1));
+    }
+
+    /// A failpoint: moves that this process drives rest at a step until another one is named.
+    pub fn hold_at_step_of_move(&self, step: &str) {
+        self.inner().hold_at.send_replace(step.to_string());
     }
 }

@@ -100,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) lives: Lives,
     /// A failpoint.
     pub(crate) die_at: Mutex<crate::mover::DieAt>,
+    /// Another: the step at which moves rest.
+    pub(crate) hold_at: watch::Sender<String>,
     /// What clients listen to, here and elsewhere.
     interest: Interest,
     /// Tasks of the node itself, and of each group; they end with it.
@@ -154,6 +156,7 @@ impl Node {
             lives: Lives::load(seams.disk.clone())?,
             interest: Interest::default(),
             die_at: Mutex::default(),
+            hold_at: watch::Sender::default(),
             tasks: Mutex::default(),
             config,
             seams: seams.clone(),

@@ -50,8 +50,33 @@ fn leave(topology: &mut Topology, alive: &Alive, group: GroupId) -> bool {
     changed
 }
 
-/// Moves one replica from a node that has many to one that has few, where that evens them out.
+/// Moves one replica to where it stands better, if there is such a place: what comes first is that copies are in
+/// different zones, then that nodes have equal shares.
 pub(crate) fn balance(topology: &mut Topology, alive: &Alive) -> bool {
+    spread(topology, alive) || even(topology, alive)
+}
+
+/// Moves one replica to a zone where its group has fewer.
+fn spread(topology: &mut Topology, alive: &Alive) -> bool {
+    let serving: BTreeSet<NodeId> = takers(topology, alive).collect();
+    let gain = |group: GroupId, from: NodeId| {
+        let to = candidate(topology, alive, group, Some(from))?;
+        let crowd = |node: NodeId| crowd(topology, group, node, Some(from));
+        crowd(from).checked_sub(crowd(to)).filter(|gain| *gain > 0).map(|gain| (gain, to))
+    };
+    let replicas = topology.groups.iter().flat_map(|(id, group)| group.replicas.iter().map(move |at| (*id, at)));
+    let moves = replicas.filter(|(_, (_, from))| serving.contains(from)).filter_map(|(group, (replica, from))| {
+        let (gain, to) = gain(group, *from)?;
+        Some(((gain, load(topology, *from)), group, *replica, to))
+    });
+    let Some((_, group, replica, to)) = moves.max_by_key(|(better, ..)| *better) else { return false };
+    take(topology, group, replica);
+    add(topology, group, to);
+    true
+}
+
+/// Moves one replica from a node that has many to one that has few, where that evens them out.
+fn even(topology: &mut Topology, alive: &Alive) -> bool {
     let loads: Vec<(usize, NodeId)> = takers(topology, alive).map(|node| (load(topology, node), node)).collect();
     let pairs = loads.iter().flat_map(|from| loads.iter().map(move |to| (from.0.saturating_sub(to.0), from.1, to.1)));
     let mut pairs: Vec<_> = pairs.filter(|(more, ..)| *more >= 2).collect();
@@ -232,6 +257,19 @@ mod tests {
         }
         let loads: Vec<usize> = topology.nodes.keys().map(|node| load(&topology, *node)).collect();
         assert_eq!((loads.iter().sum::<usize>(), loads.iter().max()), (8, Some(&2)), "{loads:?}");
+    }
+
+    #[test]
+    fn copies_go_to_zones_that_come_later() {
+        let mut topology = founded(&["a", "a", "b"], 4, 3);
+        ["b", "c", "c"].iter().for_each(|zone| join(&mut topology, zone));
+        settle(&mut topology);
+        for group in 0..=4 {
+            let zone = |node: &u64| topology.nodes[&NodeId(*node)].zone.clone();
+            let zones: BTreeSet<_> = nodes(&topology, group).iter().map(zone).collect();
+            assert_eq!(zones.len(), 3, "group {group}: {:?}", nodes(&topology, group));
+        }
+        assert!(topology.nodes.keys().all(|node| load(&topology, *node) == 2), "{topology:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::deliver::run_read;
+use crate::group::Group;
 use crate::node::Node;
 use crate::propose::Operation;
 use crate::replica::Replica;
@@ -26,6 +27,15 @@ const WAITING_MAX: usize = 16_384;
 
 /// A follower that is further behind leaves reads to the leader.
 const FOLLOW_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How old what a replica that does not lead answers may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAge {
+    /// It has everything that was acknowledged so long before the command came; zero is as new as the leader.
+    Within(Duration),
+    /// Whatever it has.
+    Any,
+}
 
 /// This replica could not confirm that it leads.
 #[derive(Debug)]
@@ -57,21 +67,44 @@ impl ReadRounds {
 }
 
 impl Node {
-    /// Runs reads on this node's replica, which does not lead: the leader says how far it must have come
-    /// (ReadIndex at a follower). Nothing when that cannot be had; then the leader has to answer.
-    pub(crate) async fn read_as_follower(&self, group: GroupId, operations: &[Operation]) -> Option<Vec<Reply>> {
+    /// Runs reads on this node's replica, which does not lead. Nothing when it cannot be as new as `age` asks for; then
+    /// the leader has to answer.
+    pub(crate) async fn read_as_follower(
+        &self,
+        group: GroupId,
+        operations: &[Operation],
+        age: ReadAge,
+    ) -> Option<Vec<Reply>> {
         let local = self.sound_group(group).filter(|local| !local.leads())?;
-        let leader = local.leader()?;
-        let caught_up = async {
-            let index = self.ask_position(leader, group).await.ok()?;
-            local.replica.wait_applied(index).await;
-            Some(())
-        };
-        timeout(FOLLOW_TIME_MAX, caught_up).await.ok()??;
+        if let ReadAge::Within(limit) = age {
+            timeout(FOLLOW_TIME_MAX, self.catch_up(&local, limit)).await.ok()??;
+        }
         let now_ms = local.replica.clock.now_ms();
         let engine = local.replica.engine.read();
         let read = |o: &Operation| run_read(&engine, o, now_ms);
         (!local.replica.is_quarantined()).then(|| operations.iter().map(read).collect())
+    }
+}
+
+impl Node {
+    /// Waits until a replica has everything that was acknowledged so long ago: the leader says how far that is
+    /// (ReadIndex at a follower), or has said it since then.
+    async fn catch_up(&self, local: &Group, limit: Duration) -> Option<()> {
+        let replica = &local.replica;
+        let now = replica.seams.clock.boottime();
+        let known = replica.followed.lock().filter(|(asked, _)| now < *asked + limit);
+        let index = match known {
+            Some((_, index)) => index,
+            None => {
+                let index = self.ask_position(local.leader()?, replica.group).await.ok()?;
+                let mut followed = replica.followed.lock();
+                // Answers may come in another order.
+                *followed = followed.filter(|(asked, _)| *asked > now).or(Some((now, index)));
+                index
+            }
+        };
+        replica.wait_applied(index).await;
+        Some(())
     }
 }
 

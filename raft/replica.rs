@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use quoris_engine::{Difference, Engine, Flaw};
@@ -71,6 +72,8 @@ pub struct Replica {
     pub save_failed: watch::Sender<String>,
     /// How often a quorum was asked to confirm a read, or a lease for reads.
     pub read_rounds: AtomicU64,
+    /// When a leader was last asked how far it is, by [`Clock::boottime`](crate::seam::Clock::boottime), and its answer.
+    pub followed: Mutex<Option<(Duration, u64)>>,
     /// How often the replica was rebuilt since the process started.
     pub rebuilds: AtomicU64,
     /// The term whose leader is probably dead, because its connection was lost; 0 for none.
@@ -138,6 +141,7 @@ impl Replica {
             last_save_unix_s: AtomicU64::new(0),
             save_failed: watch::Sender::default(),
             read_rounds: AtomicU64::new(0),
+            followed: Mutex::default(),
             rebuilds: AtomicU64::new(0),
             doubted: AtomicU64::new(0),
             fail_apply: AtomicBool::new(false),

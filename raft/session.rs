@@ -24,6 +24,7 @@ use crate::group::Group;
 use crate::mutant::{self, Mutant};
 use crate::node::Node;
 use crate::propose::{Operation, Stamp};
+use crate::read::ReadAge;
 use crate::types::{GroupId, NodeId};
 
 /// How long between two attempts when nobody leads.
@@ -190,12 +191,12 @@ impl Session {
         Ok(executed)
     }
 
-    /// Runs reads on this node's replica of the group, as they are at the leader; at the leader when that cannot be.
+    /// Runs reads on this node's replica of the group, which may be so old; at the leader when that cannot be.
     ///
     /// # Errors
     /// As [`Session::execute`].
-    pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>) -> Result<Executed, Error> {
-        match self.node.read_as_follower(group, &reads).await {
+    pub async fn read_here(&self, group: GroupId, reads: Vec<Operation>, age: ReadAge) -> Result<Executed, Error> {
+        match self.node.read_as_follower(group, &reads, age).await {
             Some(replies) if !replies.contains(&Reply::Elsewhere) => Ok(Executed { replies, position: None, seen: 0 }),
             _ => self.execute(group, reads, true).await,
         }

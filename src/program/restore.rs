@@ -14,7 +14,7 @@ use super::{
     At,
     client::Client,
     manifest::Manifest,
-    transfer::{Import, bar, load},
+    transfer::{Import, bar, check_way, load, setting},
 };
 
 #[derive(Debug, Args)]
@@ -60,12 +60,7 @@ pub(super) async fn restore(options: Restore) -> anyhow::Result<()> {
 
 /// Whether the cluster can take the backup.
 async fn check_target(client: &mut Client, manifest: &Manifest, replace: bool) -> anyhow::Result<()> {
-    if setting(client, "cluster-redirects").await? == "yes" {
-        bail!(
-            "this node sends clients elsewhere (cluster-redirects = yes): restore through a proxy, or turn it off here \
-             meanwhile (CONFIG SET cluster-redirects no)"
-        );
-    }
+    check_way(client, "restore").await?;
     let databases: u64 = setting(client, "databases").await?.parse()?;
     if databases < manifest.databases {
         bail!(
@@ -85,16 +80,6 @@ async fn check_target(client: &mut Client, manifest: &Manifest, replace: bool) -
         }
     }
     Ok(())
-}
-
-async fn setting(client: &mut Client, name: &str) -> anyhow::Result<String> {
-    match client.ask(&["CONFIG", "GET", name]).await? {
-        Reply::Array(pair) => match pair.as_slice() {
-            [_, Reply::Bulk(value)] => Ok(String::from_utf8_lossy(value).into_owned()),
-            _ => bail!("the node has no setting {name}"),
-        },
-        other => bail!("CONFIG GET answered {other:?}"),
-    }
 }
 
 /// What to do about the errors that a restore can meet.

@@ -183,9 +183,7 @@ async fn carry_out(how: &How, plan: &Plan) -> anyhow::Result<()> {
         println!("every slot is where it belongs");
         return Ok(());
     }
-    let bar = ProgressBar::new(total.into());
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} slots  {per_sec}  {eta} left  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(total.into()).with_style(style("{msg}"));
     let mut client = how.at.connect().await?;
     let mut done = 0;
     for (range, group) in plan {
@@ -193,7 +191,11 @@ async fn carry_out(how: &How, plan: &Plan) -> anyhow::Result<()> {
         bar.set_message(format!("{slots} to group {group}"));
         client.ask(&["CLUSTER", "MOVE-SLOTS", &slots, &group.to_string(), "RATE", &rate]).await?;
         while let Some(first) = first_left(&client.ask(&["CLUSTER", "MOVES"]).await?, range.last) {
-            bar.set_position(u64::from(done + first.saturating_sub(range.first.into())));
+            let position = u64::from(done + first.saturating_sub(range.first.into()));
+            if position > 0 && bar.position() == 0 {
+                bar.set_style(style("{per_sec}  {eta} left  {msg}"));
+            }
+            bar.set_position(position);
             tokio::time::sleep(PAUSE).await;
         }
         done += count(&[(range.first, range.last)]);
@@ -202,6 +204,12 @@ async fn carry_out(how: &How, plan: &Plan) -> anyhow::Result<()> {
     bar.finish_with_message("done");
     println!("{total} slots have moved");
     Ok(())
+}
+
+/// Nobody can tell how long it takes before the first slots have gone.
+fn style(more: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} slots  {more}"));
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// The first slot that is left of a move up to `last`; nothing when it is over.

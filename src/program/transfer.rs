@@ -131,7 +131,8 @@ async fn finish(client: &mut Client, waiting: &mut usize) -> anyhow::Result<()> 
 
 /// Writes all keys into an RDB file that redis-server loads.
 pub(super) async fn export(mut client: Client, path: &Path) -> anyhow::Result<()> {
-    let databases = databases(&client.ask_text(&["INFO", "keyspace"]).await?);
+    check_way(&mut client, "export").await?;
+    let databases = databases(&mut client).await?;
     let progress = bar(databases.iter().map(|(_, keys)| keys).sum(), "keys");
     let temporary = path.with_extension("partial");
     let out =
@@ -204,21 +205,39 @@ fn scanned(reply: Reply) -> anyhow::Result<(String, Vec<Vec<u8>>)> {
     Ok((String::from_utf8_lossy(cursor).into_owned(), keys.collect()))
 }
 
-/// Databases with keys, and how many, from `INFO keyspace`.
-fn databases(info: &str) -> Vec<(u32, u64)> {
-    let line = |line: &str| {
-        let (name, counts) = line.split_once(':')?;
-        let keys = counts.split(',').find_map(|count| count.strip_prefix("keys="))?;
-        Some((name.strip_prefix("db")?.parse().ok()?, keys.parse().ok()?))
-    };
-    info.lines().filter_map(line).collect()
+/// Databases with keys, and how many, over all groups: INFO knows those of this node's replicas alone.
+async fn databases(client: &mut Client) -> anyhow::Result<Vec<(u32, u64)>> {
+    let count: u32 = setting(client, "databases").await?.parse()?;
+    let mut found = Vec::new();
+    for database in 0..count {
+        client.ask(&["SELECT", &database.to_string()]).await?;
+        match client.ask(&["DBSIZE"]).await? {
+            Reply::Int(0) => {}
+            Reply::Int(keys) => found.push((database, keys as u64)),
+            other => bail!("DBSIZE answered {other:?}"),
+        }
+    }
+    Ok(found)
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn databases_come_from_info() {
-        let info = "# Keyspace\r\ndb0:keys=5,expires=1,avg_ttl=0\r\ndb3:keys=2,expires=0,avg_ttl=0\r\n";
-        assert_eq!(super::databases(info), [(0, 5), (3, 2)]);
+/// A setting of the node.
+pub(super) async fn setting(client: &mut Client, name: &str) -> anyhow::Result<String> {
+    match client.ask(&["CONFIG", "GET", name]).await? {
+        Reply::Array(pair) => match pair.as_slice() {
+            [_, Reply::Bulk(value)] => Ok(String::from_utf8_lossy(value).into_owned()),
+            _ => bail!("the node has no setting {name}"),
+        },
+        other => bail!("CONFIG GET answered {other:?}"),
     }
+}
+
+/// Refuses a node that sends its clients elsewhere: it answers for its own groups alone.
+pub(super) async fn check_way(client: &mut Client, what: &str) -> anyhow::Result<()> {
+    if setting(client, "cluster-redirects").await? == "yes" {
+        bail!(
+            "this node sends clients elsewhere (cluster-redirects = yes): {what} through a proxy, or turn it off here \
+             meanwhile (CONFIG SET cluster-redirects no)"
+        );
+    }
+    Ok(())
 }

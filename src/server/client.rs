@@ -179,7 +179,7 @@ impl Client {
     pub(crate) fn forwards(&self) -> gather::Forwards {
         match self.server.redirects() {
             false => gather::Forwards::All,
-            true if self.info.has(flag::READ_ONLY) => gather::Forwards::Reads,
+            true if self.info.has(flag::READ_ONLY) => gather::Forwards::Reads(self.server.read_age()),
             true => gather::Forwards::KeylessReads,
         }
     }

@@ -13,7 +13,7 @@ use quoris_engine::{
     command::{self, Found, Handler},
     entry::Transaction,
 };
-use quoris_raft::{Error, Executed, GroupId, Operation, Session, interest::Kin};
+use quoris_raft::{Error, Executed, GroupId, Operation, ReadAge, Session, interest::Kin};
 use quoris_resp::{Argv, Reply};
 use smallvec::SmallVec;
 
@@ -36,8 +36,10 @@ struct Lane {
 impl Lane {
     async fn run(self, session: &Session, forwards: Forwards) -> Result<Executed, Error> {
         let forward = forwards.cover(&self.operations);
-        if matches!(forwards, Forwards::Reads) && self.operations.iter().all(|operation| !operation.write) {
-            return session.read_here(self.group, self.operations).await;
+        if let Forwards::Reads(age) = forwards
+            && self.operations.iter().all(|operation| !operation.write)
+        {
+            return session.read_here(self.group, self.operations, age).await;
         }
         session.execute(self.group, self.operations, forward).await
     }
@@ -217,7 +219,7 @@ impl Gather {
 pub(crate) enum Forwards {
     All,
     /// On a connection that said READONLY to a cluster that redirects: replicas answer reads there.
-    Reads,
+    Reads(ReadAge),
     /// As in Redis Cluster, a replica answers DBSIZE, SCAN and the like, which no key belongs to.
     KeylessReads,
 }
@@ -226,7 +228,7 @@ impl Forwards {
     pub fn cover(self, operations: &[Operation]) -> bool {
         match self {
             Forwards::All => true,
-            Forwards::Reads => operations.iter().all(only_reads),
+            Forwards::Reads(_) => operations.iter().all(only_reads),
             Forwards::KeylessReads => {
                 operations.iter().all(|operation| !operation.write && operation.command.keys.is_empty())
             }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quoris_engine::{Engine, Rng};
 use quoris_net::{Link, Service, Settings, Traffic};
-use quoris_raft::{GroupId, Node};
+use quoris_raft::{GroupId, Node, ReadAge};
 
 use crate::{
     chance, client::Client, clients::Clients, commands, config::Config, gate::Gate, hot_keys::HotKeys,
@@ -64,6 +64,7 @@ impl std::fmt::Debug for Server {
 #[derive(Debug)]
 pub(crate) struct Tunables {
     pub redirects: AtomicBool,
+    pub replica_read_age_ms: AtomicI64,
     pub slow_micros: AtomicI64,
     pub large_request_bytes: AtomicI64,
     pub large_reply_bytes: AtomicI64,
@@ -83,6 +84,7 @@ impl Server {
     pub fn new(node: Node, config: Config) -> Arc<Server> {
         let tunables = Tunables {
             redirects: false.into(),
+            replica_read_age_ms: 0.into(),
             slow_micros: 10_000.into(),
             large_request_bytes: (1 << 20).into(),
             large_reply_bytes: (1 << 20).into(),
@@ -149,6 +151,12 @@ impl Server {
     pub(crate) fn sole_group(&self) -> Option<GroupId> {
         let id = self.sole_group.load(Relaxed);
         (id != u32::MAX).then_some(GroupId(id))
+    }
+
+    /// How old what a replica answers may be.
+    pub(crate) fn read_age(&self) -> ReadAge {
+        let limit = u64::try_from(self.tunables.replica_read_age_ms.load(Relaxed));
+        limit.map_or(ReadAge::Any, |ms| ReadAge::Within(Duration::from_millis(ms)))
     }
 
     /// Whether clients are told where to go, instead of everything being forwarded. A proxy has nowhere to send them.

@@ -9,33 +9,21 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
 };
 
-use support::{Node, bulk, cluster::Cluster, until};
+use quoris_resp::Reply;
+use support::{
+    Node, bulk,
+    cluster::Cluster,
+    until,
+    workload::{Workload, libraries},
+};
 
 /// No client takes longer, in seconds; then it is killed.
 const SECONDS_MAX: &str = "100";
-
-/// The folder of the libraries: in the cache, named after their versions, as in .dev/deps.sh.
-fn libraries() -> PathBuf {
-    let pins = concat!(include_str!("requirements.txt"), include_str!("package.json"));
-    let words = pins.split(|c: char| !c.is_ascii_digit() && c != '.');
-    let versions: Vec<&str> = words.filter(|word| word.contains('.') && word.len() > 1).collect();
-    let cache = match (std::env::var_os("QUORIS_CACHE"), std::env::var_os("HOME")) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, home) => Path::new(&home.expect("a home")).join(".cache/quoris"),
-    };
-    let folder = cache.join(format!("clients-{}", versions.join("-")));
-    assert!(folder.join("ready").exists(), "no client libraries in {}: run ./dev deps", folder.display());
-    folder
-}
 
 /// Runs a client with some input, prints what it says, and gives it when the client ends well.
 fn run(program: &str, arguments: &[&str], input: &[u8]) -> String {
@@ -129,57 +117,67 @@ fn leader(nodes: &[Node], group: usize) -> usize {
     found.expect("somebody leads by now")
 }
 
-/// Runs a workload of a cluster client while three leaders die. It says how much it has done, works until its input
-/// ends, and ends itself at the first error that surfaces.
-fn while_leaders_die(interpreter: &Path, name: &'static str) {
+/// The first of a group's slots at the beginning, of three groups.
+const FIRST_SLOTS: [u16; 3] = [0, 5461, 10923];
+/// Slots of a move, and how fast they go, so that it takes long enough to die in it.
+const SLOTS: u16 = 1000;
+const RATE: &str = "150000";
+
+fn begin_move(node: &Node, group: usize, to: usize, rate: &str) {
+    let first = FIRST_SLOTS[group - 1];
+    let range = format!("{first}-{}", first + SLOTS - 1);
+    node.connect().ok(&["CLUSTER", "MOVE-SLOTS", &range, &to.to_string(), "RATE", rate]);
+}
+
+fn wait_until_moved(nodes: &[Node]) {
+    let rests = |node: &Node| node.connect().call(&["CLUSTER", "MOVES"]) == Reply::Null;
+    until("the slots have moved", || nodes.iter().all(rests));
+}
+
+/// Runs a workload of a cluster client while slots go to and fro and three leaders die in it: of the source, of the
+/// target and of the cluster itself.
+fn while_leaders_die_and_slots_move(name: &'static str) {
     let mut nodes = Node::cluster(3, &["--groups", "3", "--cluster-redirects", "yes"]);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
-    let mut command = Command::new("timeout");
-    command.arg(SECONDS_MAX).arg(interpreter).arg(path).args(nodes.iter().map(|node| node.port.to_string()));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("QUORIS_CLIENTS", libraries());
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let mut child = command.spawn().expect("timeout runs everywhere");
-    let (done, counter) = (Arc::<AtomicU64>::default(), BufReader::new(child.stdout.take().expect("piped")));
-    let counted = done.clone();
-    let reader = std::thread::spawn(move || {
-        for line in counter.lines().map_while(Result::ok) {
-            println!("{name}: {line}");
-            counted.store(line.trim_start_matches("done ").parse().unwrap_or(0), Ordering::SeqCst);
-        }
-    });
-    let progress = |child: &mut Child| {
-        let goal = done.load(Ordering::SeqCst) + COMMANDS_BETWEEN;
-        until("the workload gets on", || {
-            assert!(child.try_wait().expect("our own child").is_none(), "{name} ended early");
-            done.load(Ordering::SeqCst) >= goal
-        });
-    };
-    progress(&mut child);
-    for group in 1..=3 {
-        let leader = leader(&nodes, group);
+    fill(&nodes);
+    let mut workload = Workload::start(name, &nodes.iter().map(|node| node.port).collect::<Vec<_>>(), &[]);
+    workload.wait_for_progress();
+    for source in 1..=3 {
+        let target = source % 3 + 1;
+        begin_move(&nodes[source - 1], source, target, RATE);
+        workload.wait_for_progress();
+        println!("{source} to {target}: {:?}", nodes[0].connect().call(&["CLUSTER", "MOVES"]));
+        let leader = leader(&nodes, [source, target, 0][source - 1]);
         nodes[leader].kill();
-        progress(&mut child);
+        workload.wait_for_progress();
         nodes[leader].restart();
         until("the node is ready", || nodes[leader].connect().info("ready") == "1");
-        progress(&mut child);
+        workload.wait_for_progress();
+        wait_until_moved(&nodes);
+        begin_move(&nodes[target - 1], source, source, "0");
+        wait_until_moved(&nodes);
+        workload.wait_for_progress();
     }
-    drop(child.stdin.take());
-    let status = child.wait().expect("our own child");
-    reader.join().expect("it reads to the end");
-    assert!(status.success(), "{name} ended with {status}; 127: run ./dev deps");
+    workload.end(3);
 }
 
-/// Commands of a workload between two steps.
-const COMMANDS_BETWEEN: u64 = 1000;
-
-#[test]
-fn redis_pys_cluster_client_sees_no_error_while_leaders_die() {
-    while_leaders_die(&libraries().join("python/bin/python"), "redis_py_failover.py");
+/// So much that a move takes a while.
+fn fill(nodes: &[Node]) {
+    let proxy = Node::proxy(nodes, &[]);
+    let (mut connection, value) = (proxy.connect(), "v".repeat(1000));
+    for first in (0..10_000).step_by(500) {
+        (first..first + 500).for_each(|n| connection.send(&["SET", &format!("filler:{n}"), &value]));
+        (0..500).for_each(|_| assert_eq!(connection.reply(), Reply::Ok));
+    }
 }
 
 #[test]
-fn ioredis_cluster_client_sees_no_error_while_leaders_die() {
-    while_leaders_die(Path::new("node"), "ioredis_failover.mjs");
+fn redis_pys_cluster_client_sees_no_error_while_leaders_die_and_slots_move() {
+    while_leaders_die_and_slots_move("redis_py_workload.py");
+}
+
+#[test]
+fn ioredis_cluster_client_sees_no_error_while_leaders_die_and_slots_move() {
+    while_leaders_die_and_slots_move("ioredis_workload.mjs");
 }
 
 fn libraries_on_three_nodes(groups: &str) {
@@ -280,19 +278,34 @@ fn redis_cli_understands_a_cluster() {
     }
 }
 
+/// Runs redis-benchmark, which must name each of these tests with a result and complain about nothing.
+fn benchmark(port: u16, tests: &str, names: &[&str], more: &[&str]) {
+    let port = port.to_string();
+    let options = ["-p", &port, "-q", "-t", tests, "-n", "20000", "-P", "16"];
+    let said = run("redis-benchmark", &[&options[..], more].concat(), b"");
+    for test in names {
+        let line = said.split(['\r', '\n']).any(|line| line.starts_with(test) && line.contains("requests per second"));
+        assert!(line, "{test} in {said}");
+    }
+    assert!(!said.contains("WARNING") && !said.contains("rror"), "{said}");
+}
+
 #[test]
 fn redis_benchmark_runs() {
     let node = Node::start(&[]);
-    let port = node.port.to_string();
-    let options = ["-p", &port, "-q", "-t", "ping,set,get,incr,mset", "-n", "20000", "-P", "16"];
+    let names = ["PING_INLINE:", "PING_MBULK:", "SET:", "GET:", "INCR:", "MSET (10 keys):"];
     for more in [&[][..], &["-3", "-r", "1000", "-d", "64"], &["--threads", "2"]] {
-        let said = run("redis-benchmark", &[&options[..], more].concat(), b"");
-        for test in ["PING_INLINE:", "PING_MBULK:", "SET:", "GET:", "INCR:", "MSET (10 keys):"] {
-            let line =
-                said.split(['\r', '\n']).any(|line| line.starts_with(test) && line.contains("requests per second"));
-            assert!(line, "{test} in {said}");
-        }
-        assert!(!said.contains("WARNING") && !said.contains("rror"), "{said}");
+        benchmark(node.port, "ping,set,get,incr,mset", &names, more);
     }
     assert_eq!(node.connect().call(&["GET", "counter:__rand_int__"]), bulk("40000"));
+}
+
+#[test]
+fn redis_benchmark_runs_on_a_cluster_and_through_a_proxy() {
+    let nodes = Node::cluster(3, &["--groups", "3"]);
+    let proxy = Node::proxy(&nodes, &[]);
+    let (tests, names) = ("set,get,incr,lpush,hset", ["SET:", "GET:", "INCR:", "LPUSH:", "HSET:"]);
+    benchmark(proxy.port, tests, &names, &["-r", "1000"]);
+    nodes.iter().for_each(|node| node.connect().ok(&["CONFIG", "SET", "cluster-redirects", "yes"]));
+    benchmark(nodes[1].port, tests, &names, &["--cluster"]);
 }

@@ -1,4 +1,5 @@
-//! `quoris admin backup` and `restore`: a whole cluster, copied while clients write, comes back in another shape.
+//! `quoris admin backup` and `restore`: a whole cluster, copied while clients write, comes back in another shape; and
+//! `export`, which any node does.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -197,6 +198,28 @@ fn a_cluster_comes_back_in_another_shape() {
     refused(&["restore"], &dir, port, &["the cluster has keys already", "--replace"]);
     let (done, said) = admin(&["restore"], &dir, port, &["--replace"]);
     assert!(done, "{said}");
+}
+
+#[test]
+fn an_export_has_every_key_whichever_node_is_asked() {
+    // Two of the five hold no key.
+    let cluster = Cluster::start(Shape { nodes: 5, groups: 1, factor: 3, settings: &[] });
+    fill(cluster.nodes[4].port);
+    let wanted = all(cluster.nodes[0].port);
+    let root = tempfile::tempdir().expect("a folder");
+    let single = single();
+    for node in &cluster.nodes {
+        let file = root.path().join(format!("{}.rdb", node.port));
+        let said = succeed(&["export"], &file, node.port);
+        assert!(said.contains(&format!("{} keys exported", wanted.len())), "{said}");
+        let (done, said) = admin(&["import"], &file, single.nodes[0].port, &["--replace"]);
+        assert!(done && all(single.nodes[0].port) == wanted, "{said}");
+        assert_eq!(call(single.nodes[0].port, &["FLUSHALL"]), Reply::Ok);
+    }
+    let port = cluster.nodes[1].port;
+    assert_eq!(call(port, &["CONFIG", "SET", "cluster-redirects", "yes"]), Reply::Ok);
+    refused(&["export"], &root.path().join("none.rdb"), port, &["cluster-redirects = yes", "through a proxy"]);
+    assert!(!root.path().join("none.rdb").exists());
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A cluster whose nodes come and go, under load: one node becomes three and five, a dead one is replaced, others drain
-//! and leave, and somebody is killed at every step.
+//! A cluster whose nodes come and go, under load: one node becomes three and five, two dead ones are replaced, others
+//! drain and leave, and somebody is killed at every step. The load is that of plain clients of nodes, then of plain
+//! clients of proxies and of cluster clients as people use them.
 //!
 //! What was acknowledged is there once, and clients of nodes that live see no error.
 
@@ -12,6 +13,8 @@ use super::check;
 use super::client::{Client, Outcome, REPLY_TIME_MAX};
 use super::load::{Load, Place, Record};
 use super::process::{Begin, Cluster, Shape, program};
+use super::proxies::Proxy;
+use super::workload::Workload;
 
 const WITHIN: Duration = Duration::from_secs(40);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -90,6 +93,10 @@ impl Admin {
         (output.status.success(), said)
     }
 
+    fn kill(mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("an own child");
+    }
+
     fn succeed(self) {
         let what = self.what.clone();
         let (done, said) = self.end();
@@ -119,6 +126,7 @@ fn join(cluster: &mut Cluster, at: usize) {
 /// Kills one of these, without warning and without choice, and starts it again.
 struct Killer {
     seed: u64,
+    strikes: usize,
 }
 
 impl Killer {
@@ -126,7 +134,7 @@ impl Killer {
         let own = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let seed = std::env::var("QUORIS_SEED").map_or(own, |text| text.parse().expect("QUORIS_SEED is a number"));
         println!("QUORIS_SEED={seed}");
-        Killer { seed }
+        Killer { seed, strikes: 0 }
     }
 
     fn strike(&mut self, cluster: &mut Cluster, which: &[usize]) {
@@ -135,74 +143,149 @@ impl Killer {
         self.seed ^= self.seed << 17;
         let at = which[self.seed as usize % which.len()];
         println!("node {} is killed", at + 1);
+        self.strikes += 1;
         cluster.kill(&[at]);
         cluster.restart(at);
     }
 }
 
-fn place() -> Vec<Vec<Place>> {
-    vec![vec![Place { group: 1, tag: "{a}".into() }]; 5]
+fn place() -> Vec<Place> {
+    vec![Place { group: 1, tag: "{a}".into() }]
+}
+
+/// Who works meanwhile.
+#[derive(Default)]
+struct Crowd {
+    loads: Vec<Load>,
+    proxies: Vec<Proxy>,
+    libraries: Vec<Workload>,
+}
+
+impl Crowd {
+    fn wait_for_progress(&mut self) {
+        self.loads.iter().for_each(|load| load.wait_for_progress(WITHIN));
+        self.libraries.iter_mut().for_each(Workload::wait_for_progress);
+    }
+
+    /// Ends them, behind so many deaths.
+    fn end(mut self, deaths: usize) -> Record {
+        self.wait_for_progress();
+        self.libraries.into_iter().for_each(|workload| workload.end(deaths));
+        let mut record = Record::default();
+        self.loads.into_iter().for_each(|load| record.merge(load.stop()));
+        record
+    }
+}
+
+/// How far a cluster has grown.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    One,
+    Three,
+    Five,
 }
 
 #[test]
 fn nodes_come_and_go_under_load() {
-    let shape = Shape { nodes: 5, groups: 1, factor: 3, settings: &[] };
+    come_and_go(&[], |cluster, stage, crowd| match stage {
+        Stage::One => crowd.loads.push(Load::start_on(cluster, &[0], "a", &vec![place(); 5], 3)),
+        Stage::Three => crowd.loads.push(Load::start_on(cluster, &[1], "b", &vec![place(); 5], 2)),
+        Stage::Five => {}
+    });
+}
+
+/// The clients of proxies never see an error, whoever of the nodes dies. One of the proxies dies as well.
+#[test]
+fn nodes_come_and_go_under_proxies_and_cluster_clients() {
+    come_and_go(&["--cluster-redirects", "yes"], |cluster, stage, crowd| match stage {
+        Stage::One | Stage::Three => {
+            let proxy = Proxy::of(cluster, crowd.proxies.len());
+            let prefix = ["a", "b"][crowd.proxies.len()];
+            crowd.loads.push(Load::through_named(&[proxy.door(crowd.proxies.len() + 1, &place())], prefix, 3));
+            crowd.proxies.push(proxy);
+            if stage == Stage::Three {
+                let ports: Vec<u16> = cluster.nodes[..3].iter().map(|node| node.port).collect();
+                let names = ["redis_py_workload.py", "ioredis_workload.mjs"];
+                crowd.libraries.extend(names.map(|name| Workload::start(name, &ports, &[("QUORIS_PATIENT", "1")])));
+            }
+        }
+        Stage::Five => crowd.proxies[1].crash(),
+    });
+}
+
+/// One node becomes three and five, two are replaced, one is drained, and three are left.
+fn come_and_go(settings: &'static [&'static str], join_in: fn(&Cluster, Stage, &mut Crowd)) {
+    let shape = Shape { nodes: 5, groups: 1, factor: 3, settings };
     let began = Instant::now();
     let say = |text: &str| println!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-    let mut killer = Killer::new();
+    let (mut killer, mut crowd) = (Killer::new(), Crowd::default());
     let mut cluster = Cluster::prepare(shape, &vec![String::new(); 5]);
     cluster.nodes[0].begin = Begin::Alone;
     (1..5).for_each(|at| cluster.nodes[at].begin = Begin::Joins(cluster.nodes[(at - 1) / 2].peer_port));
 
     cluster.restart(0);
     cluster.wait_until_ready();
-    let first = Load::start_on(&cluster, &[0], "a", &place(), 3);
-    first.wait_for_progress(WITHIN);
+    join_in(&cluster, Stage::One, &mut crowd);
+    crowd.wait_for_progress();
     (1..3).for_each(|at| join(&mut cluster, at));
     killer.strike(&mut cluster, &[0, 1, 2]);
     wait_for_nodes(&mut cluster, 0, &[(1, 2), (2, 2), (3, 2)]);
     say("one has become three");
-    let second = Load::start_on(&cluster, &[1], "b", &place(), 2);
+    join_in(&cluster, Stage::Three, &mut crowd);
+    crowd.wait_for_progress();
 
     (3..5).for_each(|at| join(&mut cluster, at));
+    crowd.wait_for_progress();
     killer.strike(&mut cluster, &[0, 1, 2, 3, 4]);
     wait_for_nodes(&mut cluster, 1, &[(1, 2), (2, 2), (3, 2), (4, 1), (5, 1)]);
-    [&first, &second].iter().for_each(|load| load.wait_for_progress(WITHIN));
+    join_in(&cluster, Stage::Five, &mut crowd);
+    crowd.wait_for_progress();
     say("three have become five");
 
-    cluster.kill(&[2]);
-    let (removed, said) = Admin::begin(&cluster, 0, &["remove", "3"]).end();
-    assert!(!removed && said.contains("node replace 3"), "a dead node is replaced, not removed: {said}");
-    let replace = Admin::begin(&cluster, 0, &["replace", "3"]);
-    wait_for_list(&cluster, 1, "it is decided", |nodes| nodes.iter().any(|n| n.state == "replaced"));
-    std::fs::remove_dir_all(cluster.nodes[2].data()).expect("node 3 has lost its disk");
-    cluster.nodes[2].begin = Begin::Joins(cluster.nodes[1].peer_port);
-    cluster.restart(2);
-    killer.strike(&mut cluster, &[0, 1, 3]);
-    replace.succeed();
-    wait_for_list(&cluster, 1, "node 3 is another", |n| n.iter().map(|n| n.id).eq([1, 2, 4, 5, 6]));
-    cluster.wait_until_ready();
-    say("the dead one is replaced, and back as another");
+    replace(&mut cluster, &mut killer, &mut crowd, (2, &[1, 2, 4, 5, 6]));
+    replace(&mut cluster, &mut killer, &mut crowd, (3, &[1, 2, 5, 6, 7]));
+    say("two dead ones are replaced, and back as others");
 
-    shrink(&mut cluster, &mut killer);
+    shrink(&mut cluster, &mut killer, &mut crowd);
     say("five have become three again");
-    [&first, &second].iter().for_each(|load| load.wait_for_progress(WITHIN));
-    let mut record = first.stop();
-    record.merge(second.stop());
+    // Each strike, two that were lost and two that were removed.
+    let record = crowd.end(killer.strikes + 4);
     assert_whole(&mut cluster, &record);
     say("every acknowledged write is there, none twice");
 }
 
-/// Nodes 4 and 5 leave, the one after it was drained.
-fn shrink(cluster: &mut Cluster, killer: &mut Killer) {
-    Admin::begin(cluster, 1, &["drain", "4"]).succeed();
+/// A node is lost with its disk, and comes back as another.
+fn replace(cluster: &mut Cluster, killer: &mut Killer, crowd: &mut Crowd, (at, then): (usize, &[u64])) {
+    let id = (at as u64 + 1).to_string();
+    cluster.kill(&[at]);
+    let (removed, said) = Admin::begin(cluster, 0, &["remove", &id]).end();
+    let hint = format!("node replace {id}");
+    assert!(!removed && said.contains(&hint), "a dead node is replaced, not removed: {said}");
+    let killed = Admin::begin(cluster, 0, &["replace", &id]);
+    wait_for_list(cluster, 1, "it is decided", |nodes| nodes.iter().any(|n| n.state == "replaced"));
+    killed.kill();
+    let again = Admin::begin(cluster, 1, &["replace", &id]);
+    std::fs::remove_dir_all(cluster.nodes[at].data()).expect("the node has lost its disk");
+    cluster.nodes[at].begin = Begin::Joins(cluster.nodes[1].peer_port);
+    cluster.restart(at);
+    crowd.wait_for_progress();
+    killer.strike(cluster, &[0, 1]);
+    again.succeed();
+    wait_for_list(cluster, 1, "it is another", |nodes| nodes.iter().map(|n| n.id).eq(then.iter().copied()));
+    cluster.wait_until_ready();
+    crowd.wait_for_progress();
+}
+
+/// Nodes 7 and 5 leave, the one after it was drained.
+fn shrink(cluster: &mut Cluster, killer: &mut Killer, crowd: &mut Crowd) {
+    Admin::begin(cluster, 1, &["drain", "7"]).succeed();
     let drained = list(cluster.nodes[1].port).expect("node 2 answers");
-    let drained = drained.iter().find(|node| node.id == 4).expect("it stays in the cluster");
+    let drained = drained.iter().find(|node| node.id == 7).expect("it stays in the cluster");
     assert_eq!((drained.replicas, drained.state.as_str()), (0, "draining"));
-    for at in [3, 4] {
+    for (at, id) in [(3, 7), (4, 5)] {
         let before = cluster.nodes[at].log().len();
         cluster.wait_until_ready();
-        let id = at as u64 + 1;
+        crowd.wait_for_progress();
         let remove = Admin::begin(cluster, 1, &["remove", &id.to_string()]);
         let decided = |nodes: &[Listed]| nodes.iter().all(|node| node.id != id || node.state == "leaving");
         wait_for_list(cluster, 1, "it is decided", decided);
@@ -216,10 +299,14 @@ fn shrink(cluster: &mut Cluster, killer: &mut Killer) {
 }
 
 fn assert_whole(cluster: &mut Cluster, record: &Record) {
-    println!("{:?} acknowledged and unknown writes", record.totals());
+    println!("{:?} acknowledged and unknown writes, the longest pause {:?}", record.totals(), record.pause_max);
     cluster.wait_for_equal_digests(WITHIN);
-    let mut client = Client::connect(cluster.nodes[0].port).expect("node 1 is there");
-    let wrong = check::check(record, &mut client);
+    let mut proxy = None;
+    let port = match Client::connect(cluster.nodes[0].port).expect("node 1 is there").call(&["GET", "{a}"]) {
+        Outcome::Refused(_) => proxy.insert(Proxy::of(cluster, 0)).port,
+        _ => cluster.nodes[0].port,
+    };
+    let wrong = check::check(record, &mut Client::connect(port).expect("somebody listens"));
     assert!(wrong.is_empty(), "{} keys are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 

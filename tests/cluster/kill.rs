@@ -38,6 +38,35 @@ fn cluster_of_five_with_strangers_as_clients_survives_kills() {
     survive(&Shape { nodes: 5, groups: 4, factor: 3, settings: &[] }, 2, 2);
 }
 
+/// Of five copies three are a majority: what two leave behind goes on.
+#[test]
+fn cluster_of_five_copies_survives_two_deaths_at_a_time() {
+    let shape = Shape { nodes: 5, groups: 2, factor: 5, settings: &[] };
+    let mut cluster = Cluster::start(shape);
+    let places = places(&mut cluster, &shape);
+    let load = Load::start(&cluster, &places, 2);
+    load.wait_for_progress(PROGRESS_TIME_MAX);
+    for round in 0..4 {
+        let leader = cluster.leader_of(1 + round % 2);
+        let dead = [leader, (leader + 1 + round as usize) % 5];
+        cluster.kill(&dead);
+        let survivor = (0..5).find(|at| !dead.contains(at)).expect("three live");
+        let mut client = Client::connect(cluster.nodes[survivor].port).expect("a survivor is there");
+        for place in &places[survivor] {
+            let outcome = client.call(&["INCR", &format!("probe:{}", place.tag)]);
+            assert!(matches!(outcome, Outcome::Done(_)), "group {} without {dead:?}: {outcome}", place.group);
+        }
+        dead.iter().for_each(|at| cluster.restart(*at));
+        cluster.wait_until_ready();
+        load.wait_for_progress(PROGRESS_TIME_MAX);
+    }
+    let record = load.stop();
+    println!("{:?} acknowledged and unknown, longest pause {:?}", record.totals(), record.pause_max);
+    cluster.wait_for_equal_digests(EQUAL_DIGESTS_TIME_MAX);
+    let wrong = check::check(&record, &mut Client::connect(cluster.nodes[0].port).expect("node 1 is there"));
+    assert!(wrong.is_empty(), "{} keys are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// Kills each group's leader `rounds` times and then everybody, with `per_node` clients on each node.
 fn survive(shape: &Shape, rounds: usize, per_node: usize) {
     let began = Instant::now();

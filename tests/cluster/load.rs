@@ -132,7 +132,8 @@ impl Load {
         Load::through_named(doors, "w", per_door)
     }
 
-    fn through_named(doors: &[Door], prefix: &str, per_door: usize) -> Load {
+    /// The same; no two loads at a time have the same prefix.
+    pub fn through_named(doors: &[Door], prefix: &str, per_door: usize) -> Load {
         let (stop, faults) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
         let forgiving = Arc::default();
         let mut load = Load { stop, forgiving, faults, progress: Vec::new(), threads: Vec::new() };

@@ -37,8 +37,11 @@ mod redis_cluster;
 mod registers;
 mod settings;
 mod slots;
+mod slots_kills;
 mod tracking;
 mod ttl;
 mod verify;
 mod view;
 mod walls;
+#[path = "../support/workload.rs"]
+mod workload;

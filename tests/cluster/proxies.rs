@@ -1,8 +1,10 @@
 //! Proxies as processes, started and stopped by tests.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -17,6 +19,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Proxy {
     /// Where clients connect.
     pub port: u16,
+    arguments: Vec<String>,
+    kills: Arc<AtomicU64>,
     child: Child,
     log: PathBuf,
     _dir: tempfile::TempDir,
@@ -29,12 +33,18 @@ impl Proxy {
         let port = free_ports(NODE_PORTS_MAX + 1)[NODE_PORTS_MAX];
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("log");
-        let log = std::fs::File::create(&path).expect("a log file");
-        let mut command = Command::new(program());
-        command.current_dir(dir.path()).args(["proxy", "--nodes", nodes, "--bind", "127.0.0.1"]);
-        command.args(["--port", &port.to_string()]).args(settings);
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
-        Proxy { port, child: command.spawn().expect("the program starts"), log: path, _dir: dir }
+        let own = ["proxy", "--nodes", nodes, "--bind", "127.0.0.1", "--port", &port.to_string()];
+        let arguments: Vec<String> = own.iter().chain(settings).map(|word| word.to_string()).collect();
+        Proxy { port, child: spawn(&arguments, &path), arguments, kills: Arc::default(), log: path, _dir: dir }
+    }
+
+    /// SIGKILL, then the same again.
+    pub fn crash(&mut self) {
+        self.kills.fetch_add(1, Ordering::SeqCst);
+        self.child.kill().and_then(|()| self.child.wait()).expect("an own child");
+        self.kills.fetch_add(1, Ordering::SeqCst);
+        self.child = spawn(&self.arguments, &self.log);
+        self.wait_until_ready();
     }
 
     /// A proxy for a cluster, ready to serve; it is told of one node alone.
@@ -88,13 +98,22 @@ impl Proxy {
 
     /// A client's way in.
     pub fn door(&self, number: usize, places: &[Place]) -> Door {
-        Door { number, port: self.port, kills: Arc::default(), places: places.to_vec() }
+        Door { number, port: self.port, kills: self.kills.clone(), places: places.to_vec() }
     }
 
     /// A connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.port).expect("a proxy that runs listens")
     }
+}
+
+fn spawn(arguments: &[String], log: &Path) -> Child {
+    let folder = log.parent().expect("a file in a folder");
+    let log = OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+    let mut command = Command::new(program());
+    command.current_dir(folder).args(arguments);
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("one file, twice")).stderr(log);
+    command.spawn().expect("the program starts")
 }
 
 impl Drop for Proxy {

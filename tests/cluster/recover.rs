@@ -137,3 +137,29 @@ fn a_cluster_goes_on_from_one_folder_of_three() {
     write(cluster.nodes[2].port, 120, 130);
     check(cluster.nodes[1].port, 130);
 }
+
+#[test]
+fn others_that_are_left_follow_the_one() {
+    let mut cluster = Cluster::start(Shape { nodes: 5, groups: 1, ..SHAPE });
+    write(cluster.nodes[4].port, 0, 50);
+    cluster.wait_for_equal_digests(WITHIN);
+    cluster.kill(&[0, 1, 2, 3, 4]);
+    [1, 2].iter().for_each(|at| put_aside(&cluster, *at));
+    // The meta group would have a majority; that it goes on from this node is decided all the same.
+    let (done, said) = recover(&cluster.nodes[0].data(), "2,3", &["--accept-data-loss"]);
+    assert!(done && said.contains("0 (meta)  1 of 5"), "{said}");
+    [3, 4, 0].iter().for_each(|at| cluster.restart(*at));
+    wait_for_nodes(cluster.nodes[4].port, &[1, 4, 5]);
+    check(cluster.nodes[4].port, 50);
+    write(cluster.nodes[3].port, 50, 60);
+    cluster.forget_digests();
+    cluster.wait_until_ready();
+    cluster.wait_for_equal_digests(WITHIN);
+    // The others know as well who was given up.
+    cluster.kill(&[0]);
+    put_back(&cluster, 1);
+    let said = cluster.refusal(1);
+    assert!(said.contains("was given up"), "{said}");
+    check(cluster.nodes[3].port, 60);
+    write(cluster.nodes[4].port, 60, 70);
+}

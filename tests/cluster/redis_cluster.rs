@@ -123,6 +123,50 @@ fn replicas_answer_reads_as_new_as_the_leader_does() {
 }
 
 #[test]
+fn replicas_answer_reads_as_old_as_the_setting_allows() {
+    const AGE: Duration = Duration::from_millis(60);
+    let settings = &["--cluster-redirects", "yes", "--request-timeout-ms", "1000"];
+    let mut cluster = Cluster::start(Shape { nodes: 3, groups: 1, factor: 3, settings });
+    let leader = cluster.leader_of(1);
+    let (mut master, mut replica) = (connect(&cluster, leader), connect(&cluster, (leader + 1) % 3));
+    let age = |replica: &mut Client, ms: &str| {
+        assert_eq!(done(replica, &["CONFIG", "SET", "replica-read-age-ms", ms]), Reply::Ok);
+    };
+    assert_eq!(done(&mut replica, &["READONLY"]), Reply::Ok);
+    age(&mut replica, "60");
+    let (mut acknowledged, mut behind) = (Vec::new(), 0);
+    for n in 0..300 {
+        assert_eq!(done(&mut master, &["SET", "k", &n.to_string()]), Reply::Ok);
+        acknowledged.push(Instant::now());
+        let asked = Instant::now();
+        let read: usize = text(&mut replica, &["GET", "k"]).parse().expect("a number");
+        let oldest = acknowledged.iter().rposition(|at| *at + AGE <= asked).unwrap_or(0);
+        assert!((oldest..=n).contains(&read), "{read} at {n}: {oldest} was acknowledged {AGE:?} before");
+        behind += usize::from(read < n);
+    }
+    println!("{behind} of 300 reads were behind");
+    assert!(behind > 0, "the leader was asked every time");
+
+    // Without a majority only what is old enough can be had.
+    age(&mut replica, "600000");
+    assert_eq!(text(&mut replica, &["GET", "k"]), "299");
+    cluster.kill(&[leader, (leader + 2) % 3]);
+    assert_eq!(text(&mut replica, &["GET", "k"]), "299", "asked less than ten minutes ago");
+    for ms in ["1", "0"] {
+        age(&mut replica, ms);
+        let text = refused(&mut replica, &["GET", "k"]);
+        assert!(text.starts_with("CLUSTERDOWN"), "{text}");
+    }
+    age(&mut replica, "-1");
+    assert_eq!(text(&mut replica, &["GET", "k"]), "299");
+    assert!(!matches!(replica.call(&["SET", "k", "v"]), Outcome::Done(_)));
+    [leader, (leader + 2) % 3].iter().for_each(|at| cluster.restart(*at));
+    age(&mut replica, "0");
+    cluster.wait_until_ready();
+    assert_eq!(text(&mut replica, &["GET", "k"]), "299");
+}
+
+#[test]
 fn what_redis_builds_clusters_with_is_refused_with_what_does_it_here() {
     let mut cluster = Cluster::start(Shape { nodes: 3, groups: 1, factor: 3, settings: &[] });
     let mut client = connect(&cluster, 0);

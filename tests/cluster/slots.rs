@@ -13,13 +13,13 @@ use super::kill::places;
 use super::load::Load;
 use super::process::{Cluster, Shape};
 
-const SHAPE: Shape = Shape { nodes: 3, groups: 4, factor: 3, settings: &["--enable-debug-command", "yes"] };
-const WITHIN: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const SHAPE: Shape = Shape { nodes: 3, groups: 4, factor: 3, settings: &["--enable-debug-command", "yes"] };
+pub(super) const WITHIN: Duration = Duration::from_secs(60);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 /// Every step at which the leader of the source can die.
-const STEPS: [&str; 8] = ["begun", "taken", "copied", "frozen", "sealed", "switched", "owned", "dropped"];
+pub(super) const STEPS: [&str; 8] = ["begun", "taken", "copied", "frozen", "sealed", "switched", "owned", "dropped"];
 
-fn slot_of(port: u16, key: &str) -> u16 {
+pub(super) fn slot_of(port: u16, key: &str) -> u16 {
     match call(port, &["CLUSTER", "KEYSLOT", key]) {
         Reply::Int(slot) => slot as u16,
         other => panic!("{other:?}"),
@@ -27,7 +27,7 @@ fn slot_of(port: u16, key: &str) -> u16 {
 }
 
 /// The group that owns a slot, when all nodes say the same and nothing is on its way.
-fn owner(cluster: &mut Cluster, slot: u16) -> u64 {
+pub(super) fn owner(cluster: &mut Cluster, slot: u16) -> u64 {
     cluster.wait_for("one owner", WITHIN, |views| {
         let of = |view: &super::view::NodeView| {
             let holds = |group: &&super::view::GroupView| group.slots.iter().any(|(f, l)| (*f..=*l).contains(&slot));
@@ -38,14 +38,14 @@ fn owner(cluster: &mut Cluster, slot: u16) -> u64 {
     })
 }
 
-fn begin(cluster: &Cluster, at: usize, slots: (u16, u16), target: u64) {
+pub(super) fn begin(cluster: &Cluster, at: usize, slots: (u16, u16), target: u64) {
     let range = format!("{}-{}", slots.0, slots.1);
     let reply = call(cluster.nodes[at].port, &["CLUSTER", "MOVE-SLOTS", &range, &target.to_string()]);
     assert_eq!(reply, Reply::Ok, "{range} to {target}");
 }
 
 /// Waits until the slots have their new owner and both groups know.
-fn wait_until_moved(cluster: &mut Cluster, slot: u16, target: u64) {
+pub(super) fn wait_until_moved(cluster: &mut Cluster, slot: u16, target: u64) {
     let deadline = Instant::now() + WITHIN;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     let moves = |port: &u16| {
@@ -60,7 +60,7 @@ fn wait_until_moved(cluster: &mut Cluster, slot: u16, target: u64) {
 }
 
 /// What load leaves behind must be there; `wrong` names what is not.
-fn check_all(cluster: &mut Cluster, load: Load) {
+pub(super) fn check_all(cluster: &mut Cluster, load: Load) {
     let record = load.stop();
     let (acknowledged, unknown) = record.totals();
     println!("{acknowledged} acknowledged, {unknown} unknown, longest pause {} ms", record.pause_max.as_millis());
@@ -71,7 +71,7 @@ fn check_all(cluster: &mut Cluster, load: Load) {
 }
 
 /// The slots of a group's tag and many around it.
-fn around(slot: u16) -> (u16, u16) {
+pub(super) fn around(slot: u16) -> (u16, u16) {
     (slot / 512 * 512, slot / 512 * 512 + 511)
 }
 

@@ -11,6 +11,8 @@ const INFO_TIME_MAX: Duration = Duration::from_secs(2);
 pub struct NodeView {
     /// The node's id.
     pub id: u64,
+    /// The epoch of its topology.
+    pub epoch: u64,
     /// Whether its replicas have leaders and are caught up.
     pub ready: bool,
     /// Terms that began since its start, over all groups.
@@ -73,10 +75,11 @@ impl NodeView {
     }
 
     fn parse(text: &str) -> NodeView {
-        let mut view = NodeView { id: 0, ready: false, elections: 0, groups: Vec::new() };
+        let mut view = NodeView { id: 0, epoch: 0, ready: false, elections: 0, groups: Vec::new() };
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
             match name {
                 "node" => view.id = number(value),
+                "epoch" => view.epoch = number(value),
                 "ready" => view.ready = value == "1",
                 "elections" => view.elections = number(value),
                 "groups" | "groups_led" => {}

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod peer;
+pub mod workload;
 
 use std::{
     io::{Read, Write},

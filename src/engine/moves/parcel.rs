@@ -13,8 +13,8 @@ use quoris_resp::Argv;
 
 /// Bytes of one parcel, about.
 const PARCEL_BYTES: usize = 512 * 1024;
-/// Longer values go in pieces of so many bytes.
-const PIECE_BYTES: usize = 8 << 20;
+/// Longer values go in pieces of so many bytes, between which the entries of others find room.
+const PIECE_BYTES: usize = 1 << 20;
 /// Keys that are looked at in one step of a walk.
 const STEP_KEYS: usize = 64;
 

@@ -173,6 +173,7 @@ impl Server {
             "requirepass" => self.users.set_password(&config.text(name)),
             "protected-mode" => tunables.protected.store(config.flag(name), Relaxed),
             "cluster-redirects" => tunables.redirects.store(config.flag(name), Relaxed),
+            "replica-read-age-ms" => tunables.replica_read_age_ms.store(config.number(name), Relaxed),
             "slowlog-log-slower-than" => tunables.slow_micros.store(config.number(name), Relaxed),
             "commandlog-request-larger-than" => tunables.large_request_bytes.store(config.number(name), Relaxed),
             "commandlog-reply-larger-than" => tunables.large_reply_bytes.store(config.number(name), Relaxed),

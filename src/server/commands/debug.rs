@@ -50,6 +50,10 @@ pub(super) async fn run(client: &mut Client, argv: &Argv, output: &mut BytesMut)
         ("digest-value", _) => digest_values(client, argv),
         ("flip-bit", 3) => flip_bit(client, &argv[2], false),
         ("die-at", 4) => die_at(client, argv),
+        ("hold-at", 3) => {
+            server.node.hold_at_step_of_move(&word(argv, 2));
+            Reply::Ok.into()
+        }
         ("fail-apply", 3) => fail_apply(client, &argv[2]),
         ("flip-bit", 4) if word(argv, 3) == "counted" => flip_bit(client, &argv[2], true),
         ("stringmatch-len", 4) => {
@@ -110,7 +114,7 @@ const HELP: &[&str] = &[
     "CHANGE-REPL-ID, DICT-RESIZING, PAUSE-CRON, QUICKLIST-PACKED-THRESHOLD, REPLYBUFFER, SET-ACTIVE-EXPIRE,",
     "SET-DISABLE-DENY-SCRIPTS",
     "    Taken for the sake of Redis's tests; nothing changes.",
-    "DIE-AT step times, FAIL-APPLY key, FAIL-FSYNC, FLIP-BIT key [COUNTED]",
+    "DIE-AT step times, HOLD-AT step, FAIL-APPLY key, FAIL-FSYNC, FLIP-BIT key [COUNTED]",
     "    Break this node on purpose.",
     "HELP",
     "    Lists these subcommands.",
@@ -172,7 +176,6 @@ fn flip_bit(client: &Client, key: &[u8], counted: bool) -> Served {
     }
 }
 
-/// The Raft core of the key's group fails here at the next write that it applies.
 /// The process ends when it reaches a step of a move of slots so often.
 fn die_at(client: &Client, argv: &Argv) -> Served {
     let Some(times) = number::integer(&argv[3]).and_then(|n| u32::try_from(n).ok()) else {
@@ -182,6 +185,7 @@ fn die_at(client: &Client, argv: &Argv) -> Served {
     Reply::Ok.into()
 }
 
+/// The Raft core of the key's group fails here at the next write that it applies.
 fn fail_apply(client: &Client, key: &[u8]) -> Served {
     let group = client.server.node.group_of(quoris_engine::slot(key));
     let Some(local) = group.and_then(|group| client.server.node.group(group)) else {

@@ -121,6 +121,7 @@ pub const KEYS: &[Key] = &[
     start("replication-factor", Kind::Number { min: 1, max: 9 }, "3", "nodes", "Copies of each group, decided when the cluster is created; no more than there are nodes."),
     start("databases", Kind::Number { min: 1, max: 16384 }, "16", "databases", "Numbered databases for SELECT, decided when the cluster is created."),
     live("cluster-redirects", Kind::Flag, "no", "", "Answers MOVED, as Redis Cluster does, instead of forwarding a command to the node that leads its group."),
+    live("replica-read-age-ms", OR_NEVER, "0", "milliseconds", "With cluster-redirects, how old what a replica answers may be on connections that said READONLY. 0: as new as the leader. More: everything that was acknowledged so long ago is in it, and the leader is asked that often. -1: whatever the replica has, also when it is cut off."),
     // The log.
     start("appendfsync", Kind::Choice(&["always", "everysec", "no"]), "always", "",
         "When the log is made durable. always: before a write is acknowledged. everysec: a power failure of a majority loses up to a second. no: whenever the system writes."),

@@ -1,7 +1,8 @@
-"""redis-py's cluster client while leaders die: a mixed workload through which no error may surface.
+"""redis-py's cluster client while leaders die and slots move: a mixed workload through which no error may surface.
 
-Usage: redis_py_failover.py PORT PORT PORT. It works until its input ends, and says how many commands it has done.
-The library sends again what it lost the connection for, so an increment may happen twice, and never not at all.
+Usage: redis_py_workload.py PORT PORT PORT. It works until its input ends, and says how many commands it has done. The
+input is the number of processes that died. The library sends again what it lost the connection for, so for each of
+these an increment may happen twice; everything else happens once, and nothing not at all.
 """
 
 import os
@@ -9,15 +10,20 @@ import sys
 import threading
 import traceback
 
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
 
 PORTS = [int(port) for port in sys.argv[1:]]
 THREADS = 4
 SAID_EVERY = 200
+# Where many nodes die within moments the library has to try more often.
+PATIENCE = {"retry": Retry(ExponentialWithJitterBackoff(2, 0.1), 20)} if "QUORIS_PATIENT" in os.environ else {}
 
 over = threading.Event()
 lock = threading.Lock()
 done = 0
+deaths = 0
 
 
 def count(commands):
@@ -36,11 +42,12 @@ def work(own, client):
         assert client.set(key, value) and client.get(key) == value
         client.incr(f"n:{own}")
         counted += 1
+        assert client.sadd(f"all:{own}", round) in (0, 1)
         client.hset(f"h:{own}", f"f:{round % 10}", round)
         assert client.hget(f"h:{own}", f"f:{round % 10}") == value
         assert client.eval("return redis.call('get', KEYS[1])", 1, key) == value
         assert client.mget(f"{{{own}}}a", f"{{{own}}}b") is not None
-        commands = 7
+        commands = 8
         if round % 10 == 0:
             keys = [f"p:{own}:{n}" for n in range(10)]
             assert client.mset_nonatomic(dict.fromkeys(keys, value))
@@ -51,13 +58,19 @@ def work(own, client):
                 assert pipe.execute() == [value] * 10
             commands += 30
         count(commands)
-    assert int(client.get(f"n:{own}")) >= counted
+    found = int(client.get(f"n:{own}"))
+    assert counted <= found <= counted + deaths, f"{counted} increments, {deaths} deaths, {found} counted"
+    assert client.smembers(f"all:{own}") == {str(n).encode() for n in range(1, round + 1)}
+    for n in range(max(1, round - 99), round + 1):
+        assert client.get(f"{own}:{n % 100}") == str(n).encode(), n
+    print(f"worker {own}: {counted} increments, {found - counted} repeated", flush=True)
 
 
 def guarded(own):
     try:
-        client = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", port) for port in PORTS], protocol=2 + own % 2)
-        work(own, client)
+        nodes = [ClusterNode("127.0.0.1", port) for port in PORTS]
+        client = RedisCluster(startup_nodes=nodes, protocol=2 + own % 2, **PATIENCE)
+        work(f"py{own}", client)
         client.close()
     except BaseException:
         traceback.print_exc()
@@ -67,7 +80,7 @@ def guarded(own):
 threads = [threading.Thread(target=guarded, args=(own,)) for own in range(THREADS)]
 for thread in threads:
     thread.start()
-sys.stdin.read()
+deaths = int(sys.stdin.read() or 0)
 over.set()
 for thread in threads:
     thread.join()
