@@ -1,5 +1,5 @@
-//! Many short runs, of all workloads at once: every fault alone, then several together, on three and on five nodes,
-//! with one group and with several, until the time is over.
+//! Many short runs, of all workloads at once: every fault alone, then several together and an operator beside them, on
+//! three and on five nodes, with one group and with several, until the time is over.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -37,18 +37,23 @@ fn cell(number: usize, seed: u64) -> (usize, usize, Vec<Fault>) {
     let groups = [1, 4, 8][number / 2 % 3];
     let (round, place) = (number / 2 / (NAMES.len() + 1), number / 2 % (NAMES.len() + 1));
     let mut dice = Dice::new(seed ^ 0x3a7);
-    let mut faults: Vec<Fault> = NAMES.iter().map(|(_, fault)| *fault).collect();
-    match faults.get(place).copied().filter(|_| round == 0) {
-        Some(alone) => (nodes, groups, vec![alone]),
+    let all: Vec<Fault> = NAMES.iter().map(|(_, fault)| *fault).collect();
+    let faults = match all.get(place).copied().filter(|_| round == 0) {
+        Some(alone) => vec![alone],
         // Once without any, then mixed.
-        None if round == 0 => (nodes, groups, Vec::new()),
+        None if round == 0 => Vec::new(),
         None => {
+            let (works, mut faults): (Vec<Fault>, Vec<Fault>) = all.iter().partition(|fault| fault.is_work());
             while faults.len() > MIXED {
                 faults.remove(dice.below(faults.len() as i64) as usize);
             }
-            (nodes, groups, faults)
+            faults.push(works[place % works.len()]);
+            faults
         }
-    }
+    };
+    // Slots need somewhere to go.
+    let groups = if faults.contains(&Fault::Slots) { groups.max(2) } else { groups };
+    (nodes, groups, faults)
 }
 
 /// Runs until the time is over; gives the worst verdict.
@@ -128,6 +133,7 @@ mod tests {
                 assert!(first.iter().any(|(n, _, faults)| *n == nodes && *faults == [*fault]), "{fault:?} on {nodes}");
             }
         }
-        assert_eq!(cell(2 * (NAMES.len() + 1), 7).2.len(), MIXED);
+        let mixed = cell(2 * (NAMES.len() + 1), 7).2;
+        assert_eq!((mixed.len(), mixed[MIXED].is_work()), (MIXED + 1, true));
     }
 }

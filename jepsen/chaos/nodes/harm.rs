@@ -13,7 +13,9 @@ impl Nodes {
     /// When it cannot be done.
     pub fn harm(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
         let nodes = self.nodes_at(sites);
+        nodes.iter().for_each(|at| self.nodes[*at].is_harmed = true);
         match fault {
+            Fault::Slots | Fault::Members => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
             Fault::Partition | Fault::OneWay => {
@@ -48,7 +50,9 @@ impl Nodes {
     /// When it cannot be undone.
     pub fn heal(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
         let nodes = self.nodes_at(sites);
+        nodes.iter().for_each(|at| self.nodes[*at].is_harmed = false);
         match fault {
+            Fault::Slots | Fault::Members => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
             Fault::Partition | Fault::OneWay => {
