@@ -43,7 +43,7 @@ fn cell(number: usize, seed: u64) -> (usize, usize, Vec<Fault>) {
         // Once without any, then mixed.
         None if round == 0 => Vec::new(),
         None => {
-            let (works, mut faults): (Vec<Fault>, Vec<Fault>) = all.iter().partition(|fault| fault.is_work());
+            let (works, mut faults): (Vec<Fault>, Vec<Fault>) = all.iter().partition(|fault| fault.is_beside());
             while faults.len() > MIXED {
                 faults.remove(dice.below(faults.len() as i64) as usize);
             }
@@ -134,6 +134,6 @@ mod tests {
             }
         }
         let mixed = cell(2 * (NAMES.len() + 1), 7).2;
-        assert_eq!((mixed.len(), mixed[MIXED].is_work()), (MIXED + 1, true));
+        assert_eq!((mixed.len(), mixed[MIXED].is_beside()), (MIXED + 1, true));
     }
 }

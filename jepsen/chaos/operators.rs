@@ -1,5 +1,5 @@
-//! Operators at work: they move slots and exchange nodes while other faults come, by the product's own
-//! administration, and ask again until they have what they want.
+//! Operators at work: they move slots, exchange nodes and programs while other faults come, and mend what was damaged,
+//! by the product's own administration, and ask again until they have what they want.
 //!
 //! Each work has a thread of its own. Invariants: one work of a kind at a time; a node is only taken down by an
 //! operator while no fault is on it; a work that was begun is finished after the last fault, or noted as unfinished.
@@ -21,8 +21,10 @@ use crate::nodes::{Nodes, PREFIX, System};
 use crate::run::{Notes, Settings};
 use crate::work::Dice;
 
+mod damage;
 pub mod members;
 mod slots;
+mod upgrade;
 
 /// Between two looks, and between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,6 +43,8 @@ struct Scene {
     nodes: Arc<Mutex<Nodes>>,
     stage: Arc<Stage>,
     program: PathBuf,
+    /// What nodes are upgraded to.
+    other: PathBuf,
     groups: i64,
     seed: u64,
     log: Mutex<std::fs::File>,
@@ -51,6 +55,7 @@ struct Scene {
 /// A work that goes on.
 struct Work {
     fault: Fault,
+    place: Option<usize>,
     thread: JoinHandle<(Done, Result<(), String>)>,
 }
 
@@ -67,9 +72,17 @@ impl Crew {
     /// When that cannot be made.
     pub fn new(settings: &Settings, nodes: Arc<Mutex<Nodes>>, stage: Arc<Stage>, dir: &Path) -> anyhow::Result<Crew> {
         let program = if let System::Quoris(program) = &settings.system { program.clone() } else { PathBuf::new() };
+        let other = settings.other.clone().unwrap_or_else(|| program.clone());
         let log = Mutex::new(std::fs::File::create(dir.join("operators.log"))?);
         let (groups, seed, is_over) = (settings.shape.groups as i64, settings.seed, AtomicBool::new(false));
-        Ok(Crew { scene: Arc::new(Scene { nodes, stage, program, groups, seed, log, is_over }), works: Vec::new() })
+        let scene = Scene { nodes, stage, program, other, groups, seed, log, is_over };
+        Ok(Crew { scene: Arc::new(scene), works: Vec::new() })
+    }
+
+    /// Whether this may begin now. While files are damaged all others must live, and nobody may lose a disk besides.
+    pub fn is_ready_for(&self, fault: Fault) -> bool {
+        let goes_on = |kind: Fault| self.works.iter().any(|work| work.fault == kind);
+        !goes_on(Fault::Damage) && (fault != Fault::Damage || !goes_on(Fault::Members))
     }
 
     /// A work begins, unless the one of this kind before is not at its end yet.
@@ -77,21 +90,27 @@ impl Crew {
         if self.works.iter().any(|work| work.fault == step.fault) {
             return;
         }
-        let (fault, place) = (step.fault, step.nodes.first().copied().unwrap_or(0));
-        let dice = RefCell::new(Dice::new(self.scene.seed ^ step.from));
-        let operator = Operator { scene: self.scene.clone(), dice, until, turn: Cell::new(place) };
+        let fault = step.fault;
+        // No two operators do something to one node.
+        let count = lock(&self.scene.nodes).members().len();
+        let is_free = |place: &usize| self.works.iter().all(|work| work.place != Some(*place));
+        let place = step.nodes.first().and_then(|first| (0..count).map(|more| (first + more) % count).find(is_free));
+        let (at, dice) = (place.unwrap_or(0), RefCell::new(Dice::new(self.scene.seed ^ step.from)));
+        let operator = Operator { scene: self.scene.clone(), dice, until, turn: Cell::new(at) };
         let from = self.scene.stage.now();
-        eprintln!("{:6.1} s  {}", from as f64 / 1e9, fault.name());
+        eprintln!("{:6.1} s  {} {place:?}", from as f64 / 1e9, fault.name());
         let thread = std::thread::spawn(move || {
             let mut nodes = Vec::new();
             let result = match fault {
-                Fault::Members => operator.exchange(place, &mut nodes),
+                Fault::Members => operator.exchange(at, &mut nodes),
+                Fault::Damage => operator.damage(at, &mut nodes),
+                Fault::Upgrade => operator.upgrade(&mut nodes),
                 _ => operator.move_slots(),
             };
             operator.say(&format!("{}: {result:?}", fault.name()));
             (Done { fault, nodes, from, until: Some(operator.scene.stage.now()) }, result)
         });
-        self.works.push(Work { fault, thread });
+        self.works.push(Work { fault, place, thread });
     }
 
     /// Notes the works that have come to an end.
@@ -115,6 +134,7 @@ impl Crew {
             if Instant::now() > deadline {
                 self.scene.is_over.store(true, Ordering::Relaxed);
             }
+            notes.ended.extend(lock(&self.scene.nodes).ended());
             self.look(notes);
             std::thread::sleep(PAUSE);
         }
@@ -170,6 +190,13 @@ impl Operator {
                 }
                 Err(_) => {}
             }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits for the time when the work may end.
+    fn wait(&self) {
+        while Instant::now() < self.until && !self.scene.is_over.load(Ordering::Relaxed) {
             std::thread::sleep(PAUSE);
         }
     }

@@ -19,7 +19,8 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock, slots, members
+    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock, drift, damage,
+    /// slots, members, upgrade
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
     /// Nodes to start
@@ -46,6 +47,9 @@ pub struct Options {
     /// The program whose nodes are started
     #[arg(long, default_value = "quoris")]
     pub quoris: PathBuf,
+    /// The program that the fault upgrade starts nodes with for a while; without it they restart with the same
+    #[arg(long)]
+    pub other: Option<PathBuf>,
     /// A redis-server to start instead, one node that keeps nothing: proof that the harness finds a loss
     #[arg(long, conflicts_with = "connect")]
     pub redis: Option<PathBuf>,
@@ -103,6 +107,7 @@ impl Options {
             rate: 200,
             out,
             quoris,
+            other: None,
             redis: None,
             connect: Vec::new(),
             set: Vec::new(),
@@ -153,6 +158,8 @@ impl Options {
             (needs(Fault::needs_relays), needs(Fault::needs_disks), needs(Fault::needs_clocks));
         let is_changed = faults.contains(&Fault::Members);
         anyhow::ensure!(!faults.contains(&Fault::Slots) || self.groups > 1, "slots move between two groups or more");
+        let needs_others = faults.contains(&Fault::Damage) && nodes < 3;
+        anyhow::ensure!(!needs_others, "a damaged node is replaced by what the others hold: three nodes or more");
         let is_sentinel = matches!(system, System::Sentinel(_));
         let round = if is_sentinel { faults::LONG_ROUND_MS } else { faults::ROUND_MS };
         let time_ms = self.time.as_millis() as u64;
@@ -184,6 +191,7 @@ impl Options {
             rate: self.rate,
             early_ms: self.early_ms,
             late_ms: self.late_ms,
+            other: self.other.as_deref().map(program).transpose()?,
             skipped,
         };
         Ok((settings, self.out))

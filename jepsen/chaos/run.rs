@@ -4,7 +4,7 @@
 //! workload, `notes.json` (what happened besides), and a folder for each node with its log and data.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -57,6 +57,9 @@ pub struct Settings {
     pub early_ms: u64,
     /// And live so long beyond it.
     pub late_ms: u64,
+    /// What nodes are upgraded to, if that is another program.
+    #[serde(default)]
+    pub other: Option<PathBuf>,
     /// Faults that were asked for and cannot be had on this machine, with the reason.
     #[serde(default)]
     pub skipped: Vec<(Fault, String)>,
@@ -165,7 +168,7 @@ fn start_clients(settings: &Settings, stage: &Arc<Stage>, books: &[Arc<Book>]) -
 /// Lets faults begin and end as the schedule says, until the time is over; then none is left.
 fn watch(
     settings: &Settings,
-    nodes: &Mutex<Nodes>,
+    shared: &Mutex<Nodes>,
     crew: &mut Crew,
     stage: &Stage,
     notes: &mut Notes,
@@ -179,7 +182,7 @@ fn watch(
         let is_over = time >= settings.time_ms || stage.stop.load(Ordering::Relaxed);
         let (over, still) = going.into_iter().partition(|(until, _)| *until <= time || is_over);
         going = still;
-        let mut nodes = lock(nodes);
+        let mut nodes = lock(shared);
         for (_, mut done) in over {
             notes.stubborn.extend(stubborn(settings, &nodes, &done, stage.now()));
             nodes.heal(done.fault, &done.nodes)?;
@@ -191,9 +194,14 @@ fn watch(
         if is_over || !notes.ended.is_empty() {
             return Ok(());
         }
-        while let Some(step) = waiting.next_if(|step| step.from <= time) {
+        while let Some(step) = waiting.next_if(|step| step.from <= time && crew.is_ready_for(step.fault)) {
+            // The one before may have taken longer.
+            let until = step.until + time - step.from;
             if step.fault.is_work() {
-                crew.begin(step, began + Duration::from_millis(step.until));
+                // It has to look at the nodes itself.
+                drop(nodes);
+                crew.begin(step, began + Duration::from_millis(until));
+                nodes = lock(shared);
                 continue;
             }
             let mut hit = nodes.aim(&step.nodes);
@@ -202,14 +210,14 @@ fn watch(
                 continue;
             }
             // An operator has one down at the moment.
-            hit.retain(|node| nodes.runs(*node));
+            hit.retain(|node| nodes.runs(*node) && nodes.is_well(*node));
             if hit.is_empty() {
                 continue;
             }
             let done = Done { fault: step.fault, nodes: hit, from: stage.now(), until: None };
             eprintln!("{:6.1} s  {} nodes {:?}", time as f64 / 1e3, step.fault.name(), done.nodes);
             nodes.harm(step.fault, &done.nodes)?;
-            going.push((step.until, done));
+            going.push((until, done));
         }
         drop(nodes);
         if shown.elapsed() >= PROGRESS {

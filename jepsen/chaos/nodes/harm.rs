@@ -15,7 +15,7 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = true);
         match fault {
-            Fault::Slots | Fault::Members => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
             Fault::Partition | Fault::OneWay => {
@@ -41,6 +41,7 @@ impl Nodes {
                 let jump = |at: usize| if at.is_multiple_of(2) { HOUR_S } else { -HOUR_S };
                 nodes.iter().try_for_each(|at| self.clocks()?.set(*at, jump(*at)))
             }
+            Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.drift(*at)),
         }
     }
 
@@ -52,7 +53,7 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = false);
         match fault {
-            Fault::Slots | Fault::Members => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
             Fault::Partition | Fault::OneWay => {
@@ -80,7 +81,7 @@ impl Nodes {
                 self.start_these(&nodes)
             }
             Fault::Full => self.disks()?.empty(&nodes),
-            Fault::Clock => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
+            Fault::Clock | Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
         }
     }
 

@@ -2,6 +2,9 @@
 //! an empty folder.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
 
 use super::Nodes;
 
@@ -31,14 +34,38 @@ impl Nodes {
         !self.nodes[at].is_harmed
     }
 
-    /// Its peer address.
-    pub fn peer(&self, at: usize) -> &str {
-        &self.peers[at]
+    /// An operator has one down, whom no other one touches.
+    pub fn is_in_work(&mut self, at: usize, is_harmed: bool) {
+        self.nodes[at].is_harmed = is_harmed;
     }
 
-    /// It leaves the cluster, and ends by itself.
-    pub fn let_end(&mut self, at: usize) {
-        self.nodes[at].leaves = true;
+    /// Where it keeps its data, and its log.
+    pub fn paths(&self, at: usize) -> (PathBuf, PathBuf) {
+        (self.nodes[at].data.clone(), self.nodes[at].log.clone())
+    }
+
+    /// It may end by itself, or has to: it leaves the cluster, or its folder is damaged.
+    pub fn may_end(&mut self, at: usize, may: bool) {
+        self.nodes[at].leaves = may;
+    }
+
+    /// It ends in good order.
+    ///
+    /// # Errors
+    /// When it had ended already.
+    pub fn terminate(&mut self, at: usize) -> anyhow::Result<()> {
+        self.nodes[at].may_end = true;
+        self.signal(&[at], Signal::TERM)
+    }
+
+    /// It starts again, as another program.
+    ///
+    /// # Errors
+    /// When that cannot be started.
+    pub fn start_as(&mut self, at: usize, program: &Path) -> anyhow::Result<()> {
+        self.nodes[at].command[0] = program.display().to_string();
+        self.nodes[at].may_end = false;
+        self.spawn(at)
     }
 
     /// It is dead, and has lost its disk.

@@ -19,6 +19,12 @@ struct Listed {
     state: String,
 }
 
+/// The nodes in few words.
+fn brief(listed: &[Listed]) -> String {
+    let nodes: Vec<String> = listed.iter().map(|node| format!("{} {} {}", node.id, node.address, node.state)).collect();
+    nodes.join(", ")
+}
+
 fn list(address: SocketAddr) -> Result<Vec<Listed>, String> {
     let text = match say(address, &["CLUSTER", "NODE", "LIST"])? {
         Reply::Bulk(text) | Reply::Verbatim(_, text) => String::from_utf8_lossy(&text).into_owned(),
@@ -38,7 +44,13 @@ fn list(address: SocketAddr) -> Result<Vec<Listed>, String> {
 fn quiet(address: SocketAddr) -> Result<(), String> {
     match say(address, &["CLUSTER", "NODE", "AWAITED"])? {
         Reply::Array(lines) if lines.is_empty() => Ok(()),
-        other => Err(format!("awaited: {other:?}")),
+        Reply::Array(lines) => {
+            let text = |line: &Reply| {
+                if let Reply::Bulk(text) = line { String::from_utf8_lossy(text).into() } else { String::new() }
+            };
+            Err(format!("awaited: {}", lines.iter().map(text).collect::<Vec<_>>().join("; ")))
+        }
+        other => Err(format!("{other:?} is no list of what is awaited")),
     }
 }
 
@@ -56,12 +68,12 @@ pub fn settled(members: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
         quiet(members[0])?;
         let listed = list(members[0])?;
         let found: Result<Vec<SocketAddr>, _> = listed.iter().map(|node| node.address.parse()).collect();
-        let mut found = found.map_err(|why| format!("{listed:?}: {why}"))?;
+        let mut found = found.map_err(|why| format!("{}: {why}", brief(&listed)))?;
         let mut wanted = members.to_vec();
         found.sort();
         wanted.sort();
         let is_right = found == wanted && listed.iter().all(|node| node.state == "serving");
-        if is_right { Ok(found) } else { Err(format!("the cluster has {listed:?} instead of {wanted:?}")) }
+        if is_right { Ok(found) } else { Err(format!("the cluster has {} instead of {wanted:?}", brief(&listed))) }
     };
     loop {
         match look() {
@@ -120,7 +132,7 @@ impl Operator {
             let address = self.someone();
             let listed = list(address)?;
             if !is_so(&listed) {
-                return Err(format!("{listed:?}"));
+                return Err(brief(&listed));
             }
             quiet(address)
         })
@@ -140,7 +152,7 @@ impl Operator {
         self.persist(&format!("the number of node {}", at + 1), || {
             let listed = list(self.someone())?;
             let found = listed.iter().find(|node| node.address == address && node.state != "replaced");
-            found.map(|node| node.id.clone()).ok_or_else(|| format!("{listed:?}"))
+            found.map(|node| node.id.clone()).ok_or_else(|| brief(&listed))
         })
     }
 
@@ -150,7 +162,7 @@ impl Operator {
 
     fn remove(&self, at: usize) -> Result<(), String> {
         let id = self.id(at)?;
-        self.nodes().let_end(at);
+        self.nodes().may_end(at, true);
         self.decide("REMOVE", &id)?;
         self.forgotten(&id)?;
         self.persist(&format!("node {} ends", at + 1), || {
@@ -179,9 +191,11 @@ impl Operator {
     }
 
     /// It is lost, and joins again at the same address.
-    fn replace_in_place(&self, at: usize) -> Result<(), String> {
+    pub(super) fn replace_in_place(&self, at: usize) -> Result<(), String> {
         let id = self.id(at)?;
-        self.lose(at)?;
+        if self.nodes().runs(at) {
+            self.lose(at)?;
+        }
         self.decide("REPLACE", &id)?;
         self.persist(&format!("node {} starts anew", at + 1), || {
             let mut nodes = self.nodes();
@@ -196,7 +210,7 @@ impl Operator {
     fn drain_and_fill(&self, at: usize) -> Result<(), String> {
         let id = self.id(at)?;
         self.decide("DRAIN", &id)?;
-        self.persist("it drains", || if Instant::now() < self.until { Err("waits".to_string()) } else { Ok(()) })?;
+        self.wait();
         self.decide("SERVE", &id)?;
         self.joined(at)
     }

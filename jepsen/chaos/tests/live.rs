@@ -134,6 +134,18 @@ fn quoris_keeps_what_it_promised_while_nodes_are_exchanged() {
 }
 
 #[test]
+fn quoris_keeps_what_it_promised_when_files_are_damaged_and_nodes_restart() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "1", "--rate", "60", "--clients", "3"];
+    let more = ["--fault", "damage,upgrade", "--other", &program, "--out", &dir];
+    let (status, text) = chaos(&[&run[..], &more].concat());
+    assert_eq!(status, VALID, "{text}");
+    println!("{}", last(&text));
+}
+
+#[test]
 fn the_quickest_mutants_are_found() {
     let Some(program) = quoris() else { return };
     let (_root, dir) = folder();
