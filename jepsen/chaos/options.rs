@@ -70,7 +70,11 @@ pub struct Options {
     pub mutant: Option<String>,
 }
 
-fn fault(name: &str) -> Result<Option<Fault>, String> {
+/// A fault by its name, or none.
+///
+/// # Errors
+/// When there is no such name.
+pub fn fault(name: &str) -> Result<Option<Fault>, String> {
     let known = faults::NAMES.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault);
     if known.is_some() || name == "none" {
         return Ok(known);
