@@ -1,6 +1,6 @@
 //! A connection that asks once and never again: no retry, no redirection, no reconnection.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,13 @@ impl Client {
     /// A reply is missing: what comes next could not be told from it.
     pub fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// The other end has closed the connection, or has said something that nobody asked for: nothing should be sent.
+    pub fn is_over(&self) -> bool {
+        let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        let is_quiet = peeked.is_err_and(|why| why.kind() == ErrorKind::WouldBlock);
+        !is_quiet || self.stream.set_nonblocking(false).is_err()
     }
 
     /// Gives the connection up.

@@ -1,7 +1,8 @@
-//! Wall clocks that jump: libfaketime between a node and the system.
+//! Wall clocks that jump and drift: libfaketime between a node and the system.
 //!
 //! The offset of each node is in a file that it reads whenever it asks for the time. Its monotonic clock stays what
-//! it is.
+//! it is. A clock that drifts is as far off at once as it would be had it drifted since the node's start, and what the
+//! node waits for comes as much too early or too late.
 
 use std::path::{Path, PathBuf};
 
@@ -52,9 +53,22 @@ impl Clocks {
     /// # Errors
     /// When the file cannot be written.
     pub fn set(&self, at: usize, ahead_s: i64) -> anyhow::Result<()> {
+        // A rate that was set stays until another one is.
+        self.write(at, &format!("{ahead_s:+} x1"))
+    }
+
+    /// It runs half as fast again at one node, and half as fast at the next.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn drift(&self, at: usize) -> anyhow::Result<()> {
+        self.write(at, if at.is_multiple_of(2) { "+0 x1.5" } else { "+0 x0.5" })
+    }
+
+    fn write(&self, at: usize, time: &str) -> anyhow::Result<()> {
         // Replaced as a whole: the node may be reading it.
         let new = self.files[at].with_extension("new");
-        std::fs::write(&new, format!("{ahead_s:+}\n"))?;
+        std::fs::write(&new, format!("{time}\n"))?;
         Ok(std::fs::rename(new, &self.files[at])?)
     }
 }

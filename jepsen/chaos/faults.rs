@@ -1,7 +1,9 @@
 //! Which faults happen when, decided by a seed before the run begins.
 //!
-//! Invariants: no two faults have a node in common at one time; each kind that was asked for comes once before any
-//! comes twice; all are over before the run ends.
+//! What operators do is scheduled beside all other faults, so that these meet it.
+//!
+//! Invariants: no two faults have a node in common at one time, but for operators; each kind that was asked for comes
+//! once before any comes twice; all are over before the run ends, but for operators, who finish what they began.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,16 @@ pub enum Fault {
     Full,
     /// The wall clock of one node is an hour early or late.
     Clock,
+    /// The wall clock of one node runs too fast or too slowly.
+    Drift,
+    /// A dead node's files are damaged, or older ones put in their place.
+    Damage,
+    /// An operator moves slots between groups.
+    Slots,
+    /// An operator exchanges a node for another one.
+    Members,
+    /// An operator stops each node in good order and starts it with another program, and back.
+    Upgrade,
 }
 
 /// All kinds by name.
@@ -48,6 +60,11 @@ pub const NAMES: &[(&str, Fault)] = &[
     ("io", Fault::Io),
     ("full", Fault::Full),
     ("clock", Fault::Clock),
+    ("drift", Fault::Drift),
+    ("damage", Fault::Damage),
+    ("slots", Fault::Slots),
+    ("members", Fault::Members),
+    ("upgrade", Fault::Upgrade),
 ];
 
 impl Fault {
@@ -63,7 +80,22 @@ impl Fault {
 
     /// It needs clocks that can be set.
     pub fn needs_clocks(self) -> bool {
-        self == Fault::Clock
+        matches!(self, Fault::Clock | Fault::Drift)
+    }
+
+    /// It is the work of an operator, or needs one afterwards.
+    pub fn is_work(self) -> bool {
+        self == Fault::Damage || self.is_beside()
+    }
+
+    /// It goes on while other faults come.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Fault::Slots | Fault::Members | Fault::Upgrade)
+    }
+
+    /// No other comes at the same time, but for operators: what is acknowledged must be on the other disks.
+    fn is_alone(self) -> bool {
+        self == Fault::Damage || self.needs_disks()
     }
 
     /// The name on the command line.
@@ -109,9 +141,19 @@ pub const LONG_ROUND_MS: u64 = 16_000;
 /// Less is no fault worth its name.
 const ROUND_MS_MIN: u64 = 800;
 
-/// The schedule of a seed for so many milliseconds and rounds of this length; empty when not every kind finds room.
-pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, (time, round): (u64, u64)) -> Vec<Step> {
-    let mut dice = Dice::new(seed ^ 0xfa17);
+/// The schedule of a seed for so many milliseconds and rounds of this length; without the kinds that find no room.
+pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, times: (u64, u64)) -> Vec<Step> {
+    let (works, others): (Vec<Fault>, Vec<Fault>) = faults.iter().partition(|fault| fault.is_beside());
+    let mut steps = track(Dice::new(seed ^ 0xfa17), &others, nodes, times);
+    for (at, work) in works.iter().enumerate() {
+        steps.extend(track(Dice::new(seed ^ (0x0b5e << at)), &[*work], nodes, times));
+    }
+    steps.sort_by_key(|step| step.from);
+    steps
+}
+
+/// One fault after the other.
+fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u64)) -> Vec<Step> {
     let mut steps = Vec::new();
     let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs());
     let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(round);
@@ -131,8 +173,7 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, (time, round): (u64, 
         let hit = targets(&mut dice, fault, nodes);
         // Now and then another kind meets the others meanwhile.
         let other = faults[dice.below(faults.len() as i64) as usize];
-        // Disks are only harmed alone: the others must hold what is acknowledged.
-        let is_alone = fault.needs_disks() || other.needs_disks();
+        let is_alone = fault.is_alone() || other.is_alone();
         let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
         if other != fault && other != Fault::KillAll && !is_alone && !rest.is_empty() && dice.below(3) == 0 {
             let node = rest[dice.below(rest.len() as i64) as usize];
@@ -142,7 +183,6 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, (time, round): (u64, 
         steps.push(Step { fault, nodes: hit, from, until });
         from = until + 200 + dice.below(half - 200) as u64;
     }
-    steps.sort_by_key(|step| step.from);
     steps
 }
 
@@ -151,8 +191,10 @@ fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..nodes).collect();
     let count = match (fault, dice.below(4)) {
         (Fault::KillAll, _) | (Fault::Power, 0 | 1) => nodes,
+        (Fault::Slots | Fault::Upgrade, _) => 0,
         // A majority of wrong clocks is right, and one of full disks has no room for anything.
-        (Fault::Clock | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
+        (Fault::Clock | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
+        (Fault::Members | Fault::Damage, _) => 1,
         (_, 0) => nodes / 2 + 1,
         _ => 1,
     };
@@ -183,6 +225,13 @@ mod tests {
             }
         }
         assert!(schedule(1, &[], 3, (20_000, ROUND_MS)).is_empty());
+        let with_works = schedule(1, &[Fault::Kill, Fault::Slots, Fault::Members], 3, (20_000, ROUND_MS));
+        let met =
+            |work: &Step, kill: &Step| kill.fault == Fault::Kill && kill.from < work.until && work.from < kill.until;
+        for fault in [Fault::Slots, Fault::Members] {
+            let mut works = with_works.iter().filter(|step| step.fault == fault);
+            assert!(works.any(|work| with_works.iter().any(|kill| met(work, kill))), "{with_works:?}");
+        }
         assert!(schedule(1, &faults, 3, (2000, ROUND_MS)).is_empty(), "there is no room");
     }
 }

@@ -56,6 +56,7 @@ pub fn judge(dir: &Path) -> anyhow::Result<Vec<(String, Verdict)>> {
     notes.ended.iter().for_each(|text| all.invalid("node ended", text.clone()));
     notes.stubborn.iter().for_each(|text| all.invalid("goes on without a disk", text.clone()));
     notes.unready.iter().for_each(|text| all.unknown("did not recover", text.clone()));
+    notes.unsettled.iter().for_each(|text| all.unknown("not brought to an end", text.clone()));
     notes.differences.iter().for_each(|text| all.invalid("replicas differ", text.clone()));
     notes.unlevel.iter().for_each(|text| all.unknown("replicas not compared", text.clone()));
     if notes.level > 0 {

@@ -150,7 +150,8 @@ impl Lane {
 
     /// Connects to any node if it has to.
     fn is_connected(&mut self) -> bool {
-        if self.client.as_ref().is_none_or(Client::is_broken) {
+        // Whoever asks on a connection that has ended would never know what became of it.
+        if self.client.as_ref().is_none_or(|client| client.is_broken() || client.is_over()) {
             self.node = self.dice.below(self.stage.addresses.len() as i64) as usize;
             self.client = Client::connect(self.stage.addresses[self.node], PATIENCE, &self.stage.prefix).ok();
             if self.stage.has_primary {

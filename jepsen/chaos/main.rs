@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use quoris_chaos::faults::{Fault, NAMES};
 use quoris_chaos::nodes::System;
-use quoris_chaos::options::{Options, duration, program};
+use quoris_chaos::options::{Options, duration, fault, program};
 use quoris_chaos::run::Settings;
 use quoris_chaos::verdict::Validity;
 use quoris_chaos::{export, judge, matrix, mutants, report, run};
@@ -45,6 +46,12 @@ enum Command {
         /// The program whose nodes are started
         #[arg(long, default_value = "quoris")]
         quoris: PathBuf,
+        /// The program that the fault upgrade starts nodes with for a while
+        #[arg(long)]
+        other: Option<PathBuf>,
+        /// These faults alone; by default all
+        #[arg(long, value_delimiter = ',', value_parser = fault)]
+        fault: Vec<Option<Fault>>,
     },
     /// Judges the folder of a run once more
     Check {
@@ -111,8 +118,12 @@ fn act(command: Command) -> anyhow::Result<u8> {
             export::export(&dir)?.iter().for_each(|path| println!("{}", path.display()));
             return Ok(0);
         }
-        Command::Matrix { time, each, seed, out, quoris } => {
-            return Ok(judge::status(matrix::run(&matrix::Plan { time, each, seed, out, quoris: program(&quoris)? })?));
+        Command::Matrix { time, each, seed, out, quoris, other, fault } => {
+            let named: Vec<Fault> = fault.into_iter().flatten().collect();
+            let all = || NAMES.iter().map(|(_, fault)| *fault).collect();
+            let faults = if named.is_empty() { all() } else { named };
+            let plan = matrix::Plan { time, each, seed, out, quoris: program(&quoris)?, other, faults };
+            return Ok(judge::status(matrix::run(&plan)?));
         }
         Command::Mutants { only, out, quoris } => return Ok(u8::from(!mutants::run(&program(&quoris)?, &only, &out)?)),
         Command::Sim { arguments } => return simulate(&arguments),

@@ -1,10 +1,10 @@
-//! Many short runs, of all workloads at once: every fault alone, then several together, on three and on five nodes,
-//! with one group and with several, until the time is over.
+//! Many short runs, of all workloads at once: every fault alone, then several together and an operator beside them, on
+//! three and on five nodes, with one group and with several, until the time is over.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::faults::{Fault, NAMES};
+use crate::faults::Fault;
 use crate::options::Options;
 use crate::verdict::Validity;
 use crate::work::Dice;
@@ -29,26 +29,34 @@ pub struct Plan {
     pub out: PathBuf,
     /// Whose nodes are started.
     pub quoris: PathBuf,
+    /// What they are upgraded to, if that is another program.
+    pub other: Option<PathBuf>,
+    /// Which faults there are.
+    pub faults: Vec<Fault>,
 }
 
 /// Nodes, groups and faults of the run with this number.
-fn cell(number: usize, seed: u64) -> (usize, usize, Vec<Fault>) {
+fn cell(number: usize, seed: u64, all: &[Fault]) -> (usize, usize, Vec<Fault>) {
     let nodes = if number.is_multiple_of(2) { 3 } else { 5 };
     let groups = [1, 4, 8][number / 2 % 3];
-    let (round, place) = (number / 2 / (NAMES.len() + 1), number / 2 % (NAMES.len() + 1));
+    let (round, place) = (number / 2 / (all.len() + 1), number / 2 % (all.len() + 1));
     let mut dice = Dice::new(seed ^ 0x3a7);
-    let mut faults: Vec<Fault> = NAMES.iter().map(|(_, fault)| *fault).collect();
-    match faults.get(place).copied().filter(|_| round == 0) {
-        Some(alone) => (nodes, groups, vec![alone]),
+    let faults = match all.get(place).copied().filter(|_| round == 0) {
+        Some(alone) => vec![alone],
         // Once without any, then mixed.
-        None if round == 0 => (nodes, groups, Vec::new()),
+        None if round == 0 => Vec::new(),
         None => {
+            let (works, mut faults): (Vec<Fault>, Vec<Fault>) = all.iter().partition(|fault| fault.is_beside());
             while faults.len() > MIXED {
                 faults.remove(dice.below(faults.len() as i64) as usize);
             }
-            (nodes, groups, faults)
+            faults.extend(works.get(place % works.len().max(1)));
+            faults
         }
-    }
+    };
+    // Slots need somewhere to go.
+    let groups = if faults.contains(&Fault::Slots) { groups.max(2) } else { groups };
+    (nodes, groups, faults)
 }
 
 /// Runs until the time is over; gives the worst verdict.
@@ -81,7 +89,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Validity> {
 
 /// One run: its verdict, how many operations succeeded, and a line about it.
 fn one(plan: &Plan, number: usize, seed: u64, dir: &Path) -> (Validity, u64, String) {
-    let (nodes, groups, faults) = cell(number, seed);
+    let (nodes, groups, faults) = cell(number, seed, &plan.faults);
     let options = Options {
         fault: faults.iter().copied().map(Some).collect(),
         nodes,
@@ -90,6 +98,7 @@ fn one(plan: &Plan, number: usize, seed: u64, dir: &Path) -> (Validity, u64, Str
         seed,
         clients: CLIENTS,
         rate: RATE,
+        other: plan.other.clone(),
         ..Options::of(plan.quoris.clone(), dir.to_path_buf())
     };
     let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
@@ -119,15 +128,18 @@ pub(crate) fn judged(options: Options) -> anyhow::Result<Judged> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::NAMES;
 
     #[test]
     fn every_fault_comes_alone_on_three_and_on_five_nodes_before_any_mixture() {
-        let first: Vec<_> = (0..2 * (NAMES.len() + 1)).map(|number| cell(number, 1)).collect();
+        let all: Vec<Fault> = NAMES.iter().map(|(_, fault)| *fault).collect();
+        let first: Vec<_> = (0..2 * (NAMES.len() + 1)).map(|number| cell(number, 1, &all)).collect();
         for (_, fault) in NAMES {
             for nodes in [3, 5] {
                 assert!(first.iter().any(|(n, _, faults)| *n == nodes && *faults == [*fault]), "{fault:?} on {nodes}");
             }
         }
-        assert_eq!(cell(2 * (NAMES.len() + 1), 7).2.len(), MIXED);
+        let mixed = cell(2 * (NAMES.len() + 1), 7, &all).2;
+        assert_eq!((mixed.len(), mixed[MIXED].is_beside()), (MIXED + 1, true));
     }
 }

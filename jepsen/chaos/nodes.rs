@@ -2,7 +2,7 @@
 //!
 //! A *site* is what a fault hits: a node of Quoris, or a redis-server with the Sentinel beside it. Invariants: only
 //! own children get signals, and none outlives the run; a node comes back on its old folder and ports; a node that
-//! ends by itself is a finding, unless its disk was taken away.
+//! ends by itself is a finding, unless its disk was taken away or it was told to leave the cluster.
 
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +20,7 @@ use crate::disks::Disks;
 
 mod harm;
 pub mod ready;
+mod seats;
 mod words;
 
 use words::Ports;
@@ -53,6 +54,9 @@ pub enum System {
 pub struct Shape {
     /// Sites.
     pub nodes: usize,
+    /// Further nodes, which are started when they are to join.
+    #[serde(default)]
+    pub spares: usize,
     /// Groups that share the slots.
     pub groups: usize,
     /// Further settings, as `name=value`.
@@ -72,11 +76,18 @@ pub struct Shape {
 
 struct Node {
     command: Vec<String>,
+    /// How it comes to belong to the cluster.
+    begin: Vec<String>,
+    data: PathBuf,
     environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
     /// Its disk is gone: it has to end.
     may_end: bool,
+    /// It is to leave the cluster, and ends then.
+    leaves: bool,
+    /// A fault is on it that has to be undone.
+    is_harmed: bool,
 }
 
 /// All nodes.
@@ -92,6 +103,10 @@ pub struct Nodes {
     clocks: Option<Clocks>,
     nodes: Vec<Node>,
     sites: usize,
+    /// Where each node is reached by the others.
+    peers: Vec<String>,
+    /// The nodes that belong to the cluster.
+    seats: Vec<usize>,
 }
 
 impl Nodes {
@@ -108,7 +123,9 @@ impl Nodes {
             disks: None,
             clocks: None,
             nodes: Vec::new(),
-            sites: shape.nodes,
+            sites: shape.nodes + shape.spares,
+            peers: Vec::new(),
+            seats: Vec::new(),
         };
         match system {
             System::Deployed(addresses) => nodes.addresses = addresses.clone(),
@@ -118,7 +135,13 @@ impl Nodes {
                 nodes.nodes = vec![Node::new(words::redis(program, port), 0, dir)];
             }
             System::Quoris(program) => {
-                nodes.prepare(shape, shape.nodes, dir, |ports, at| Ok(words::quoris(program, shape, ports, at, dir)))?
+                let command = |ports: &Ports, at| Ok(words::quoris(program, shape, ports, at, dir));
+                nodes.prepare(shape, shape.nodes + shape.spares, dir, command)?;
+                let founders = nodes.peers[..shape.nodes].join(" ");
+                for (at, node) in nodes.nodes.iter_mut().enumerate() {
+                    node.begin = vec!["--peers".to_string(), founders.clone()];
+                    node.data = words::data(shape, at, dir);
+                }
             }
             System::Sentinel(program) => {
                 let sites = shape.nodes;
@@ -130,7 +153,8 @@ impl Nodes {
                 nodes.watchers = nodes.addresses.split_off(sites);
             }
         }
-        for at in 0..nodes.nodes.len() {
+        nodes.seats = (0..nodes.addresses.len() - shape.spares).collect();
+        for at in 0..nodes.nodes.len() - shape.spares {
             nodes.spawn(at)?;
         }
         nodes.wait_until_ready()?;
@@ -158,6 +182,7 @@ impl Nodes {
         let folders: Vec<PathBuf> = (0..count).map(|at| folder(dir, at)).collect();
         self.clocks = if shape.clocks { Some(Clocks::make(&folders)?) } else { None };
         self.disks = if shape.disks { Some(Disks::make(folders)?) } else { None };
+        self.peers = peers.iter().map(|port| loopback(*port).to_string()).collect();
         self.addresses = ports.clients.iter().map(|port| loopback(*port)).collect();
         for at in 0..count {
             let mut node = Node::new(command(&ports, at)?, at, dir);
@@ -191,7 +216,11 @@ impl Nodes {
         anyhow::ensure!(node.child.is_none(), "node {} runs already", at + 1);
         let log = OpenOptions::new().create(true).append(true).open(&node.log)?;
         let mut command = Command::new(&node.command[0]);
-        command.args(&node.command[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(node.command[1..].iter().chain(&node.begin))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         command.env_remove(MUTANT).envs(node.environment.iter().cloned());
         command.current_dir(node.log.parent().unwrap_or(Path::new(".")));
         let child = command.spawn().with_context(|| format!("cannot start {}", node.command[0]))?;
@@ -240,7 +269,7 @@ impl Nodes {
             if let Some(Ok(Some(status))) = node.child.as_mut().map(Child::try_wait) {
                 node.child = None;
                 self.cables.is_process(at, None);
-                if !node.may_end {
+                if !node.may_end && !node.leaves {
                     found.push(format!("node {} ended by itself: {status}; its log is {}", at + 1, node.log.display()));
                 }
             }
@@ -274,7 +303,17 @@ impl Drop for Nodes {
 
 impl Node {
     fn new(command: Vec<String>, at: usize, dir: &Path) -> Node {
-        Node { command, environment: Vec::new(), log: folder(dir, at).join("log"), child: None, may_end: false }
+        Node {
+            command,
+            begin: Vec::new(),
+            data: folder(dir, at).join("data"),
+            environment: Vec::new(),
+            log: folder(dir, at).join("log"),
+            child: None,
+            may_end: false,
+            leaves: false,
+            is_harmed: false,
+        }
     }
 }
 

@@ -19,7 +19,8 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock
+    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock, drift, damage,
+    /// slots, members, upgrade
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
     /// Nodes to start
@@ -46,6 +47,9 @@ pub struct Options {
     /// The program whose nodes are started
     #[arg(long, default_value = "quoris")]
     pub quoris: PathBuf,
+    /// The program that the fault upgrade starts nodes with for a while; without it they restart with the same
+    #[arg(long)]
+    pub other: Option<PathBuf>,
     /// A redis-server to start instead, one node that keeps nothing: proof that the harness finds a loss
     #[arg(long, conflicts_with = "connect")]
     pub redis: Option<PathBuf>,
@@ -66,7 +70,11 @@ pub struct Options {
     pub mutant: Option<String>,
 }
 
-fn fault(name: &str) -> Result<Option<Fault>, String> {
+/// A fault by its name, or none.
+///
+/// # Errors
+/// When there is no such name.
+pub fn fault(name: &str) -> Result<Option<Fault>, String> {
     let known = faults::NAMES.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault);
     if known.is_some() || name == "none" {
         return Ok(known);
@@ -103,6 +111,7 @@ impl Options {
             rate: 200,
             out,
             quoris,
+            other: None,
             redis: None,
             connect: Vec::new(),
             set: Vec::new(),
@@ -151,6 +160,10 @@ impl Options {
         let needs = |need: fn(Fault) -> bool| faults.iter().any(|fault| need(*fault));
         let (relays, disks, clocks) =
             (needs(Fault::needs_relays), needs(Fault::needs_disks), needs(Fault::needs_clocks));
+        let is_changed = faults.contains(&Fault::Members);
+        anyhow::ensure!(!faults.contains(&Fault::Slots) || self.groups > 1, "slots move between two groups or more");
+        let needs_others = faults.contains(&Fault::Damage) && nodes < 3;
+        anyhow::ensure!(!needs_others, "a damaged node is replaced by what the others hold: three nodes or more");
         let is_sentinel = matches!(system, System::Sentinel(_));
         let round = if is_sentinel { faults::LONG_ROUND_MS } else { faults::ROUND_MS };
         let time_ms = self.time.as_millis() as u64;
@@ -165,6 +178,7 @@ impl Options {
             system,
             shape: Shape {
                 nodes,
+                spares: usize::from(is_changed),
                 groups: self.groups,
                 settings: self.set,
                 relays: relays || is_sentinel,
@@ -181,6 +195,7 @@ impl Options {
             rate: self.rate,
             early_ms: self.early_ms,
             late_ms: self.late_ms,
+            other: self.other.as_deref().map(program).transpose()?,
             skipped,
         };
         Ok((settings, self.out))
@@ -195,6 +210,7 @@ fn possible(system: &System, fault: Fault) -> anyhow::Result<()> {
         System::Sentinel(_) | System::Deployed(_) => {}
     }
     let is_quoris = matches!(system, System::Quoris(_));
+    anyhow::ensure!(is_quoris || !fault.is_work(), "only clusters of Quoris have operators here");
     if fault.needs_disks() {
         anyhow::ensure!(is_quoris, "only nodes of Quoris get disks of their own");
         let folder = std::env::temp_dir().join(format!("chaos-try-{}", std::process::id()));
@@ -215,4 +231,17 @@ fn possible(system: &System, fault: Fault) -> anyhow::Result<()> {
 /// When a path leads nowhere.
 pub fn program(path: &Path) -> anyhow::Result<PathBuf> {
     if path.components().count() > 1 { Ok(path.canonicalize()?) } else { Ok(path.to_path_buf()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_fault_and_workload() {
+        let help = Options::augment_args(clap::Command::new("run")).render_long_help().to_string();
+        let faults = faults::NAMES.iter().map(|(name, _)| name);
+        let missing: Vec<_> = faults.chain(work::NAMES).filter(|name| !help.contains(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?} in {help}");
+    }
 }

@@ -4,7 +4,7 @@
 //! workload, `notes.json` (what happened besides), and a folder for each node with its log and data.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::{Done, Fault, Step};
 use crate::lanes::{Book, Lane, Stage};
 use crate::nodes::{Nodes, PREFIX, REPLICAS_MAX, Shape, System, ready};
+use crate::operators::{Crew, lock, members};
 use crate::work;
 
 /// Between two looks at the schedule.
@@ -56,6 +57,9 @@ pub struct Settings {
     pub early_ms: u64,
     /// And live so long beyond it.
     pub late_ms: u64,
+    /// What nodes are upgraded to, if that is another program.
+    #[serde(default)]
+    pub other: Option<PathBuf>,
     /// Faults that were asked for and cannot be had on this machine, with the reason.
     #[serde(default)]
     pub skipped: Vec<(Fault, String)>,
@@ -73,6 +77,9 @@ pub struct Notes {
     pub stubborn: Vec<String>,
     /// Why the nodes were not ready after the last fault.
     pub unready: Option<String>,
+    /// What operators did not bring to an end, or the cluster without them.
+    #[serde(default)]
+    pub unsettled: Vec<String>,
     /// Workloads whose last questions were not all answered.
     pub unfinished: Vec<String>,
     /// Replicas whose state differs though they have applied the same.
@@ -96,7 +103,7 @@ pub fn run(settings: &Settings, dir: &Path) -> anyhow::Result<()> {
     let dir = &dir.canonicalize()?;
     write_json(&dir.join("run.json"), settings)?;
     eprintln!("starting {:?}", settings.system);
-    let mut nodes = Nodes::start(&settings.system, &settings.shape, dir)?;
+    let nodes = Nodes::start(&settings.system, &settings.shape, dir)?;
     let stage = Arc::new(Stage {
         began: Instant::now(),
         addresses: nodes.addresses.clone(),
@@ -117,12 +124,16 @@ pub fn run(settings: &Settings, dir: &Path) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     let clients = start_clients(settings, &stage, &books)?;
     let mut notes = Notes::default();
-    let watched = watch(settings, &mut nodes, &stage, &mut notes);
+    let nodes = Arc::new(Mutex::new(nodes));
+    let mut crew = Crew::new(settings, nodes.clone(), stage.clone(), dir)?;
+    let watched = watch(settings, &nodes, &mut crew, &stage, &mut notes);
     stage.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
     }
     watched?;
+    crew.finish(&mut notes);
+    let mut nodes = lock(&nodes);
     if stage.strange.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         finish(settings, &mut nodes, &stage, &books, &mut notes);
     }
@@ -155,7 +166,13 @@ fn start_clients(settings: &Settings, stage: &Arc<Stage>, books: &[Arc<Book>]) -
 }
 
 /// Lets faults begin and end as the schedule says, until the time is over; then none is left.
-fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Notes) -> anyhow::Result<()> {
+fn watch(
+    settings: &Settings,
+    shared: &Mutex<Nodes>,
+    crew: &mut Crew,
+    stage: &Stage,
+    notes: &mut Notes,
+) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut waiting = settings.schedule.iter().peekable();
     let mut going: Vec<(u64, Done)> = Vec::new();
@@ -165,27 +182,44 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
         let is_over = time >= settings.time_ms || stage.stop.load(Ordering::Relaxed);
         let (over, still) = going.into_iter().partition(|(until, _)| *until <= time || is_over);
         going = still;
+        let mut nodes = lock(shared);
         for (_, mut done) in over {
-            notes.stubborn.extend(stubborn(settings, nodes, &done, stage.now()));
+            notes.stubborn.extend(stubborn(settings, &nodes, &done, stage.now()));
             nodes.heal(done.fault, &done.nodes)?;
             done.until = Some(stage.now());
             notes.faults.push(done);
         }
         notes.ended.extend(nodes.ended());
+        crew.look(notes);
         if is_over || !notes.ended.is_empty() {
             return Ok(());
         }
-        while let Some(step) = waiting.next_if(|step| step.from <= time) {
-            let hit = nodes.aim(&step.nodes);
+        while let Some(step) = waiting.next_if(|step| step.from <= time && crew.is_ready_for(step.fault)) {
+            // The one before may have taken longer.
+            let until = step.until + time - step.from;
+            if step.fault.is_work() {
+                // It has to look at the nodes itself.
+                drop(nodes);
+                crew.begin(step, began + Duration::from_millis(until));
+                nodes = lock(shared);
+                continue;
+            }
+            let mut hit = nodes.aim(&step.nodes);
             // Who was aimed at may have a fault already.
             if going.iter().any(|(_, other)| other.nodes.iter().any(|node| hit.contains(node))) {
+                continue;
+            }
+            // An operator has one down at the moment.
+            hit.retain(|node| nodes.runs(*node) && nodes.is_well(*node));
+            if hit.is_empty() {
                 continue;
             }
             let done = Done { fault: step.fault, nodes: hit, from: stage.now(), until: None };
             eprintln!("{:6.1} s  {} nodes {:?}", time as f64 / 1e3, step.fault.name(), done.nodes);
             nodes.harm(step.fault, &done.nodes)?;
-            going.push((step.until, done));
+            going.push((until, done));
         }
+        drop(nodes);
         if shown.elapsed() >= PROGRESS {
             shown = Instant::now();
             let counts = stage.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
@@ -198,7 +232,8 @@ fn watch(settings: &Settings, nodes: &mut Nodes, stage: &Stage, notes: &mut Note
 /// Nodes that should have noticed by now that their disk has failed: each node writes for some group all the time.
 fn stubborn(settings: &Settings, nodes: &Nodes, done: &Done, now: u64) -> Vec<String> {
     let is_early = now - done.from < NOTICE.as_nanos() as u64;
-    if done.fault != Fault::Io || is_early || settings.shape.nodes > REPLICAS_MAX {
+    let is_idle = settings.shape.nodes + settings.shape.spares > REPLICAS_MAX;
+    if done.fault != Fault::Io || is_early || is_idle {
         return Vec::new();
     }
     let running = done.nodes.iter().filter(|node| nodes.runs(**node));
@@ -225,7 +260,11 @@ fn finish(settings: &Settings, nodes: &mut Nodes, stage: &Arc<Stage>, books: &[A
         System::Quoris(_) => settings.shape.groups * settings.shape.nodes.min(REPLICAS_MAX),
         System::Redis(_) | System::Sentinel(_) | System::Deployed(_) => 0,
     };
-    level(&stage.addresses, replicas, notes);
+    let works = settings.faults.iter().any(|fault| fault.is_work());
+    match if works { members::settled(&nodes.members()) } else { Ok(nodes.members()) } {
+        Ok(members) => level(&members, replicas, notes),
+        Err(why) => notes.unsettled.push(why),
+    }
 }
 
 /// All replicas hold the same, once all have applied the same; systems that do not tell are not asked twice.

@@ -13,7 +13,9 @@ impl Nodes {
     /// When it cannot be done.
     pub fn harm(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
         let nodes = self.nodes_at(sites);
+        nodes.iter().for_each(|at| self.nodes[*at].is_harmed = true);
         match fault {
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
             Fault::Partition | Fault::OneWay => {
@@ -39,6 +41,7 @@ impl Nodes {
                 let jump = |at: usize| if at.is_multiple_of(2) { HOUR_S } else { -HOUR_S };
                 nodes.iter().try_for_each(|at| self.clocks()?.set(*at, jump(*at)))
             }
+            Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.drift(*at)),
         }
     }
 
@@ -48,7 +51,9 @@ impl Nodes {
     /// When it cannot be undone.
     pub fn heal(&mut self, fault: Fault, sites: &[usize]) -> anyhow::Result<()> {
         let nodes = self.nodes_at(sites);
+        nodes.iter().for_each(|at| self.nodes[*at].is_harmed = false);
         match fault {
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
             Fault::Kill | Fault::KillAll => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
             Fault::Partition | Fault::OneWay => {
@@ -76,7 +81,7 @@ impl Nodes {
                 self.start_these(&nodes)
             }
             Fault::Full => self.disks()?.empty(&nodes),
-            Fault::Clock => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
+            Fault::Clock | Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
         }
     }
 

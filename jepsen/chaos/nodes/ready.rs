@@ -28,8 +28,8 @@ impl Nodes {
             }
             return Ok(());
         }
-        for address in &self.addresses {
-            while let Err(why) = probe(*address) {
+        for address in self.members() {
+            while let Err(why) = probe(address) {
                 anyhow::ensure!(Instant::now() < deadline, "{address} is not ready: {why}");
                 std::thread::sleep(PAUSE);
             }
@@ -56,14 +56,15 @@ impl Nodes {
         Ok(())
     }
 
-    /// Where a fault hits that is meant for these sites: a single one is the primary, where there is one.
+    /// Where a fault hits that is meant for these sites: whatever node has the site now, and a single one is the
+    /// primary, where there is one.
     pub fn aim(&self, sites: &[usize]) -> Vec<usize> {
         let leads = |address: &SocketAddr| {
             let mut client = connect(*address).ok()?;
             client.call(&["ROLE"]).ok().filter(is_primary)
         };
         if !self.has_primary || sites.len() > 1 {
-            return sites.to_vec();
+            return sites.iter().map(|site| self.seats[*site]).collect();
         }
         let primary = self.addresses.iter().position(|address| leads(address).is_some());
         primary.map_or_else(|| sites.to_vec(), |primary| vec![primary])

@@ -19,20 +19,17 @@ fn words(program: &Path, words: &[&str]) -> Vec<String> {
 
 /// A node of Quoris. It answers before its clients lose patience, and cuts its log often.
 pub(super) fn quoris(program: &Path, shape: &Shape, ports: &Ports, at: usize, dir: &Path) -> Vec<String> {
-    let peers: Vec<String> = ports.peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut words = words(program, &["server"]);
     let mut set = |name: &str, value: String| words.extend([format!("--{name}"), value]);
     set("bind", "127.0.0.1".to_string());
     set("port", ports.clients[at].to_string());
-    set("peer-address", peers[at].clone());
-    set("peers", peers.join(" "));
+    set("peer-address", format!("127.0.0.1:{}", ports.peers[at]));
     if shape.relays {
         set("peer-bind", format!("127.0.0.1:{}", ports.behind[at]));
     }
     set("groups", shape.groups.to_string());
     set("replication-factor", shape.nodes.min(REPLICAS_MAX).to_string());
-    let data = if shape.disks { "disk/data" } else { "data" };
-    set("dir", folder(dir, at).join(data).display().to_string());
+    set("dir", data(shape, at, dir).display().to_string());
     set("request-timeout-ms", "4000".to_string());
     set("snapshot-log-bytes", "1048576".to_string());
     set("enable-debug-command", "local".to_string());
@@ -40,6 +37,11 @@ pub(super) fn quoris(program: &Path, shape: &Shape, ports: &Ports, at: usize, di
         set(name, value.to_string());
     }
     words
+}
+
+/// Where a node of Quoris keeps its data.
+pub(super) fn data(shape: &Shape, at: usize, dir: &Path) -> PathBuf {
+    folder(dir, at).join(if shape.disks { "disk/data" } else { "data" })
 }
 
 /// One redis-server that keeps nothing.

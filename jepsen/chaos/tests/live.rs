@@ -108,6 +108,44 @@ fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
 }
 
 #[test]
+fn quoris_keeps_what_it_promised_while_slots_move_and_nodes_are_killed() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "6", "--rate", "60", "--clients", "3"];
+    let (status, text) = chaos(&[&run[..], &["--fault", "slots,kill,partition", "--out", &dir]].concat());
+    assert_eq!(status, VALID, "{text}");
+    let said = std::fs::read_to_string(format!("{dir}/operators.log")).expect("what operators did");
+    assert!(said.contains(": done"), "{said}");
+    println!("{}", last(&text));
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_while_nodes_are_exchanged() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "3", "--rate", "60", "--clients", "3"];
+    let (status, text) = chaos(&[&run[..], &["--fault", "members,slots,pause", "--out", &dir]].concat());
+    assert_eq!(status, VALID, "{text}");
+    let said = std::fs::read_to_string(format!("{dir}/operators.log")).expect("what operators did");
+    assert!(said.contains("is forgotten: done"), "{said}");
+    println!("{}", last(&text));
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_when_files_are_damaged_and_nodes_restart() {
+    let Some(program) = quoris() else { return };
+    let (_root, dir) = folder();
+    let program = program.display().to_string();
+    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "1", "--rate", "60", "--clients", "3"];
+    let more = ["--fault", "damage,upgrade", "--other", &program, "--out", &dir];
+    let (status, text) = chaos(&[&run[..], &more].concat());
+    assert_eq!(status, VALID, "{text}");
+    println!("{}", last(&text));
+}
+
+#[test]
 fn the_quickest_mutants_are_found() {
     let Some(program) = quoris() else { return };
     let (_root, dir) = folder();
