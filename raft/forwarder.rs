@@ -53,6 +53,11 @@ impl Forwarder {
         Forwarder { links, peers: Mutex::default(), runtime }
     }
 
+    /// Where it runs.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
     /// Sends a batch and waits for its answer. When this future is dropped the batch may still be executed.
     pub async fn send(&self, peer: NodeId, group: GroupId, parcel: Parcel) -> Sent {
         let queue = self.queue(peer);

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use quoris_engine::Settings;
 use quoris_engine::entry::SessionId;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::elsewhere::Elsewhere;
 use crate::forwarder::Forwarder;
@@ -222,6 +223,11 @@ impl Node {
     /// What it was started with.
     pub fn config(&self) -> &NodeConfig {
         &self.0.config
+    }
+
+    /// Runs a task beside Raft. It must not keep its thread for long.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.forwarder().runtime().spawn(task).abort_handle()
     }
 
     pub(crate) fn forwarder(&self) -> &Forwarder {

@@ -16,6 +16,7 @@ mod durable;
 mod keys;
 mod operations;
 mod prime;
+mod queue;
 mod read_only;
 mod snapshots;
 mod verify;
@@ -135,6 +136,7 @@ fn database_options() -> Options {
     // one, and it can be used again (prime.rs).
     options.set_atomic_flush(true);
     options.set_recycle_log_file_num(4);
+    options.set_max_total_wal_size(prime::FILE_BYTES as u64);
     options.set_keep_log_file_num(4);
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);

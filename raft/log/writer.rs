@@ -5,12 +5,12 @@
 //! of what is durable is ever tried again.
 //!
 //! A node that has no peers and one group has nothing else to do than to wait for its disk: there the thread that
-//! submits an operation writes it, which saves two switches between threads for every entry.
+//! submits an operation writes it, which saves two switches between threads for every entry. Events and the mark of
+//! what is committed, for which nobody waits, are written with the next entry.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use rocksdb::{DB, WriteBatch, WriteOptions};
 
 use crate::durable::Marks;
 use crate::operations;
+use crate::queue::{Queue, Woken};
 
 /// A batch is closed at about this many bytes; one larger operation still fits.
 const BATCH_BYTES: usize = 8 << 20;
@@ -41,16 +42,13 @@ pub enum Fsync {
 enum Job {
     Op(GroupId, DiskOp, Option<Done>),
     Remove(GroupId, Done),
-    /// Something is due soon.
-    Look,
     Stop,
 }
 
 /// The handle to the writer thread.
 pub struct Writer {
-    queue: Mutex<Sender<Job>>,
-    /// Jobs that were queued and are not done.
-    queued: Arc<AtomicUsize>,
+    /// Jobs are taken by who holds the run, so they are written in order.
+    queue: Arc<Queue<Job>>,
     run: Arc<Mutex<Run>>,
     /// Whether who submits writes.
     at_once: AtomicBool,
@@ -67,7 +65,6 @@ impl Writer {
         marks: Marks,
         failed: Box<dyn FnOnce(String) + Send>,
     ) -> io::Result<Writer> {
-        let (queue, jobs) = channel();
         let (flushes, fail_next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let run = Run {
             db,
@@ -81,15 +78,14 @@ impl Writer {
             flushed_at: Instant::now(),
             awaited: false,
         };
-        let (run, queued) = (Arc::new(Mutex::new(run)), Arc::<AtomicUsize>::default());
-        let (of_thread, done) = (run.clone(), queued.clone());
-        let thread =
-            std::thread::Builder::new().name("quoris-log".into()).spawn(move || serve(&of_thread, &done, &jobs))?;
+        let (run, queue) = (Arc::new(Mutex::new(run)), Arc::<Queue<Job>>::default());
+        let (of_thread, jobs) = (run.clone(), queue.clone());
+        let thread = std::thread::Builder::new().name("quoris-log".into()).spawn(move || serve(&of_thread, &jobs))?;
         let at_once = AtomicBool::new(false);
-        Ok(Writer { queue: Mutex::new(queue), queued, run, at_once, flushes, fail_next, thread: Some(thread) })
+        Ok(Writer { queue, run, at_once, flushes, fail_next, thread: Some(thread) })
     }
 
-    /// Whether the thread that submits an operation writes it, when nothing is queued.
+    /// Whether the thread that submits an operation writes it.
     pub fn write_at_once(&self, yes: bool) {
         self.at_once.store(yes, Ordering::Relaxed);
     }
@@ -115,24 +111,16 @@ impl Writer {
     }
 
     fn send(&self, job: Job) {
-        if self.at_once.load(Ordering::Relaxed) && !matches!(job, Job::Stop) {
-            let mut run = self.run.lock();
-            // What this thread queued before comes first.
-            if self.queued.load(Ordering::Acquire) == 0 {
-                let ended = run.batch(job, || None);
-                let news = run.is_news();
-                drop(run);
-                if news {
-                    let _ = self.queue.lock().send(Job::Look);
-                }
-                return ended.tell();
+        if matches!(&job, Job::Op(_, DiskOp::Events(_) | DiskOp::Committed(_), None)) {
+            self.queue.put(job);
+        } else if self.at_once.load(Ordering::Relaxed) && !matches!(job, Job::Stop) {
+            self.queue.put(job);
+            let news = write_all(&self.run, &self.queue).news;
+            if news {
+                self.queue.look();
             }
-        }
-        self.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(e) = self.queue.lock().send(job)
-            && let Job::Op(_, _, Some(done)) | Job::Remove(_, done) = e.0
-        {
-            done(Err(io::Error::other("the log writer has stopped")));
+        } else {
+            self.queue.push(job);
         }
     }
 }
@@ -169,61 +157,60 @@ struct Waiting {
     stop: bool,
 }
 
-/// A written batch.
-struct Ended {
-    waiting: Waiting,
-    jobs: usize,
-    result: Result<(), String>,
+/// What came of writing.
+struct Written {
+    /// Something will be due of which the thread does not know.
+    news: bool,
+    stop: bool,
 }
 
-impl Ended {
-    fn tell(self) {
-        for done in self.waiting.done {
-            done(self.result.clone().map_err(io::Error::other));
+/// Writes what is queued, in batches.
+fn write_all(run: &Mutex<Run>, queue: &Queue<Job>) -> Written {
+    loop {
+        let mut writing = run.lock();
+        let (waiting, result, is_full) = writing.batch(queue);
+        if waiting.stop {
+            writing.finish();
+        }
+        let news = writing.is_news();
+        drop(writing);
+        for done in waiting.done {
+            done(result.clone().map_err(io::Error::other));
+        }
+        if waiting.stop || !is_full {
+            return Written { news, stop: waiting.stop };
         }
     }
 }
 
 /// The thread: writes what is queued, and does what is due.
-fn serve(run: &Mutex<Run>, queued: &AtomicUsize, jobs: &Receiver<Job>) {
+fn serve(run: &Mutex<Run>, queue: &Queue<Job>) {
     loop {
         let due_in = run.lock().wait_for();
-        let first = match due_in.map_or_else(|| jobs.recv().map_err(Into::into), |left| jobs.recv_timeout(left)) {
-            Ok(Job::Look) => continue,
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                run.lock().do_due();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let mut writing = run.lock();
-        let ended = writing.batch(first, || jobs.try_recv().ok());
-        queued.fetch_sub(ended.jobs, Ordering::AcqRel);
-        let stop = ended.waiting.stop;
-        if stop {
-            writing.finish();
-        }
-        drop(writing);
-        ended.tell();
-        if stop {
-            return;
+        match queue.wait(due_in) {
+            Woken::Jobs if write_all(run, queue).stop => return,
+            Woken::Jobs => {}
+            Woken::Look => {}
+            Woken::Due => run.lock().do_due(),
         }
     }
 }
 
 impl Run {
-    /// Writes a job, and those that wait behind it.
-    fn batch(&mut self, first: Job, mut next: impl FnMut() -> Option<Job>) -> Ended {
-        let (mut batch, mut waiting, mut jobs) = (WriteBatch::default(), Waiting::default(), 0);
-        let mut job = Some(first);
-        while let Some(this) = job {
-            jobs += usize::from(!matches!(this, Job::Look));
-            self.add(this, &mut batch, &mut waiting);
-            job = if batch.size_in_bytes() < BATCH_BYTES && !waiting.stop { next() } else { None };
-        }
-        let result = self.write(batch, waiting.needs_flush);
-        Ended { waiting, jobs, result }
+    /// Writes what is queued, as far as it fits into one batch; says who waits for it, what came of it, and whether
+    /// there may be more.
+    fn batch(&mut self, queue: &Queue<Job>) -> (Waiting, Result<(), String>, bool) {
+        let (mut batch, mut waiting) = (WriteBatch::default(), Waiting::default());
+        let is_full = loop {
+            if batch.size_in_bytes() >= BATCH_BYTES || waiting.stop {
+                break true;
+            }
+            let Some(job) = queue.pop() else { break false };
+            self.add(job, &mut batch, &mut waiting);
+        };
+        let is_empty = batch.is_empty() && waiting.done.is_empty();
+        let result = if is_empty { Ok(()) } else { self.write(batch, waiting.needs_flush) };
+        (waiting, result, is_full)
     }
 
     /// The last flush.
@@ -279,7 +266,6 @@ impl Run {
 
     fn add(&mut self, job: Job, batch: &mut WriteBatch, waiting: &mut Waiting) {
         match job {
-            Job::Look => {}
             Job::Stop => waiting.stop = true,
             Job::Remove(group, done) => {
                 self.marks.forget(group);

@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
+    os::fd::AsFd,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
@@ -21,7 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{Batch, Handler, Link, Next, Settings, Traffic};
+use crate::{Batch, Handler, Link, Next, OutputClass, Settings, Traffic};
 
 /// Room for one read, in bytes; Redis reads as much at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -69,6 +70,7 @@ pub(crate) async fn serve<H: Handler>(
         ended: None,
         failed: None,
         unknown: true,
+        second: None,
     };
     let Err(end) = connection.run(handler).await;
     match &end {
@@ -94,6 +96,14 @@ struct Connection {
     failed: Option<ProtocolError>,
     /// Not authenticated, as far as the last decoded command tells.
     unknown: bool,
+    /// The socket once more, to be lent to those who have messages.
+    second: Option<std::net::TcpStream>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.take_back();
+    }
 }
 
 /// What woke a connection that waits for its client.
@@ -128,6 +138,7 @@ impl Connection {
                 None => {}
             }
             self.reserve();
+            let lent = self.lend();
             let (stream, input, link) = (&mut self.stream, &mut self.input, &self.link);
             let woken = poll_fn(|cx| {
                 if link.is_signalled() {
@@ -140,11 +151,31 @@ impl Connection {
                 if link.is_signalled() { Poll::Ready(Woken::Signal) } else { Poll::Pending }
             })
             .await;
+            if lent {
+                self.second = self.link.take_back();
+            }
             match woken {
                 Woken::Read(result) => self.received(result)?,
                 Woken::Written(_) | Woken::Signal => self.signalled().await?,
             }
+            if lent {
+                // What others have begun to write comes before the next reply.
+                self.link.take_messages(&mut self.output);
+                self.flush().await?;
+            }
         }
+    }
+
+    /// Lets others write to a subscriber's socket while it waits for the client and has nothing to write.
+    fn lend(&mut self) -> bool {
+        if self.link.class() != OutputClass::PubSub {
+            self.second = None;
+            return false;
+        }
+        // Without a file descriptor for it, messages wait for the task as all others do.
+        let clone = || self.stream.as_fd().try_clone_to_owned().ok().map(Into::into);
+        let second = self.second.take().or_else(clone).filter(|_| self.output.is_empty());
+        second.map(|second| self.link.lend(second)).is_some()
     }
 
     /// A large argument gets its room by doubling: nothing is allocated for an announcement alone.

@@ -3,10 +3,14 @@
 //! Invariants:
 //! * Whoever sets a flag wakes the task behind it; the task registers before it looks a last time, so
 //!   no signal is lost.
-//! * Queued messages are whole replies; the task appends them behind whole replies only.
+//! * Queued messages are whole replies; the task appends them behind whole replies only. Only what is left of one that
+//!   others began to write stands in front of everything, and is taken with the socket.
+//! * Whoever is not the task writes to the socket only while it is lent, which it is while the task has nothing to
+//!   write, and only when no message waits.
 
 use std::{
-    net::SocketAddr,
+    io::Write,
+    net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     task::Context,
     time::Instant,
@@ -14,9 +18,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::Settings;
+use crate::{Settings, Traffic};
 
 /// Which of the three output limits holds for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +50,24 @@ const CLOSE: u32 = 1;
 const MESSAGES: u32 = 2;
 const SHRINK: u32 = 4;
 
+/// What others have for a connection.
+#[derive(Debug, Default)]
+struct Outbox {
+    messages: Vec<Bytes>,
+    /// The socket, while it is lent.
+    socket: Option<TcpStream>,
+}
+
+impl Outbox {
+    /// Writes a message to the socket, if that is lent; gives what is left of it.
+    fn write(&self, message: &Bytes) -> Bytes {
+        let socket = self.socket.as_ref().filter(|_| self.messages.is_empty());
+        // An error is the task's to find.
+        let written = socket.and_then(|mut socket| socket.write(message).ok()).unwrap_or(0);
+        message.slice(written..)
+    }
+}
+
 /// One connection as everybody else sees it.
 #[derive(Debug)]
 pub struct Link {
@@ -65,7 +87,7 @@ pub struct Link {
     keep_idle: AtomicBool,
     /// Whether the handler waits for others, see [`Link::watch_end`].
     watches_end: AtomicBool,
-    messages: Mutex<Vec<Bytes>>,
+    outbox: Mutex<Outbox>,
     message_bytes: AtomicUsize,
     /// Milliseconds since `opened` at the last read.
     last_ms: AtomicU64,
@@ -96,7 +118,7 @@ impl Link {
             class: AtomicU8::new(OutputClass::Normal as u8),
             keep_idle: AtomicBool::new(false),
             watches_end: AtomicBool::new(false),
-            messages: Mutex::new(Vec::new()),
+            outbox: Mutex::default(),
             message_bytes: AtomicUsize::new(0),
             last_ms: AtomicU64::new(0),
             over_soft_ms: AtomicU64::new(0),
@@ -124,13 +146,37 @@ impl Link {
         if self.is_closing() {
             return false;
         }
+        let outbox = self.outbox.lock();
+        self.queue(outbox, message, settings)
+    }
+
+    /// The same, but writes to the socket at once where that can be.
+    pub fn deliver(&self, message: &Bytes, settings: &Settings, traffic: &Traffic) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        let outbox = self.outbox.lock();
+        let left = outbox.write(message);
+        let written = (message.len() - left.len()) as u64;
+        if written > 0 {
+            self.bytes_out.fetch_add(written, Ordering::Relaxed);
+            traffic.bytes_out.fetch_add(written, Ordering::Relaxed);
+            traffic.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        left.is_empty() || self.queue(outbox, left, settings)
+    }
+
+    fn queue(&self, mut outbox: MutexGuard<'_, Outbox>, message: Bytes, settings: &Settings) -> bool {
         let waiting = self.message_bytes.fetch_add(message.len(), Ordering::Relaxed) + message.len();
-        self.messages.lock().push(message);
+        outbox.messages.push(message);
+        // Before the lock is free: whoever takes the socket back then sees that something may have been begun.
+        self.flags.fetch_or(MESSAGES, Ordering::AcqRel);
+        drop(outbox);
         if self.passes(waiting + self.output_bytes.load(Ordering::Relaxed), settings) {
             self.close();
             return false;
         }
-        self.signal(MESSAGES);
+        self.waker.wake();
         true
     }
 
@@ -190,7 +236,17 @@ impl Link {
 
     /// Messages that wait.
     pub fn message_count(&self) -> usize {
-        self.messages.lock().len()
+        self.outbox.lock().messages.len()
+    }
+
+    /// Lets others write to the socket.
+    pub(crate) fn lend(&self, socket: TcpStream) {
+        self.outbox.lock().socket = Some(socket);
+    }
+
+    /// From now on only the task writes to the socket. What waits comes before anything else.
+    pub(crate) fn take_back(&self) -> Option<TcpStream> {
+        self.outbox.lock().socket.take()
     }
 
     /// Whether the connection has to go by now; asked about once a second for every connection.
@@ -244,7 +300,7 @@ impl Link {
         if self.flags.fetch_and(!MESSAGES, Ordering::AcqRel) & MESSAGES == 0 {
             return;
         }
-        let messages = std::mem::take(&mut *self.messages.lock());
+        let messages = std::mem::take(&mut self.outbox.lock().messages);
         for message in messages {
             self.message_bytes.fetch_sub(message.len(), Ordering::Relaxed);
             output.extend_from_slice(&message);
@@ -302,5 +358,38 @@ mod tests {
         link.take_messages(&mut output);
         assert_eq!(&output[..], b"+a\r\n+b\r\n");
         assert_eq!(link.message_bytes(), 0);
+    }
+
+    #[test]
+    fn what_others_write_to_a_lent_socket_comes_once_and_in_order() {
+        let (link, settings, traffic) = (link(), Settings::default(), Traffic::default());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        socket.set_nonblocking(true).expect("a socket");
+        let (mut peer, _) = listener.accept().expect("a connection");
+        let message = |number: u32| Bytes::from(format!("{number:05000}"));
+        link.send(message(0), &settings);
+        link.lend(socket);
+        // Behind what waits.
+        link.deliver(&message(1), &settings, &traffic);
+        let mut output = BytesMut::new();
+        link.take_messages(&mut output);
+        assert_eq!(output.len(), 10_000);
+        let mut count = 2;
+        while link.message_bytes() == 0 {
+            assert!(link.deliver(&message(count), &settings, &traffic) && count < 10_000, "the socket is full at last");
+            count += 1;
+        }
+        link.deliver(&message(count), &settings, &traffic);
+        let socket = link.take_back().expect("it was lent");
+        link.deliver(&message(count + 1), &settings, &traffic);
+        link.take_messages(&mut output);
+        drop(socket);
+        let mut received = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut received).expect("it is closed behind the last");
+        assert_eq!(traffic.bytes_out.load(Ordering::Relaxed), received.len() as u64);
+        let all = [&output[..10_000], &received[..], &output[10_000..]].concat();
+        let want: Vec<u8> = (0..count + 2).flat_map(message).collect();
+        assert!(all == want, "{} bytes of {}", all.len(), want.len());
     }
 }

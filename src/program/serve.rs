@@ -119,10 +119,10 @@ fn abort_on_panic() {
     }));
 }
 
-/// Each client takes a descriptor.
+/// Each client takes a descriptor, and one that listens to a channel another, if there is one.
 fn raise_file_limit(clients: u64) -> anyhow::Result<()> {
     let wanted = clients + SPARE_FILES;
-    let got = rlimit::increase_nofile_limit(wanted).context("the limit on open files")?;
+    let got = rlimit::increase_nofile_limit(wanted + clients).context("the limit on open files")?;
     if got < wanted {
         tracing::warn!(wanted, got, "fewer files may be open than maxclients asks for; raise the limit with ulimit -n");
     }

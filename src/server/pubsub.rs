@@ -1,8 +1,9 @@
 //! Who on this node listens to what, and the handing over of messages. Step 9 of a command's way.
 //!
 //! For each group that somebody listens to, one task follows its events and gives each to the connections that want
-//! it. A message is encoded once for each version of the protocol and shared; a connection that does not take its
-//! messages is cut at its output limit and slows nobody down.
+//! it. It runs beside Raft, where events come from, and writes to a few sockets itself, so that a message need not wait
+//! for another thread; the others are written to by their own tasks. A message is encoded once for each version of the
+//! protocol and shared; a connection that does not take its messages is cut at its output limit and slows nobody down.
 //!
 //! Invariants:
 //! * What was acknowledged before a SUBSCRIBE is not delivered, and nothing that is published behind its confirmation
@@ -22,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use quoris_engine::{command, events::Event, glob, moves::Range, slot};
 use quoris_raft::{
     Error, GroupId, Session,
@@ -50,7 +51,7 @@ pub(crate) type From = SmallVec<[(GroupId, u64); 1]>;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct PubSub {
-    state: Mutex<State>,
+    state: RwLock<State>,
     /// Messages that clients of this node have published.
     pub published: AtomicU64,
     /// Messages that were handed to connections.
@@ -85,18 +86,16 @@ struct Follower {
 }
 
 impl Follower {
-    /// It runs on the thread of the connection that asks for it: what it hands over is then written by tasks of the
-    /// same thread, and one message wakes one thread.
     fn start(server: &Arc<Server>, number: u64, users: usize, group: GroupId, after: u64) -> Follower {
-        let task = tokio::spawn(follow(server.clone(), number, group, after)).abort_handle();
+        let task = server.node.spawn(follow(server.clone(), number, group, after));
         Follower { number, users, position: after, task }
     }
 }
 
 impl PubSub {
     /// While the guard lives nothing is delivered.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    pub fn lock(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
     }
 
     /// Sets the counters back.
@@ -106,7 +105,7 @@ impl PubSub {
 
     /// Names of a kin that connections of this node listen to.
     pub fn count(&self, kin: Kin) -> usize {
-        self.lock().listeners[kin as usize].len()
+        self.state.read().listeners[kin as usize].len()
     }
 
     /// Counts a message that was handed to a connection, or not taken by it.
@@ -119,9 +118,13 @@ impl PubSub {
         let follower = state.followers.get_mut(&batch.group).filter(|follower| follower.number == number);
         let Some(follower) = follower else { return };
         follower.position = batch.index;
+        if !batch.events.iter().any(|event| matches!(event, Event::Moved { .. })) {
+            // Who asks how many listen need not wait.
+            let state = RwLockWriteGuard::downgrade(state);
+            return Round::new(&state, server, batch).hand_over(&batch.events);
+        }
         for part in batch.events.split_inclusive(|event| matches!(event, Event::Moved { .. })) {
-            let round = Round { state: &state, server, group: batch.group, index: batch.index, run: None };
-            round.hand_over(part);
+            Round::new(&state, server, batch).hand_over(part);
             if let Some(Event::Moved { range, group, index }) = part.last() {
                 state.go_along(server, batch.group, *range, (GroupId(*group), *index));
             }
@@ -130,7 +133,7 @@ impl PubSub {
 
     /// Cuts all who listen to a group.
     fn cut(&self, group: GroupId) {
-        let state = self.lock();
+        let state = self.state.read();
         let all = state.listeners.iter().flat_map(HashMap::values).flat_map(BTreeMap::values);
         for listener in all.filter(|listener| listener.from.iter().any(|(of, _)| *of == group)) {
             listener.info.link.close();
@@ -146,7 +149,7 @@ async fn follow(server: Arc<Server>, number: u64, group: GroupId, after: u64) {
         match stream.next().await {
             Ok(batch) => {
                 server.pubsub.deliver(&server, number, &batch);
-                // Those who got it are written to on this thread: they come first, from time to time.
+                // Raft runs on this thread: it comes first, from time to time.
                 bytes += batch.events.iter().map(|event| event.bytes() + size_of::<Event>()).sum::<usize>();
                 if bytes >= RUN_BYTES_MAX {
                     bytes = 0;
@@ -263,7 +266,7 @@ impl Server {
         if let Some((_, _, count)) = counted.as_ref().filter(|(of, name, _)| *of == kin && name == channel) {
             return Reply::Int(*count);
         }
-        let here = self.pubsub.lock().receivers(kin, channel) as u64;
+        let here = self.pubsub.state.read().receivers(kin, channel) as u64;
         let matches = |pattern: &[u8]| kin == Kin::Channel && glob::matches(pattern, channel);
         let count = (here + self.node.interest().elsewhere(kin, channel, matches)) as i64;
         *counted = Some((kin, channel.clone(), count));

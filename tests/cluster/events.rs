@@ -17,12 +17,12 @@ use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, WITHIN, call, frame,
 use super::history::{self, How};
 use super::process::{Cluster, Shape};
 
-const THREE_NODES: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
+pub const THREE_NODES: Shape = Shape { nodes: 3, groups: 1, factor: 3, settings: &[] };
 pub const FIVE_NODES: Shape = Shape { nodes: 5, groups: 4, factor: 3, settings: &[] };
 /// No message keeps anybody waiting for longer.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 const CHANNELS: usize = 10;
-const PUBLISHERS: usize = 20;
+pub const PUBLISHERS: usize = 20;
 /// Messages between two deaths of a leader, at least.
 const MESSAGES_PER_KILL: u64 = 800;
 /// Long enough for the others to elect somebody else.
@@ -55,10 +55,12 @@ pub fn next_message(client: &mut Client, deadline: Instant) -> Result<(String, S
 
 /// What all threads share.
 #[derive(Default)]
-struct Shared {
-    done: AtomicBool,
+pub struct Shared {
+    /// Nothing more is to be published or written.
+    pub done: AtomicBool,
     over: AtomicBool,
-    published: AtomicU64,
+    /// What was acknowledged so far.
+    pub acknowledged: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -73,13 +75,18 @@ impl Door {
     }
 }
 
+/// Where the nodes of a cluster are, and whether they live.
+pub fn doors(cluster: &Cluster) -> Vec<Door> {
+    cluster.nodes.iter().map(|node| Door { port: node.port, kills: node.kills.clone() }).collect()
+}
+
 fn channel(number: usize) -> String {
     format!("channel:{number}")
 }
 
-/// Publishes numbered messages; gives those that were acknowledged, and those of which nobody knows.
-fn publish(doors: Vec<Door>, name: usize, shared: Arc<Shared>) -> [BTreeSet<(String, String)>; 2] {
-    let mut messages = [BTreeSet::new(), BTreeSet::new()];
+/// Acts until it is done, with a rest in between: at one node until a reply is lost there, then at the next one that
+/// lives. Each act has another number, and says whether there was a reply.
+pub fn keep_on(doors: &[Door], name: usize, shared: &Shared, mut act: impl FnMut(&mut Client, usize) -> bool) {
     let (mut number, mut turn) = (0, name);
     while !shared.done.load(Ordering::Relaxed) {
         turn += 1;
@@ -88,28 +95,41 @@ fn publish(doors: Vec<Door>, name: usize, shared: Arc<Shared>) -> [BTreeSet<(Str
             std::thread::sleep(PAUSE);
             continue;
         };
-        while !shared.done.load(Ordering::Relaxed) {
+        let mut answered = true;
+        while answered && !shared.done.load(Ordering::Relaxed) {
             number += 1;
-            let message = (channel((name + number) % CHANNELS), format!("{name}:{number}"));
-            match client.call(&["PUBLISH", &message.0, &message.1]) {
-                Outcome::Done(Reply::Int(_)) => {
-                    messages[0].insert(message);
-                    shared.published.fetch_add(1, Ordering::Relaxed);
-                }
-                Outcome::Lost(_) => {
-                    messages[1].insert(message);
-                    break;
-                }
-                other => panic!("PUBLISH {message:?}: {other}"),
-            }
+            answered = act(&mut client, number);
             std::thread::sleep(BETWEEN);
         }
     }
+}
+
+/// Publishes numbered messages; gives those that were acknowledged, and those of which nobody knows.
+fn publish(doors: &[Door], name: usize, shared: &Shared) -> [BTreeSet<(String, String)>; 2] {
+    let mut messages = [BTreeSet::new(), BTreeSet::new()];
+    keep_on(doors, name, shared, |client, number| {
+        let message = (channel((name + number) % CHANNELS), format!("{name}:{number}"));
+        match client.call(&["PUBLISH", &message.0, &message.1]) {
+            Outcome::Done(Reply::Int(_)) => {
+                shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+                messages[0].insert(message)
+            }
+            Outcome::Lost(_) => !messages[1].insert(message),
+            other => panic!("PUBLISH {message:?}: {other}"),
+        }
+    });
     messages
 }
 
 /// What came over one connection, in order.
-type Sitting = Vec<(String, String)>;
+pub type Sitting = Vec<(String, String)>;
+
+/// The messages of each channel, or what happened to each key.
+pub fn by_name(sitting: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    sitting.iter().for_each(|(name, what)| all.entry(name.clone()).or_default().push(what.clone()));
+    all
+}
 
 /// Listens until the end, again whenever its node dies; gives what came over each connection.
 fn subscribe(
@@ -163,9 +183,7 @@ pub fn depose(cluster: &mut Cluster, group: u64, spared: usize) {
 fn one_order(sittings: &[Sitting]) -> BTreeMap<String, Vec<String>> {
     let mut order: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for sitting in sittings {
-        let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        sitting.iter().for_each(|(channel, payload)| seen.entry(channel.clone()).or_default().push(payload.clone()));
-        for (channel, payloads) in seen {
+        for (channel, payloads) in by_name(sitting) {
             let known = order.entry(channel.clone()).or_insert_with(|| payloads.clone());
             assert_eq!(*known, payloads, "{channel}: one order for all who stayed");
         }
@@ -175,12 +193,10 @@ fn one_order(sittings: &[Sitting]) -> BTreeMap<String, Vec<String>> {
 
 /// Whether a cut sitting is a part of the order without a gap.
 fn check_part(sitting: &Sitting, order: &BTreeMap<String, Vec<String>>) {
-    let mut seen: BTreeMap<&String, Vec<&String>> = BTreeMap::new();
-    sitting.iter().for_each(|(channel, payload)| seen.entry(channel).or_default().push(payload));
-    for (channel, payloads) in seen {
-        let all = &order[channel];
-        let first = all.iter().position(|payload| payload == payloads[0]).expect("nothing comes from nowhere");
-        let part: Vec<&String> = all[first..].iter().take(payloads.len()).collect();
+    for (channel, payloads) in by_name(sitting) {
+        let all = &order[&channel];
+        let first = all.iter().position(|payload| *payload == payloads[0]).expect("nothing comes from nowhere");
+        let part = &all[first..(first + payloads.len()).min(all.len())];
         assert_eq!(part, payloads, "{channel}: a gap or a repeat");
     }
 }
@@ -199,20 +215,26 @@ fn start_subscribers(doors: &[Door], shared: &Arc<Shared>) -> Vec<(usize, JoinHa
     threads
 }
 
-/// Those who go on behind their last cursor whenever their node was killed.
-fn start_readers(doors: &[Door], cut: &Arc<AtomicU64>) -> Vec<JoinHandle<BTreeMap<String, Vec<String>>>> {
+/// Those who read a stream and go on behind their last cursor whenever their node was killed, until so many names of it
+/// have ended.
+pub fn start_readers(
+    doors: &[Door],
+    stream: &'static str,
+    ends: usize,
+    cut: &Arc<AtomicU64>,
+) -> Vec<JoinHandle<Sitting>> {
     let each = if doors.len() > 3 { 1 } else { 3 };
     let ways = [How::Read, How::Subscribe].repeat(each);
     let starts = doors.iter().flat_map(|door| ways.iter().map(move |how| (door.clone(), *how)));
     let start = |(door, how): (Door, How)| {
-        let (cursor, cut) = (history::end(door.port, history::ALL), cut.clone());
-        std::thread::spawn(move || history::resume(&door, how, cursor, CHANNELS, &cut))
+        let (cursor, cut) = (history::end(door.port, stream), cut.clone());
+        std::thread::spawn(move || history::resume(&door, how, stream, cursor, ends, &cut))
     };
     starts.map(start).collect()
 }
 
-/// A number of leaders to kill, another one if `QUORIS_KILLS` says so.
-fn kills(usual: u64) -> u64 {
+/// A number of leaders to kill, another one if `QUORIS_KILLS` says so: 20 in a long run.
+pub fn kills(usual: u64) -> u64 {
     std::env::var("QUORIS_KILLS").map_or(usual, |text| text.parse().expect("QUORIS_KILLS is a number"))
 }
 
@@ -220,11 +242,10 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let mut cluster = Cluster::start(shape);
     // The lowest replica that is left leads first, so the last node leads seldom.
     let spared = shape.nodes - 1;
-    let doors: Vec<Door> =
-        cluster.nodes.iter().map(|node| Door { port: node.port, kills: node.kills.clone() }).collect();
+    let doors = doors(&cluster);
     let shared = Arc::<Shared>::default();
     let cut_readers = Arc::<AtomicU64>::default();
-    let readers = start_readers(&doors, &cut_readers);
+    let readers = start_readers(&doors, history::ALL, CHANNELS, &cut_readers);
     let subscribers = start_subscribers(&doors, &shared);
     let receivers = 2 * shape.nodes as i64;
     until("all nodes know who listens", || {
@@ -233,13 +254,13 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|name| {
             let (doors, shared) = (doors.clone(), shared.clone());
-            std::thread::spawn(move || publish(doors, name, shared))
+            std::thread::spawn(move || publish(&doors, name, &shared))
         })
         .collect();
     for kill in 1..=kills {
         until("messages are published", || {
             assert!(!publishers.iter().any(|p| p.is_finished()) && !subscribers.iter().any(|(_, s)| s.is_finished()));
-            shared.published.load(Ordering::Relaxed) >= kill * MESSAGES_PER_KILL
+            shared.acknowledged.load(Ordering::Relaxed) >= kill * MESSAGES_PER_KILL
         });
         depose(&mut cluster, 1 + kill % shape.groups as u64, spared);
     }
@@ -267,7 +288,7 @@ fn everybody_gets_everything_once(shape: Shape, kills: u64) {
     by_pattern.iter().chain(&cut).for_each(|sitting| check_part(sitting, &order));
     for reader in readers {
         let read = reader.join().expect("no reader saw a wrong message");
-        assert!(read == order, "who came back with his cursor has something else than who stayed");
+        assert!(by_name(&read) == order, "who came back with his cursor has something else than who stayed");
     }
     let all: Vec<(&String, &String)> = order.iter().flat_map(|(c, all)| all.iter().map(move |p| (c, p))).collect();
     let numbered: Vec<_> = all.iter().filter(|(_, payload)| *payload != "first").collect();

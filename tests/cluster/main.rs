@@ -17,6 +17,7 @@ mod greeting;
 mod grow;
 mod history;
 mod identity;
+mod key_events;
 mod kill;
 mod lease;
 mod linear;

@@ -8,6 +8,7 @@ use quoris_log::{Fsync, RocksDisk};
 use quoris_raft::GroupId;
 use quoris_raft::feed::{Batch, Floor};
 use quoris_raft::retained::Retained;
+use quoris_raft::seam::{Disk, DiskOp};
 
 const GROUP: GroupId = GroupId(3);
 const MANY: u64 = 64 << 20;
@@ -91,4 +92,45 @@ async fn nothing_is_kept_where_nothing_shall_be() {
     let kept = open(dir.path(), 0);
     kept.put(&batch(3, 3), 0, LONG_MS);
     assert_eq!((kept.floor(), indexes(&kept, 3).await), (3, Ok(vec![])));
+}
+
+/// The longest file of the write-ahead log.
+fn longest(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir.join("log")).expect("a folder").map(|file| file.expect("a file"));
+    let logs = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+    // One may have become another since it was listed.
+    logs.filter_map(|file| file.metadata().ok()).map(|data| data.len()).max().unwrap_or(0)
+}
+
+#[test]
+fn entries_and_events_together_make_no_file_longer_than_those_that_were_filled() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let disk = RocksDisk::open(dir.path(), Fsync::Always, |e| panic!("{e}")).expect("the folder is free");
+    let filled = longest(dir.path());
+    assert!(filled > 16 << 20, "{filled} bytes were filled");
+    for index in 1..200 {
+        let bytes = bytes::Bytes::from(vec![index as u8; PAYLOAD_BYTES]);
+        disk.submit(GROUP, DiskOp::Events(vec![(index, bytes.clone())]), None);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| done.send(result).expect("it is waited for"));
+        disk.submit(GROUP, DiskOp::Append(vec![(index, vec![0], bytes)]), Some(done));
+        is_done.recv().expect("an answer").expect("the disk works");
+        assert!(longest(dir.path()) <= filled, "after {index} entries");
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_there_in_a_moment() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let disk = RocksDisk::open(dir.path(), Fsync::Always, |e| panic!("{e}")).expect("the folder is free");
+    for yes in [false, true] {
+        disk.submit_may_block(yes);
+        let index = 1 + u64::from(yes);
+        disk.submit(GROUP, DiskOp::Events(vec![(index, b"event".as_slice().into())]), None);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while disk.events(GROUP, index - 1, 1).expect("readable").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "event {index} is written");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! One batch on its way to the connections that listen.
 //!
-//! Invariant: messages for the same connections that stand behind each other are encoded once for each version of the
-//! protocol, shared, and handed over together.
+//! Invariants:
+//! * messages for the same connections that stand behind each other are encoded once for each version of the protocol,
+//!   shared, and handed over together;
+//! * a batch is written to no more than [`WRITES_MAX`] sockets here, and to none more than once: Raft waits meanwhile,
+//!   and whoever gets several pieces had better get them with one system call, from his own task.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use bytes::{Bytes, BytesMut};
 use quoris_engine::{events::Event, glob};
-use quoris_raft::{GroupId, interest::Kin};
+use quoris_raft::{GroupId, feed::Batch, interest::Kin};
 use quoris_resp::{Protocol, encode_message};
 
 use super::{Listener, State};
@@ -15,18 +18,24 @@ use crate::server::Server;
 
 /// Messages that are handed over together have about so many bytes.
 pub(super) const RUN_BYTES_MAX: usize = 64 << 10;
+/// Sockets that are written to here. A write takes about 5 µs.
+const WRITES_MAX: usize = 16;
+/// What is longer is left to the connection's task.
+const WRITE_BYTES_MAX: usize = 16 << 10;
 
 /// See the module.
 pub(super) struct Round<'a> {
-    pub state: &'a State,
-    pub server: &'a Server,
-    pub group: GroupId,
-    pub index: u64,
-    pub run: Option<Run<'a>>,
+    state: &'a State,
+    server: &'a Server,
+    group: GroupId,
+    index: u64,
+    run: Option<Run<'a>>,
+    /// Sockets that may still be written to.
+    writes: usize,
 }
 
 /// Messages for the same connections, one behind the other.
-pub(super) struct Run<'a> {
+struct Run<'a> {
     kin: Kin,
     /// The channel, or the pattern.
     name: Bytes,
@@ -37,6 +46,10 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Round<'a> {
+    pub(super) fn new(state: &'a State, server: &'a Server, batch: &Batch) -> Round<'a> {
+        Round { state, server, group: batch.group, index: batch.index, run: None, writes: WRITES_MAX }
+    }
+
     pub(super) fn hand_over(mut self, events: &[Event]) {
         for event in events {
             match event {
@@ -81,7 +94,9 @@ impl<'a> Round<'a> {
         (channel, payload): (&Bytes, &Bytes),
     ) {
         let fits = |run: &Run<'_>| run.kin == kin && run.name == *name && run.bytes < RUN_BYTES_MAX;
-        if !self.run.as_ref().is_some_and(fits) {
+        if self.run.as_ref().is_some_and(|run| !fits(run)) {
+            // There is more than one run.
+            self.writes = 0;
             self.flush();
         }
         let new = || Run { kin, name: name.clone(), listeners, messages: Vec::new(), bytes: 0 };
@@ -105,7 +120,13 @@ impl<'a> Round<'a> {
             let messages = encoded.get_or_insert_with(|| run.encode(protocol));
             let link = &listener.info.link;
             let open = !link.is_closing();
-            if link.send(messages.clone(), &self.server.settings) {
+            let sent = if self.writes > 0 && messages.len() <= WRITE_BYTES_MAX {
+                self.writes -= 1;
+                link.deliver(messages, &self.server.settings, &self.server.traffic)
+            } else {
+                link.send(messages.clone(), &self.server.settings)
+            };
+            if sent {
                 delivered += run.messages.len() as u64;
             } else {
                 dropped += run.messages.len() as u64;
