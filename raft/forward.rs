@@ -1,4 +1,4 @@
-//! Commands for a leader elsewhere, as messages.
+//! Batches that run on this replica, also for others, and the answers to those.
 //!
 //! A forwarded batch carries its session and sequence numbers, so it can be sent again after a lost
 //! reply or a failover: the leader's group answers a repeated command from its window.
@@ -8,63 +8,24 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use quoris_engine::codec;
-use quoris_engine::command;
-use quoris_engine::entry::{SessionId, SessionStamp, Transaction};
 use quoris_engine::outcome;
-use quoris_resp::{Argv, Protocol, Reply, ReplyDecoder, encode};
+use quoris_resp::{Protocol, Reply, ReplyDecoder, encode};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::evict;
 use crate::group::Group;
 use crate::mutant::{self, Mutant};
+use crate::parcel::read_request;
 use crate::propose::{Operation, Outcome, Stamp};
 use crate::record::LogIdRecord;
-use crate::types::{GroupId, NodeId};
+use crate::types::NodeId;
 use crate::wire::{self, FRAME_BYTES_MAX};
 
-/// Operations that one message may carry.
-const OPERATIONS_MAX: usize = 1 << 20;
-/// Batches that one message may carry: what waits for one answer.
-pub const BATCHES_MAX: usize = 256;
-/// Sequence numbers from here on are not believed: counting on must not overflow.
-pub const SEQUENCE_MAX: u64 = 1 << 62;
 /// Most bytes of replies in one answer: the longest value, and room to stay a frame.
 const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 20);
 
 const TOO_MANY: &str = "the replies of the pipeline are too long for one message between nodes";
-
-/// What stands in front of the commands of a message: batches of one group, each of its own session.
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    group: GroupId,
-    batches: Vec<BatchRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct BatchRecord {
-    stamp: Option<StampRecord>,
-    again: bool,
-    operations: Vec<OperationRecord>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct StampRecord {
-    session: SessionId,
-    first_sequence: u64,
-    acknowledged_below: u64,
-    first_sent_ms: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct OperationRecord {
-    database: u32,
-    user: u32,
-    transaction: bool,
-    own: Option<SessionStamp>,
-    write: bool,
-    bytes: u32,
-}
 
 /// The leader's answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,112 +48,6 @@ pub enum Forwarded {
     NotLeader(Option<NodeId>),
     /// May have been executed; with a stamp it can be sent again.
     Unknown,
-}
-
-/// A batch that is ready to be sent; its argument bytes are not copied.
-#[derive(Debug)]
-pub struct Parcel {
-    record: BatchRecord,
-    commands: SmallVec<[Bytes; 1]>,
-    /// Bytes of the commands.
-    pub bytes: usize,
-}
-
-impl Parcel {
-    /// Packs a batch; `again` when it was sent before and may be in the log.
-    pub fn new(operations: &[Operation], stamp: Option<Stamp>, again: bool) -> Parcel {
-        let stamp = stamp.map(|s| StampRecord {
-            session: s.session,
-            first_sequence: s.first_sequence,
-            acknowledged_below: s.acknowledged_below,
-            first_sent_ms: s.first_sent_ms,
-        });
-        let records = operations.iter().map(|o| OperationRecord {
-            database: o.database,
-            user: o.user,
-            transaction: o.transaction,
-            own: o.own,
-            write: o.write,
-            bytes: o.argv.frame().len() as u32,
-        });
-        let record = BatchRecord { stamp, again, operations: records.collect() };
-        let commands: SmallVec<[Bytes; 1]> = operations.iter().map(|o| o.argv.frame().clone()).collect();
-        Parcel { record, bytes: commands.iter().map(Bytes::len).sum(), commands }
-    }
-}
-
-/// A message of batches for one group.
-pub fn request(group: GroupId, parcels: impl Iterator<Item = Parcel>) -> Vec<Bytes> {
-    let mut parts = vec![Bytes::new()];
-    let mut batches = Vec::new();
-    for parcel in parcels {
-        batches.push(parcel.record);
-        parts.extend(parcel.commands);
-    }
-    parts[0] = wire::part(&Head { group, batches });
-    parts
-}
-
-/// The group that a request is for.
-///
-/// # Errors
-/// When the bytes are no request.
-pub fn group_of(body: &[u8]) -> io::Result<GroupId> {
-    wire::message(body)
-}
-
-/// How many commands a request carries; for the fuzzer.
-///
-/// # Errors
-/// When the bytes are no request.
-pub fn operations_of(body: &Bytes) -> io::Result<usize> {
-    read_request(body).map(|batches| batches.iter().map(|(operations, ..)| operations.len()).sum())
-}
-
-/// Operations, their stamp, and whether they were sent before.
-pub type Batch = (Vec<Operation>, Option<Stamp>, bool);
-
-/// The batches of a request.
-///
-/// # Errors
-/// When the bytes are no request.
-pub fn read_request(body: &Bytes) -> io::Result<Vec<Batch>> {
-    let (head, mut at): (Head, usize) = codec::read(body, "forwarded batches").map_err(io::Error::other)?;
-    let count: usize = head.batches.iter().map(|batch| batch.operations.len()).sum();
-    if count > OPERATIONS_MAX || head.batches.len() > BATCHES_MAX {
-        return Err(io::Error::other(format!("{} batches of {count} operations", head.batches.len())));
-    }
-    head.batches.into_iter().map(|batch| read_batch(batch, body, &mut at)).collect()
-}
-
-fn read_batch(batch: BatchRecord, body: &Bytes, at: &mut usize) -> io::Result<Batch> {
-    let mut operations = Vec::with_capacity(batch.operations.len());
-    for record in batch.operations {
-        let end = at.checked_add(record.bytes as usize).filter(|end| *end <= body.len());
-        let end = end.ok_or_else(|| io::Error::other("a batch ends within a command"))?;
-        let argv = Argv::parse(body.slice(*at..end)).map_err(io::Error::other)?;
-        *at = end;
-        if record.transaction {
-            // Apply stops at a transaction that it cannot read, so none may get into the log.
-            Transaction::from_argv(&argv).map_err(io::Error::other)?;
-        }
-        let found =
-            if record.transaction { command::logged(&Argv::from_parts(&["EXEC"])) } else { command::logged(&argv) };
-        let command = found.map_err(|e| io::Error::other(e.to_string()))?;
-        let OperationRecord { database, user, transaction, own, write, .. } = record;
-        operations.push(Operation { command, argv, database, user, transaction, own, write });
-    }
-    let owned = operations.iter().filter_map(|o| o.own).map(|own| own.sequence);
-    if batch.stamp.iter().map(|s| s.first_sequence).chain(owned).any(|n| n > SEQUENCE_MAX) {
-        return Err(io::Error::other("a sequence number out of range"));
-    }
-    let stamp = batch.stamp.map(|s| Stamp {
-        session: s.session,
-        first_sequence: s.first_sequence,
-        acknowledged_below: s.acknowledged_below,
-        first_sent_ms: s.first_sent_ms,
-    });
-    Ok((operations, stamp, batch.again))
 }
 
 /// Runs forwarded batches here, if this replica leads. They do not wait for each other, but for the answer.
@@ -244,16 +99,15 @@ fn encode_replies(replies: &[Reply], writes: &[bool], bytes_max: usize, encoded:
 /// # Errors
 /// When the bytes are no answer.
 pub fn read_answer(body: &Bytes) -> io::Result<Vec<Forwarded>> {
-    let (answers, at): (Vec<Answer>, usize) = codec::read(body, "answer").map_err(io::Error::other)?;
-    let mut rest = BytesMut::from(&body[at..]);
+    let (answers, mut at): (Vec<Answer>, usize) = codec::read(body, "answer").map_err(io::Error::other)?;
     let read = |answer| {
         Ok(match answer {
             Answer::NotLeader(leader) => Forwarded::NotLeader(leader),
             Answer::Unknown => Forwarded::Unknown,
             Answer::Done { count, position, seen, clock_ms } => {
-                let mut replies = Vec::with_capacity((count as usize).min(rest.len()));
+                let mut replies = Vec::with_capacity((count as usize).min(body.len() - at));
                 for _ in 0..count {
-                    let reply = ReplyDecoder::decode(&mut rest).map_err(io::Error::other)?;
+                    let reply = ReplyDecoder::read(body, &mut at).map_err(io::Error::other)?;
                     replies.push(reply.ok_or_else(|| io::Error::other("an answer ends within a reply"))?);
                 }
                 Forwarded::Done(replies, position, seen, clock_ms)
@@ -359,34 +213,5 @@ mod tests {
         let text = |reply: &Reply| if let Reply::Error(text) = reply { text.clone() } else { panic!("{reply:?}") };
         assert!(text(&replies[1]).starts_with(b"ERR the replies"));
         assert!(text(&replies[2]).starts_with(b"UNKNOWN executed"));
-    }
-
-    #[test]
-    fn a_forwarded_transaction_that_apply_could_not_read_is_refused() {
-        let record = OperationRecord { database: 0, user: 0, transaction: true, own: None, write: true, bytes: 0 };
-        let frame = Argv::from_parts(&["EXEC", "no watches"]).frame().clone();
-        let records = vec![OperationRecord { bytes: frame.len() as u32, ..record }];
-        let head =
-            Head { group: GroupId(1), batches: vec![BatchRecord { stamp: None, again: false, operations: records }] };
-        let body = Bytes::from([&wire::part(&head)[..], &frame].concat());
-        assert!(read_request(&body).is_err());
-    }
-
-    #[test]
-    fn the_marks_of_a_clients_own_session_travel_with_its_commands() {
-        let argv = Argv::from_parts(&["INCR", "n"]);
-        let command = command::logged(&argv).expect("a command");
-        let of =
-            |own| Operation { command, argv: argv.clone(), database: 0, user: 0, transaction: false, own, write: true };
-        let session = SessionId::of_client([8, 9]);
-        let own = SessionStamp { session, sequence: 3, acknowledged_below: 2, first_sent_ms: 1 };
-        let parcels =
-            |own| [Parcel::new(&[of(None)], None, false), Parcel::new(&[of(None), of(Some(own))], None, true)];
-        let sent = |own| read_request(&request(GroupId(1), parcels(own).into_iter()).concat().into());
-        let batches = sent(own).expect("our own bytes");
-        let marks: Vec<Vec<_>> = batches.iter().map(|(batch, ..)| batch.iter().map(|o| o.own).collect()).collect();
-        assert_eq!(marks, [vec![None], vec![None, Some(own)]]);
-        assert_eq!([batches[0].2, batches[1].2], [false, true], "whether it was sent before travels as well");
-        assert!(sent(SessionStamp { sequence: SEQUENCE_MAX + 1, ..own }).is_err());
     }
 }

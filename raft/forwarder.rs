@@ -1,19 +1,23 @@
 //! Batches for leaders elsewhere, as many in one message as wait.
 //!
 //! Step 5, where another node leads. Every connection has a batch of its own on the way, and most batches are
-//! one small command: a message for each would cost more than the command. One task per peer takes what waits,
-//! without a timer, and sends one message per group; the leader answers all of its batches together.
+//! one small command: a message for each would cost more than the command. One task per peer and thread of clients
+//! takes what waits, without a timer, and sends one message per group; the leader answers all of its batches
+//! together. Task and connection live on the runtime of those whose commands they carry: on its way out and back a
+//! command meets no other thread of this process.
 //!
 //! Invariant: every batch learns what became of it, also when the connection or this task ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::forward::{self, BATCHES_MAX, Forwarded, Parcel};
-use crate::link::{Connection, Lane, Links};
+use crate::forward::{self, Forwarded};
+use crate::link::{Connection, Links, Slot};
+use crate::parcel::{self, BATCHES_MAX, Parcel};
 use crate::types::{GroupId, NodeId};
 use crate::wire::Kind;
 
@@ -42,15 +46,14 @@ struct Waiting {
 /// The way to all other leaders.
 pub struct Forwarder {
     links: Arc<Links>,
-    peers: Mutex<BTreeMap<NodeId, mpsc::Sender<Waiting>>>,
-    /// Raft's own runtime, as for the links.
-    runtime: tokio::runtime::Handle,
+    /// One for each runtime that sends and peer; never walked through, so that its order does not matter.
+    ways: Mutex<HashMap<(Id, NodeId), mpsc::Sender<Waiting>>>,
 }
 
 impl Forwarder {
     /// Sends over these links.
-    pub fn new(links: Arc<Links>, runtime: tokio::runtime::Handle) -> Forwarder {
-        Forwarder { links, peers: Mutex::default(), runtime }
+    pub fn new(links: Arc<Links>) -> Forwarder {
+        Forwarder { links, ways: Mutex::default() }
     }
 
     /// Where it runs.
@@ -69,20 +72,24 @@ impl Forwarder {
     }
 
     fn queue(&self, peer: NodeId) -> mpsc::Sender<Waiting> {
-        let mut peers = self.peers.lock();
-        if let Some(queue) = peers.get(&peer).filter(|queue| !queue.is_closed()) {
+        let runtime = Handle::current();
+        let mut ways = self.ways.lock();
+        if let Some(queue) = ways.get(&(runtime.id(), peer)).filter(|queue| !queue.is_closed()) {
             return queue.clone();
         }
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        self.runtime.spawn(run(self.links.clone(), peer, waiting));
-        peers.insert(peer, queue.clone());
+        runtime.spawn(run(self.links.clone(), peer, waiting));
+        ways.insert((runtime.id(), peer), queue.clone());
         queue
     }
 }
 
 async fn run(links: Arc<Links>, peer: NodeId, mut queue: mpsc::Receiver<Waiting>) {
+    let mut way = Slot::default();
     while let Some(first) = queue.recv().await {
-        let connection = links.connection(peer, Lane::Forward).await;
+        let connection = links.connect_here(&mut way, peer).await;
+        // Whoever was woken together with the first sender has something to add.
+        tokio::task::yield_now().await;
         let (mut groups, mut bytes, mut count) = (BTreeMap::<GroupId, Vec<Waiting>>::new(), 0, 0);
         let mut next = Some(first);
         while let Some(waiting) = next {
@@ -102,7 +109,7 @@ async fn run(links: Arc<Links>, peer: NodeId, mut queue: mpsc::Receiver<Waiting>
 /// Sends one message; waits for its answer and hands it on.
 async fn call(connection: Arc<Connection>, group: GroupId, batches: Vec<Waiting>) {
     let (parcels, waiters): (Vec<_>, Vec<_>) = batches.into_iter().map(|w| (w.parcel, w.done)).unzip();
-    let answer = connection.call(Kind::Forward, forward::request(group, parcels.into_iter())).await;
+    let answer = connection.call(Kind::Forward, parcel::request(group, parcels.into_iter())).await;
     let answers = answer.and_then(|body| forward::read_answer(&body)).unwrap_or_default();
     let mut answers = answers.into_iter().map(Sent::Answered);
     for waiter in waiters {

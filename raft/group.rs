@@ -12,7 +12,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
-use quoris_engine::Engine;
+use quoris_engine::{Engine, WARM_MAX};
 use tokio::sync::watch;
 
 use crate::changes::Watchers;
@@ -274,7 +274,12 @@ impl Group {
             return Err(NotLeading);
         }
         let mut seen = u64::MAX;
-        let replies = operations.iter().map(|operation| {
+        let replies = operations.iter().enumerate().map(|(at, operation)| {
+            if operations.len() > 1 && at.is_multiple_of(WARM_MAX) {
+                // Most commands have their key first; a wrong guess costs little.
+                let keys = operations[at..].iter().filter_map(|o| o.argv.get(1));
+                engine.keyspace().warm(operation.database, keys);
+            }
             let reply = run_read(&engine, operation, now_ms);
             if reads(operation) {
                 seen = engine.applied_index();

@@ -8,6 +8,7 @@ use quoris_engine::codec;
 use tokio::io::AsyncReadExt;
 
 use crate::founding::{Identity, Probe};
+use crate::parcel;
 use crate::types::GroupId;
 use crate::waiting;
 use crate::wire::{self, Frame, Kind, read_frame};
@@ -49,8 +50,8 @@ fn messages(kind: Kind, body: &Bytes) -> Vec<String> {
             vec![shown(begin.and_then(|begin| begin.membership.stored()))]
         }
         Kind::SnapshotPiece => vec![shown(codec::read::<wire::SnapshotPiece>(body, "piece"))],
-        Kind::Forward => vec![shown(forward::group_of(body)), shown(forward::operations_of(body))],
-        Kind::Wait => vec![shown(forward::operations_of(body)), shown(wire::message::<waiting::Ask>(body))],
+        Kind::Forward => vec![shown(parcel::group_of(body)), shown(parcel::operations_of(body))],
+        Kind::Wait => vec![shown(parcel::operations_of(body)), shown(wire::message::<waiting::Ask>(body))],
         Kind::Events => vec![shown(wire::message::<(GroupId, u64)>(body))],
         Kind::EventsNow | Kind::Changes => vec![shown(wire::message::<GroupId>(body))],
         Kind::Interest => vec![shown(wire::message::<Vec<crate::interest::Count>>(body))],

@@ -1,7 +1,7 @@
 //! Connections to peers: a few per peer, shared by all groups.
 //!
-//! A lane is one connection: entries, control (heartbeats, votes), forwarded commands and snapshots do
-//! not wait for each other. Requests are pipelined; a reply finds its request by id. A lane connects
+//! A lane is one connection: entries, control (heartbeats, votes), commands that wait and snapshots do
+//! not wait for each other. Forwarded commands have one for each thread that serves clients ([`crate::forwarder`]). Requests are pipelined; a reply finds its request by id. A lane connects
 //! when it is first needed and again after it broke, not more often than every [`RETRY_AFTER`].
 //!
 //! A peer whose power failed says nothing to its connections, neither then nor when it is back. Who waits
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::handshake::{Greeter, Side, shake_hands};
@@ -42,8 +43,8 @@ pub enum Lane {
     Append,
     /// Heartbeats, votes, questions.
     Control,
-    /// Commands for a leader elsewhere.
-    Forward,
+    /// Commands that wait at a leader elsewhere.
+    Wait,
     /// Snapshots.
     Snapshot,
     /// Events, and who listens to them.
@@ -133,7 +134,7 @@ pub struct Links {
     /// The process in which each peer was met last.
     processes: Mutex<BTreeMap<NodeId, Process>>,
     /// Raft's own runtime: a client's task may ask for a connection, but must not own it.
-    runtime: tokio::runtime::Handle,
+    runtime: Handle,
 }
 
 /// Held while a lane connects, so that it connects once.
@@ -147,7 +148,7 @@ struct Process {
 }
 
 #[derive(Default)]
-struct Slot {
+pub(crate) struct Slot {
     connection: Option<Arc<Connection>>,
     refused_at: Option<Duration>,
 }
@@ -159,7 +160,7 @@ impl Links {
         clock: Arc<dyn Clock>,
         addresses: Addresses,
         greeter: Weak<dyn Greeter>,
-        runtime: tokio::runtime::Handle,
+        runtime: Handle,
     ) -> Links {
         Links { net, clock, addresses, greeter, lanes: Mutex::default(), processes: Mutex::default(), runtime }
     }
@@ -170,7 +171,18 @@ impl Links {
     /// When the peer is not known, not reachable or of another cluster.
     pub async fn connection(&self, node: NodeId, lane: Lane) -> io::Result<Arc<Connection>> {
         let slot = self.lanes.lock().entry((node, lane)).or_default().clone();
-        let mut slot = slot.lock().await;
+        self.connect(&mut *slot.lock().await, node, &self.runtime).await
+    }
+
+    /// The connection of a lane that belongs to one task, on the runtime that calls; made when there is none.
+    ///
+    /// # Errors
+    /// As [`Links::connection`].
+    pub(crate) async fn connect_here(&self, slot: &mut Slot, node: NodeId) -> io::Result<Arc<Connection>> {
+        self.connect(slot, node, &Handle::current()).await
+    }
+
+    async fn connect(&self, slot: &mut Slot, node: NodeId, runtime: &Handle) -> io::Result<Arc<Connection>> {
         if let Some(connection) = slot.connection.as_ref().filter(|c| c.is_open()) {
             return Ok(connection.clone());
         }
@@ -181,7 +193,7 @@ impl Links {
                 format!("{node} refused a connection just now"),
             ));
         }
-        match self.dial(self.address(node)?).await {
+        match self.dial_on(self.address(node)?, runtime).await {
             Ok(connection) if connection.peer.node == node => {
                 let connection = Arc::new(connection);
                 self.met(&connection);
@@ -227,7 +239,7 @@ impl Links {
     /// # Errors
     /// When nobody answers as a peer of the same cluster.
     pub async fn greet(&self, node: NodeId) -> io::Result<Hello> {
-        Ok(self.open(self.address(node)?).await?.2)
+        Ok(self.open(self.address(node)?, &self.runtime).await?.2)
     }
 
     /// Connects to an address of which only that is known.
@@ -235,17 +247,21 @@ impl Links {
     /// # Errors
     /// When nobody answers as a peer of the same cluster.
     pub async fn dial(&self, addr: String) -> io::Result<Connection> {
-        let (stream, buffer, peer) = self.open(addr).await?;
-        let _runtime = self.runtime.enter();
+        self.dial_on(addr, &self.runtime).await
+    }
+
+    async fn dial_on(&self, addr: String, runtime: &Handle) -> io::Result<Connection> {
+        let (stream, buffer, peer) = self.open(addr, runtime).await?;
+        let _runtime = runtime.enter();
         Ok(start(stream, buffer, peer))
     }
 
-    async fn open(&self, addr: String) -> io::Result<(Box<dyn Stream>, BytesMut, Hello)> {
+    async fn open(&self, addr: String, runtime: &Handle) -> io::Result<(Box<dyn Stream>, BytesMut, Hello)> {
         let timeout =
             |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {addr} within {CONNECT_TIMEOUT:?}"));
         let greeter = self.greeter.upgrade().ok_or_else(closed)?;
         let (net, to) = (self.net.clone(), addr.clone());
-        let connect = self.runtime.spawn(async move {
+        let connect = runtime.spawn(async move {
             let mut stream = net.connect(to).await?;
             let mut buffer = BytesMut::new();
             let peer = shake_hands(&mut stream, &mut buffer, &*greeter, Side::Dials).await?;
@@ -360,7 +376,7 @@ mod tests {
         let addresses = Addresses::default();
         addresses.store(Arc::new(BTreeMap::from([(NodeId(2), String::new())])));
         let (greeter, net) = (Arc::new(Somebody { node: 1, boot: 1 }), Silent(Mutex::new(vec![7, 7, 8, 8])));
-        let (runtime, weak) = (tokio::runtime::Handle::current(), Arc::downgrade(&greeter));
+        let (runtime, weak) = (Handle::current(), Arc::downgrade(&greeter));
         let links = Links::new(Arc::new(net), Arc::new(SystemClock::default()), addresses, weak, runtime);
         let connect = async |lane| links.connection(NodeId(2), lane).await.expect("a connection");
 
@@ -369,7 +385,7 @@ mod tests {
         append.send(Frame { kind: Kind::Append, id, body: Vec::new() }).await.expect("an append");
         connect(Lane::Control).await;
         assert!(append.is_open() && replies.try_recv().is_err_and(|e| e == mpsc::error::TryRecvError::Empty));
-        let forward = connect(Lane::Forward).await;
+        let forward = connect(Lane::Wait).await;
         let ended = tokio::time::timeout(Duration::from_secs(10), replies.recv()).await;
         assert_eq!(ended.expect("the stream ended"), None);
         assert!(!append.is_open() && forward.is_open());

@@ -168,8 +168,8 @@ impl Node {
         }
         let greeter: Arc<dyn Greeter> = node.0.clone();
         let (greeter, runtime) = (Arc::downgrade(&greeter), tokio::runtime::Handle::current());
-        let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, greeter, runtime.clone()));
-        assert!(node.0.forwarder.set(Forwarder::new(links.clone(), runtime)).is_ok(), "set once");
+        let links = Arc::new(Links::new(seams.net.clone(), seams.clock.clone(), addresses, greeter, runtime));
+        assert!(node.0.forwarder.set(Forwarder::new(links.clone())).is_ok(), "set once");
         assert!(node.0.links.set(links).is_ok(), "set once");
         if let Some(listener) = listener {
             node.keep(tokio::spawn(crate::serve::accept(listener, Arc::new(node.clone()))));

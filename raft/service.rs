@@ -14,6 +14,7 @@ use crate::forward;
 use crate::founding;
 use crate::group::Group;
 use crate::node::Node;
+use crate::parcel;
 use crate::seam::BoxFuture;
 use crate::serve::{Frames, Service};
 use crate::status::covering;
@@ -62,7 +63,7 @@ impl Node {
                 self.target(begin.target)?.on_snapshot_end(begin).await
             }
             Kind::Forward => {
-                let group = forward::group_of(&body)?;
+                let group = parcel::group_of(&body)?;
                 let group = self.group(group).ok_or_else(|| io::Error::other(format!("{group} does not run here")))?;
                 forward::serve(&group, &body).await
             }

@@ -18,11 +18,12 @@ use quoris_engine::entry::SessionId;
 use quoris_engine::outcome;
 use quoris_resp::Reply;
 
-use crate::forward::{Forwarded, Local, Parcel, run_local};
+use crate::forward::{Forwarded, Local, run_local};
 use crate::forwarder::Sent;
 use crate::group::Group;
 use crate::mutant::{self, Mutant};
 use crate::node::Node;
+use crate::parcel::Parcel;
 use crate::propose::{Operation, Stamp};
 use crate::read::ReadAge;
 use crate::types::{GroupId, NodeId};

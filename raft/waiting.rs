@@ -15,10 +15,11 @@ use smallvec::smallvec;
 use tokio::sync::mpsc;
 
 use crate::deliver::run_read;
-use crate::forward::{self, Forwarded, Local, Parcel};
+use crate::forward::{self, Forwarded, Local};
 use crate::group::Group;
 use crate::link::{Connection, Lane};
 use crate::node::Node;
+use crate::parcel::{self, Parcel};
 use crate::propose::Operation;
 use crate::types::{GroupId, NodeId};
 use crate::waiters::{Ended, Refused, Told, Waiting};
@@ -107,11 +108,11 @@ impl Remote {
         operation: &Operation,
         again: bool,
     ) -> io::Result<Remote> {
-        let connection = node.links().connection(leader, Lane::Forward).await?;
+        let connection = node.links().connection(leader, Lane::Wait).await?;
         let (id, notes) = connection.open_stream()?;
         let parcel = Parcel::new(std::slice::from_ref(operation), None, again);
         let remote = Remote { connection, id, notes };
-        remote.send(Kind::Wait, forward::request(group, std::iter::once(parcel))).await?;
+        remote.send(Kind::Wait, parcel::request(group, std::iter::once(parcel))).await?;
         Ok(remote)
     }
 
@@ -189,9 +190,9 @@ pub async fn serve(node: &Node, mut input: mpsc::Receiver<Bytes>, output: mpsc::
 
 /// The command of a stream's first frame, its group, and whether it was sent before.
 fn read(node: &Node, first: &Bytes) -> io::Result<(Arc<Group>, Operation, bool)> {
-    let id = forward::group_of(first)?;
+    let id = parcel::group_of(first)?;
     let group = node.group(id).ok_or_else(|| io::Error::other(format!("{id} does not run here")))?;
-    let batches = forward::read_request(first)?.into_iter();
+    let batches = parcel::read_request(first)?.into_iter();
     let mut operations = batches.flat_map(|(operations, _, again)| operations.into_iter().map(move |o| (o, again)));
     match (operations.next(), operations.next()) {
         (Some((operation, again)), None)

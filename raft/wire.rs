@@ -29,7 +29,7 @@ pub const TURN_BYTES: usize = 1 << 20;
 /// Length, checksum, kind, request id.
 const HEAD_BYTES: usize = 4 + 4 + 1 + 8;
 /// First bytes of a connection: the protocol and its version.
-pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x04";
+pub const MAGIC: [u8; 8] = *b"QUORIS\x00\x05";
 
 /// What a frame is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

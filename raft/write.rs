@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -10,6 +10,28 @@ use crate::wire::{Frame, TURN_BYTES};
 
 /// The writer gathers about this many bytes into one system call.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// A part of at most this many bytes is copied rather than counted, carried and handed to the kernel by itself.
+const SMALL_BYTES: usize = 4 << 10;
+
+/// The same bytes in fewer parts: small ones that follow each other become one.
+pub fn gather<'a>(parts: impl IntoIterator<Item = &'a Bytes>) -> Vec<Bytes> {
+    let (mut gathered, mut small) = (Vec::new(), BytesMut::new());
+    for part in parts {
+        if part.len() <= SMALL_BYTES {
+            small.extend_from_slice(part);
+            continue;
+        }
+        if !small.is_empty() {
+            gathered.push(std::mem::take(&mut small).freeze());
+        }
+        gathered.push(part.clone());
+    }
+    if !small.is_empty() {
+        gathered.push(small.freeze());
+    }
+    gathered
+}
 
 /// Writes queued frames, many per system call, until the queue or the stream ends.
 pub async fn write_frames(mut queue: mpsc::Receiver<Frame>, mut stream: impl AsyncWrite + Unpin) -> io::Result<()> {
@@ -25,7 +47,7 @@ pub async fn write_frames(mut queue: mpsc::Receiver<Frame>, mut stream: impl Asy
             bytes += parts.iter().rev().take(2).map(Bytes::len).sum::<usize>();
             next = if bytes < WRITE_BYTES && parts.len() < 512 { queue.try_recv().ok() } else { None };
         }
-        write_parts(&mut stream, parts).await?;
+        write_parts(&mut stream, gather(&parts)).await?;
     }
     Ok(())
 }
@@ -55,4 +77,19 @@ async fn write_parts(stream: &mut (impl AsyncWrite + Unpin), mut parts: Vec<Byte
         }
     }
     stream.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_become_one_and_large_ones_are_not_copied() {
+        let part = |len: usize| Bytes::from(vec![b'x'; len]);
+        let parts = [part(1), part(SMALL_BYTES), part(SMALL_BYTES + 1), part(0), part(7)];
+        let gathered = gather(&parts);
+        assert_eq!(gathered.iter().map(Bytes::len).collect::<Vec<_>>(), [SMALL_BYTES + 1, SMALL_BYTES + 1, 7]);
+        assert_eq!(gathered[1].as_ptr(), parts[2].as_ptr());
+        assert_eq!(gathered.concat(), parts.concat());
+    }
 }

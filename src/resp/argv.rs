@@ -61,28 +61,19 @@ impl Argv {
     /// With the offset of the first byte that is not canonical; trailing bytes count as wrong.
     pub fn parse(frame: Bytes) -> Result<Argv, ArgvError> {
         let mut at = 0;
-        let count = header(&frame, &mut at, b'*')?;
-        if count == 0 {
-            return Err(ArgvError { at: 1 });
-        }
-        // The count is not trusted: an argument takes at least five bytes ("$0\r\n\r\n" is six).
-        let mut ranges = SmallVec::with_capacity(count.min(frame.len() / 5));
-        for _ in 0..count {
-            let len = header(&frame, &mut at, b'$')?;
-            // What is left decides, so that no announced length can overflow.
-            if len > (frame.len() - at).saturating_sub(2) || frame.len() < at + 2 {
-                return Err(ArgvError { at });
-            }
-            let end = at + len;
-            if &frame[end..end + 2] != b"\r\n" {
-                return Err(ArgvError { at: end });
-            }
-            ranges.push((offset(at), offset(end)));
-            at = end + 2;
-        }
-        if at != frame.len() {
-            return Err(ArgvError { at });
-        }
+        let ranges = places(&frame, &mut at)?;
+        if at == frame.len() { Ok(Argv { frame, ranges }) } else { Err(ArgvError { at }) }
+    }
+
+    /// Parses the canonical frame that begins at `at`, and moves `at` behind it. Slices, never copies.
+    ///
+    /// # Errors
+    /// With the offset, from the beginning of the frame, of the first byte that is not canonical.
+    pub fn read(bytes: &Bytes, at: &mut usize) -> Result<Argv, ArgvError> {
+        let mut len = 0;
+        let ranges = places(&bytes[*at..], &mut len)?;
+        let frame = bytes.slice(*at..*at + len);
+        *at += len;
         Ok(Argv { frame, ranges })
     }
 
@@ -146,6 +137,30 @@ pub(crate) fn put_header(out: &mut BytesMut, kind: u8, n: usize) {
     out.put_slice(b"\r\n");
 }
 
+/// The places of the arguments of the canonical frame that begins at `at`, which moves behind it.
+fn places(frame: &[u8], at: &mut usize) -> Result<SmallVec<[Range; 6]>, ArgvError> {
+    let count = header(frame, at, b'*')?;
+    if count == 0 {
+        return Err(ArgvError { at: 1 });
+    }
+    // The count is not trusted: an argument takes at least five bytes ("$0\r\n\r\n" is six).
+    let mut ranges = SmallVec::with_capacity(count.min(frame.len() / 5));
+    for _ in 0..count {
+        let len = header(frame, at, b'$')?;
+        // What is left decides, so that no announced length can overflow.
+        if len > (frame.len() - *at).saturating_sub(2) || frame.len() < *at + 2 {
+            return Err(ArgvError { at: *at });
+        }
+        let end = *at + len;
+        if &frame[end..end + 2] != b"\r\n" {
+            return Err(ArgvError { at: end });
+        }
+        ranges.push((offset(*at), offset(end)));
+        *at = end + 2;
+    }
+    Ok(ranges)
+}
+
 /// Reads a canonical `<kind><digits>\r\n` and moves `at` behind it.
 fn header(frame: &[u8], at: &mut usize, kind: u8) -> Result<usize, ArgvError> {
     let wrong = |at| Err(ArgvError { at });
@@ -182,6 +197,15 @@ mod tests {
         let parsed = Argv::parse(argv.frame().clone()).expect("canonical");
         assert_eq!(parsed, argv);
         assert_eq!(&parsed[1], b"key");
+    }
+
+    #[test]
+    fn frames_that_stand_one_behind_the_other_are_read_in_turn() {
+        let (first, second) = (Argv::from_parts(&["GET", "a"]), Argv::from_parts(&["SET", "b", "value"]));
+        let (bytes, mut at) = (Bytes::from([&first.frame()[..], second.frame()].concat()), 0);
+        assert_eq!([Argv::read(&bytes, &mut at), Argv::read(&bytes, &mut at)], [Ok(first), Ok(second)]);
+        assert_eq!(at, bytes.len());
+        assert_eq!(Argv::read(&bytes, &mut at), Err(ArgvError { at: 0 }));
     }
 
     #[test]

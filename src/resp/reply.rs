@@ -3,7 +3,7 @@
 //! Replies travel between nodes and rest in snapshots as RESP3; [`ReplyDecoder`] reads that back
 //! without loss from [`crate::Protocol::Internal`].
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// One reply. The protocol version is applied only when it is printed.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,8 +165,20 @@ impl ReplyDecoder {
         if skip(buffer, &mut at, 0)?.is_none() {
             return Ok(None);
         }
-        let mut frame = buffer.split_to(at).freeze();
-        parse(&mut frame).map(Some)
+        parse(&buffer.split_to(at).freeze(), &mut 0).map(Some)
+    }
+
+    /// The whole reply that begins at `at`, which moves behind it; nothing when it is not all there. Its texts are
+    /// slices.
+    ///
+    /// # Errors
+    /// With a description when the bytes are not RESP.
+    pub fn read(bytes: &Bytes, at: &mut usize) -> Result<Option<Reply>, String> {
+        let mut end = *at;
+        match skip(bytes, &mut end, 0)? {
+            Some(()) => parse(bytes, at).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -216,35 +228,33 @@ fn length(body: &[u8]) -> Result<Option<usize>, String> {
     }
 }
 
-fn line(frame: &mut Bytes) -> Bytes {
-    let end = memchr::memchr(b'\n', frame).expect("skip saw the line end");
-    let line = frame.slice(..end - 1);
-    frame.advance(end + 1);
-    line
+fn text(line: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(line).map_err(|_| "reply is not text".to_string())
 }
 
-fn text(line: &Bytes) -> Result<&str, String> {
-    std::str::from_utf8(&line[1..]).map_err(|_| "reply is not text".to_string())
-}
-
-fn parse(frame: &mut Bytes) -> Result<Reply, String> {
-    let line = line(frame);
-    let many = |frame: &mut Bytes, n: usize| (0..n).map(|_| parse(frame)).collect::<Result<Vec<_>, _>>();
-    Ok(match line[0] {
-        b'+' if &line[1..] == b"OK" => Reply::Ok,
-        b'+' => Reply::Status(line.slice(1..)),
-        b'-' => Reply::Error(line.slice(1..)),
-        b':' => Reply::Int(text(&line)?.parse().map_err(|_| "reply integer")?),
+/// The reply at `at`, all of which `skip` has seen.
+fn parse(bytes: &Bytes, at: &mut usize) -> Result<Reply, String> {
+    let end = *at + memchr::memchr(b'\n', &bytes[*at..]).expect("skip saw the line end");
+    let (kind, place) = (bytes[*at], *at + 1..end - 1);
+    let line = &bytes[place.clone()];
+    let kept = || bytes.slice(place.clone());
+    *at = end + 1;
+    let many = |at: &mut usize, n: usize| (0..n).map(|_| parse(bytes, at)).collect::<Result<Vec<_>, _>>();
+    Ok(match kind {
+        b'+' if line == b"OK" => Reply::Ok,
+        b'+' => Reply::Status(kept()),
+        b'-' => Reply::Error(kept()),
+        b':' => Reply::Int(text(line)?.parse().map_err(|_| "reply integer")?),
         b'_' => Reply::Null,
         b'@' => Reply::Elsewhere,
-        b',' => Reply::Double(text(&line)?.parse().map_err(|_| "reply double")?),
-        b';' => Reply::Decimal(line.slice(1..)),
-        b'#' => Reply::Bool(&line[1..] == b"t"),
-        b'(' => Reply::BigNumber(line.slice(1..)),
+        b',' => Reply::Double(text(line)?.parse().map_err(|_| "reply double")?),
+        b';' => Reply::Decimal(kept()),
+        b'#' => Reply::Bool(line == b"t"),
+        b'(' => Reply::BigNumber(kept()),
         kind @ (b'$' | b'=' | b'!') => {
-            let Some(len) = length(&line[1..])? else { return Ok(Reply::Null) };
-            let body = frame.split_to(len);
-            frame.advance(2);
+            let Some(len) = length(line)? else { return Ok(Reply::Null) };
+            let body = bytes.slice(*at..*at + len);
+            *at += len + 2;
             match kind {
                 b'$' => Reply::Bulk(body),
                 b'!' => Reply::Error(body),
@@ -252,15 +262,15 @@ fn parse(frame: &mut Bytes) -> Result<Reply, String> {
                 _ => return Err("verbatim reply without a format".into()),
             }
         }
-        b'*' => match length(&line[1..])? {
+        b'*' => match length(line)? {
             None => Reply::NullArray,
-            Some(n) => Reply::Array(many(frame, n)?),
+            Some(n) => Reply::Array(many(at, n)?),
         },
-        b'~' => Reply::Set(many(frame, length(&line[1..])?.unwrap_or(0))?),
-        b'>' => Reply::Push(many(frame, length(&line[1..])?.unwrap_or(0))?),
+        b'~' => Reply::Set(many(at, length(line)?.unwrap_or(0))?),
+        b'>' => Reply::Push(many(at, length(line)?.unwrap_or(0))?),
         kind @ (b'%' | b'&' | b'^') => {
-            let n = length(&line[1..])?.unwrap_or(0);
-            let pairs = (0..n).map(|_| Ok((parse(frame)?, parse(frame)?)));
+            let n = length(line)?.unwrap_or(0);
+            let pairs = (0..n).map(|_| Ok((parse(bytes, at)?, parse(bytes, at)?)));
             let pairs = pairs.collect::<Result<Vec<_>, String>>()?;
             match kind {
                 b'%' => Reply::Map(pairs),
@@ -305,6 +315,13 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(ReplyDecoder::decode(&mut BytesMut::from(&bytes[..cut])), Ok(None), "cut at {cut}");
         }
+        let twice = Bytes::from([&bytes[..], &bytes[..]].concat());
+        let (mut at, mut cut) = (0, bytes.len());
+        for _ in 0..2 {
+            assert_eq!(ReplyDecoder::read(&twice, &mut at), Ok(Some(all.clone())));
+        }
+        assert_eq!(at, twice.len());
+        assert_eq!(ReplyDecoder::read(&twice.slice(..at - 1), &mut cut), Ok(None));
         assert_eq!(ReplyDecoder::decode(&mut bytes), Ok(Some(all)));
         assert!(bytes.is_empty());
     }

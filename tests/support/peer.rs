@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// First bytes of a connection; a random number of 32 bytes and the proof follow.
-const MAGIC: &[u8; 8] = b"QUORIS\x00\x04";
+const MAGIC: &[u8; 8] = b"QUORIS\x00\x05";
 /// A frame begins with its length, checksum, kind and id.
 pub const HEAD_BYTES: usize = 17;
 
