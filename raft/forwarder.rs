@@ -56,11 +56,6 @@ impl Forwarder {
         Forwarder { links, ways: Mutex::default() }
     }
 
-    /// Where it runs.
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
-        &self.runtime
-    }
-
     /// Sends a batch and waits for its answer. When this future is dropped the batch may still be executed.
     pub async fn send(&self, peer: NodeId, group: GroupId, parcel: Parcel) -> Sent {
         let queue = self.queue(peer);

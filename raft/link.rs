@@ -165,6 +165,11 @@ impl Links {
         Links { net, clock, addresses, greeter, lanes: Mutex::default(), processes: Mutex::default(), runtime }
     }
 
+    /// Raft's own runtime.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// The lane's connection, made when there is none.
     ///
     /// # Errors

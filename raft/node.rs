@@ -227,7 +227,7 @@ impl Node {
 
     /// Runs a task beside Raft. It must not keep its thread for long.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.forwarder().runtime().spawn(task).abort_handle()
+        self.links().runtime().spawn(task).abort_handle()
     }
 
     pub(crate) fn forwarder(&self) -> &Forwarder {
