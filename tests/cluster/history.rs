@@ -1,6 +1,5 @@
 //! Events read from positions over several nodes: whoever is cut off goes on behind his last cursor and has
-//! everything; what was told of keys is what replaying the log tells; and a replica that lacks the past sends nobody
-//! on with a gap.
+//! everything; and a replica that lacks the past sends nobody on with a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quoris_resp::{Argv, Reply};
 
-use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, call, frame, until};
+use super::client::{Client, Outcome, PAUSE, REPLY_TIME_MAX, call, frame};
 use super::events::{Door, END, Sitting};
 use super::process::{Cluster, Shape};
 use super::view::NodeView;

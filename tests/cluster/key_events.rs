@@ -83,7 +83,11 @@ fn stay(port: u16, by_event: bool) -> JoinHandle<Sitting> {
             let (channel, payload) = message.unwrap_or_else(|why| panic!("{prefix}* after {}: {why}", sitting.len()));
             let name = channel.strip_prefix(prefix).expect("it begins so").to_string();
             let (key, event) = if by_event { (payload, name) } else { (name, payload) };
-            if key.starts_with(END) { drop(ended.insert(key)) } else { sitting.push((key, event)) }
+            if key.starts_with(END) {
+                ended.insert(key);
+            } else {
+                sitting.push((key, event));
+            }
         }
         sitting
     })
