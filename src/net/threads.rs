@@ -12,13 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::{Builder, Handle, Runtime},
-    time::sleep,
-};
-
-/// No command has its deadline sooner, unless the settings say so.
-const TICK: Duration = Duration::from_secs(4);
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Runtimes of one thread each.
 #[derive(Debug)]
@@ -46,14 +40,7 @@ impl Threads {
             // Giving way once before waiting lets others that are ready on this core go first, and the wait
             // then ends with more sockets at once: a third fewer switches, 8 % more SETs on two cores.
             builder.on_thread_park(std::thread::yield_now);
-            let runtime = builder.build()?;
-            // Whoever sets a timer that is the next one wakes his own thread. With this one, commands' deadlines are not.
-            runtime.spawn(async {
-                loop {
-                    sleep(TICK).await;
-                }
-            });
-            Ok(runtime)
+            builder.build()
         };
         let runtimes = (0..count.max(1)).map(start).collect::<io::Result<Vec<_>>>()?;
         let open = runtimes.iter().map(|_| AtomicUsize::new(0)).collect();
