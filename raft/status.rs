@@ -145,7 +145,7 @@ impl Node {
             peer_addr: n.peer_addr.clone(),
             connected: *id == own || self.links().is_connected(*id),
         });
-        let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.group_status(topology, *g)).collect();
+        let groups: Vec<GroupStatus> = topology.groups.keys().map(|g| self.status_in(topology, *g)).collect();
         let caught_up = |g: &GroupStatus| g.applied + READY_LAG_MAX >= g.commit;
         let sound = |g: &GroupStatus| !g.quarantined && !g.clock_held;
         let counts = |g: &&GroupStatus| g.local || self.is_guest();
@@ -177,8 +177,13 @@ impl Node {
         answer.ok().and_then(|a| wire::message::<u64>(&a).ok()).unwrap_or(0) as usize
     }
 
-    /// The state of one group, as far as this node knows it. The topology is that of all groups that are shown together.
-    fn group_status(&self, topology: &Topology, id: GroupId) -> GroupStatus {
+    /// The state of one group, as far as this node knows it.
+    pub fn group_status(&self, id: GroupId) -> GroupStatus {
+        self.status_in(&self.routes().topology, id)
+    }
+
+    /// The same, in the topology of all groups that are shown together.
+    fn status_in(&self, topology: &Topology, id: GroupId) -> GroupStatus {
         let record = topology.groups.get(&id);
         let mut status = GroupStatus {
             id,
