@@ -329,11 +329,17 @@ impl Node {
         Some((engine.applied_index(), engine.digest()))
     }
 
-    /// Hands leadership over and stops every group.
-    pub async fn shutdown(&self) {
+    /// Hands over what this node leads.
+    pub async fn hand_over(&self) {
         let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
         let timeout = Duration::from_secs(2);
         futures_util::future::join_all(groups.iter().map(|g| g.hand_over(timeout))).await;
+    }
+
+    /// Hands leadership over and stops every group.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        let groups: Vec<Arc<Group>> = self.0.groups.load().values().cloned().collect();
         futures_util::future::join_all(groups.iter().map(|g| g.stop())).await;
         self.0.groups.store(Arc::default());
         std::mem::take(&mut *self.0.tasks.lock()).into_values().flatten().for_each(|t| t.abort());

@@ -141,7 +141,8 @@ impl Connection {
             let lent = self.lend();
             let (stream, input, link) = (&mut self.stream, &mut self.input, &self.link);
             let woken = poll_fn(|cx| {
-                if link.is_signalled() {
+                // What has come before the end is answered.
+                if link.is_signalled() && !link.is_finishing() {
                     return Poll::Ready(Woken::Signal);
                 }
                 if let Poll::Ready(result) = pin!(stream.read_buf(input)).poll(cx) {
@@ -221,7 +222,8 @@ impl Connection {
             self.batch.shrink_to_fit();
         }
         self.link.take_messages(&mut self.output);
-        self.flush().await
+        self.flush().await?;
+        if self.link.is_finishing() { Err(End::Closed) } else { Ok(()) }
     }
 
     /// Takes complete commands from the buffer; false when there is none.

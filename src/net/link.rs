@@ -49,6 +49,7 @@ const UNCOUNTED_BYTES: usize = 16 * 1024;
 const CLOSE: u32 = 1;
 const MESSAGES: u32 = 2;
 const SHRINK: u32 = 4;
+const FINISH: u32 = 8;
 
 /// What others have for a connection.
 #[derive(Debug, Default)]
@@ -135,6 +136,15 @@ impl Link {
         self.signal(CLOSE);
     }
 
+    /// Closes the connection once everything that has come is answered.
+    pub fn finish(&self) {
+        self.signal(FINISH);
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & FINISH != 0
+    }
+
     /// Whether it was told to close.
     pub fn is_closing(&self) -> bool {
         self.flags.load(Ordering::Acquire) & CLOSE != 0
@@ -210,7 +220,8 @@ impl Link {
         self.watches_end.store(watch, Ordering::Relaxed);
     }
 
-    pub(crate) fn watches_end(&self) -> bool {
+    /// Whether the handler waits for what others do.
+    pub fn watches_end(&self) -> bool {
         self.watches_end.load(Ordering::Relaxed)
     }
 

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quoris_net::{BindError, Listener, Threads};
 use quoris_raft::{Node, NodeConfig, Timing, seam::Seams};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
 use crate::{
     config::Config,
@@ -14,6 +14,10 @@ use crate::{
 
 /// How much higher the port for peers is, when nothing else is said; as in Redis Cluster.
 const PEER_PORT_DISTANCE: u32 = 10_000;
+
+/// How long commands that have come may take when the process stops, and between two looks at them.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(1);
+const FINISH_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a process is to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +125,16 @@ impl Running {
         }
     }
 
-    /// Takes no more connections, lets the replies that are on their way leave, hands leadership over.
+    /// Takes no more connections, hands leadership over, and answers what clients have asked.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        // Leaving first lets clients of this node be served by others; then connections end.
+        // Leaving first lets clients of this node be served by others; then connections end, each behind a reply.
+        self.server.node.hand_over().await;
+        self.server.clients.all().iter().for_each(|client| client.link.finish());
+        let deadline = Instant::now() + FINISH_TIME_MAX;
+        while Instant::now() < deadline && self.server.clients.all().iter().any(|client| !client.link.watches_end()) {
+            tokio::time::sleep(FINISH_PAUSE).await;
+        }
         self.server.node.shutdown().await;
         let clients = self.server.clients.all();
         clients.iter().for_each(|client| client.link.close());

@@ -339,3 +339,34 @@ fn leaders_are_handed_over_and_come_back() {
     assert_eq!(record.totals().1, 0, "no write is unknown");
     assert_whole(&mut cluster, &record);
 }
+
+/// The longest wait for a command that had no answer when the node at this port stopped.
+fn longest_unanswered(port: u16, key: &str) -> Duration {
+    let mut client = Client::connect(port).expect("the node lives");
+    loop {
+        let began = Instant::now();
+        if !matches!(client.call(&["INCR", key]), Outcome::Done(_)) {
+            return began.elapsed();
+        }
+        // As a client that has other things to do, too.
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[test]
+fn a_node_that_stops_answers_what_it_was_asked() {
+    let mut cluster = Cluster::start(Shape { nodes: 3, groups: 3, factor: 3, settings: &[] });
+    let port = cluster.nodes[0].port;
+    let clients: Vec<_> =
+        (0..20).map(|at| std::thread::spawn(move || longest_unanswered(port, &format!("key:{at}")))).collect();
+    let mut client = Client::connect(cluster.nodes[1].port).expect("node 2 lives");
+    let deadline = Instant::now() + WITHIN;
+    while !matches!(client.call(&["GET", "key:19"]), Outcome::Done(Reply::Bulk(_))) {
+        assert!(Instant::now() < deadline, "nobody writes");
+    }
+    cluster.terminate(0);
+    let waits: Vec<Duration> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
+    println!("{waits:?}");
+    // Whoever asks on a connection that has ended is told so at once; whoever waits was heard.
+    assert!(waits.iter().all(|wait| *wait < PAUSE), "{waits:?}");
+}
