@@ -3,7 +3,7 @@
 mod support;
 
 use quoris_resp::Reply;
-use support::{Connection, bulk, cluster::Cluster, program};
+use support::{Connection, bulk, cluster::Cluster, program, until};
 
 #[test]
 fn every_node_answers_for_every_key() {
@@ -87,7 +87,9 @@ fn with_redirects_a_client_is_sent_to_the_leader() {
     c.ok(&["CONFIG", "SET", "cluster-redirects", "yes"]);
     let moved = format!("MOVED 12182 127.0.0.1:{}", cluster.port + leader - 1);
     assert_eq!(c.error(&["GET", "foo"]), moved);
-    assert_eq!(c.error(&["SET", "foo", "x"]), moved);
+    assert_eq!(c.call(&["GET", "foo"]), bulk("bar"), "nobody is sent in a circle");
+    assert_eq!(cluster.connect(leader % 3 + 1).error(&["SET", "foo", "x"]), moved);
+    until("a client that comes back later is sent again", || matches!(c.call(&["GET", "foo"]), Reply::Error(_)));
     assert_eq!(c.error(&["SELECT", "1"]), "ERR SELECT is not allowed in cluster mode");
     assert_eq!((c.info("cluster_enabled"), c.info("redis_mode")), ("1".to_string(), "cluster".to_string()));
     assert_eq!(at_leader.call(&["GET", "foo"]), bulk("bar"));
@@ -163,9 +165,13 @@ fn with_redirects_replicas_answer_reads_only() {
     assert!(moved(&mut c, &["GET", "foo"]));
     c.ok(&["READONLY"]);
     assert_eq!(c.call(&["GET", "foo"]), bulk("bar"));
-    assert!(moved(&mut c, &["SET", "foo", "x"]));
-    c.ok(&["READWRITE"]);
-    assert!(moved(&mut c, &["GET", "foo"]));
+    let mut other = cluster.connect(leader % 3 + 1);
+    other.ok(&["READONLY"]);
+    assert!(moved(&mut other, &["SET", "foo", "x"]));
+    let mut other = cluster.connect(leader % 3 + 1);
+    other.ok(&["READONLY"]);
+    other.ok(&["READWRITE"]);
+    assert!(moved(&mut other, &["GET", "foo"]));
     // No key belongs to these, so there is nowhere to send the client.
     assert_eq!((c.call(&["DBSIZE"]), c.call(&["RANDOMKEY"])), (Reply::Int(1), bulk("foo")));
     assert_eq!(c.call(&["KEYS", "*"]), Reply::Array(vec![bulk("foo")]));

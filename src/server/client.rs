@@ -22,6 +22,7 @@ use crate::{
     history::{Cursor, Subscription},
     multi::Queue,
     own_session::Own,
+    sent_away::SentAway,
     server::Server,
     stats::Tally,
     tracking::Tracks,
@@ -72,6 +73,7 @@ pub struct Client {
     /// Where its last write of each group stands; for WAIT.
     pub(crate) positions: Vec<Position>,
     pub(crate) gather: Gather,
+    pub(crate) sent_away: SentAway,
     pub(crate) tally: Tally,
 }
 
@@ -110,6 +112,7 @@ impl Client {
             copy: None,
             positions: Vec::new(),
             gather: Gather::default(),
+            sent_away: SentAway::default(),
             tally: Tally::default(),
         }
     }
@@ -191,7 +194,10 @@ impl Client {
         }
         let started = std::time::Instant::now();
         let server = self.server.clone();
-        let forwards = self.forwards();
+        let forwards = match self.sent_away.is_back(&self.gather) {
+            true => gather::Forwards::All,
+            false => self.forwards(),
+        };
         let tracked = self.tracks.is_some().then(|| self.gather.groups());
         let mut answers = self.gather.send(&self.session, forwards).await;
         let landed = match tracked {
@@ -229,6 +235,7 @@ impl Client {
                 }
             };
             self.count_error(&reply);
+            self.sent_away.note(slot.slot, &reply);
             self.tally.add(&server.stats, slot.id, share, reply.is_error());
             if let Some(argv) = &slot.said {
                 self.note_said(argv, took, &reply);

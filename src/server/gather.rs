@@ -137,6 +137,11 @@ impl Gather {
         self.lanes.iter().map(|lane| lane.group).collect()
     }
 
+    /// Whether a command of the slot waits.
+    pub fn asks_for(&self, slot: u16) -> bool {
+        self.slots.iter().any(|waiting| waiting.slot == slot)
+    }
+
     /// Adds an answer that is there already.
     pub fn push_reply(&mut self, reply: Reply, id: u16) {
         self.slots.push(Slot { what: Waits::Nothing(reply), id, said: None, slot: 0, silent: false });

