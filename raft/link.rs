@@ -1,7 +1,8 @@
 //! Connections to peers: a few per peer, shared by all groups.
 //!
 //! A lane is one connection: entries, control (heartbeats, votes), commands that wait and snapshots do
-//! not wait for each other. Forwarded commands have one for each thread that serves clients ([`crate::forwarder`]). Requests are pipelined; a reply finds its request by id. A lane connects
+//! not wait for each other. Forwarded commands have one for each thread that serves clients
+//! ([`crate::forwarder`]). Requests are pipelined; a reply finds its request by id. A lane connects
 //! when it is first needed and again after it broke, not more often than every [`RETRY_AFTER`].
 //!
 //! A peer whose power failed says nothing to its connections, neither then nor when it is back. Who waits

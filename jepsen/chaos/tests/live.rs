@@ -78,71 +78,81 @@ fn quoris() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-#[test]
-fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
+/// A run that is over, and its folder.
+struct Ran {
+    status: i32,
+    text: String,
+    dir: String,
+    _root: TempDir,
+}
+
+impl Ran {
+    fn is_valid(&self) {
+        assert_eq!(self.status, VALID, "{}", self.text);
+        println!("{}", last(&self.text));
+    }
+
+    /// What a file of the folder holds.
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("{}/{name}", self.dir)).expect("the run has left it")
+    }
+}
+
+/// Runs nodes of the program under test with these faults, and options in which tests differ; nothing without it.
+fn run_quoris(faults: &str, more: &[&str]) -> Option<Ran> {
     let Some(program) = quoris() else {
         println!("skipped: there is no quoris beside this test; `cargo build --bin quoris` or QUORIS_BIN");
-        return;
+        return None;
     };
-    let (_root, dir) = folder();
+    let (root, dir) = folder();
     let program = program.display().to_string();
-    let run = ["run", "--quoris", &program, "--nodes", "3", "--groups", "4", "--time", "5s", "--seed", "3"];
-    let (status, text) =
-        chaos(&[&run[..], &["--fault", "kill-all,pause,partition", "--rate", "100", "--out", &dir]].concat());
-    assert_eq!(status, VALID, "{text}");
-    println!("{}", last(&text));
+    let run = ["run", "--quoris", &program, "--other", &program, "--fault", faults, "--out", &dir];
+    let (status, text) = chaos(&[&run[..], more].concat());
+    Some(Ran { status, text, dir, _root: root })
+}
+
+/// Few clients for some seconds: what two processors can do beside nodes and faults.
+fn run_gently(faults: &str, seed: &str) -> Option<Ran> {
+    run_quoris(faults, &["--time", "8s", "--seed", seed, "--rate", "60", "--clients", "3"])
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
+    let more = ["--nodes", "3", "--groups", "4", "--time", "5s", "--seed", "3", "--rate", "100"];
+    let Some(ran) = run_quoris("kill-all,pause,partition", &more) else { return };
+    ran.is_valid();
 }
 
 #[test]
 fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
-    let Some(program) = quoris() else { return };
-    let (_root, dir) = folder();
-    let program = program.display().to_string();
-    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "5", "--rate", "60", "--clients", "3"];
-    let (status, text) = chaos(&[&run[..], &["--fault", "power,clock,slow", "--out", &dir]].concat());
-    let is_skipped = text.contains("fault skipped");
-    assert_eq!(status, if is_skipped { UNKNOWN } else { VALID }, "{text}");
-    let page = std::fs::read_to_string(format!("{dir}/report.html")).expect("a report");
+    let Some(ran) = run_gently("power,clock,slow", "5") else { return };
+    let is_skipped = ran.text.contains("fault skipped");
+    assert_eq!(ran.status, if is_skipped { UNKNOWN } else { VALID }, "{}", ran.text);
+    let page = ran.file("report.html");
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
-    println!("{}", last(&text));
+    println!("{}", last(&ran.text));
 }
 
 #[test]
 fn quoris_keeps_what_it_promised_while_slots_move_and_nodes_are_killed() {
-    let Some(program) = quoris() else { return };
-    let (_root, dir) = folder();
-    let program = program.display().to_string();
-    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "6", "--rate", "60", "--clients", "3"];
-    let (status, text) = chaos(&[&run[..], &["--fault", "slots,kill,partition", "--out", &dir]].concat());
-    assert_eq!(status, VALID, "{text}");
-    let said = std::fs::read_to_string(format!("{dir}/operators.log")).expect("what operators did");
+    let Some(ran) = run_gently("slots,kill,partition", "6") else { return };
+    ran.is_valid();
+    let said = ran.file("operators.log");
     assert!(said.contains(": done"), "{said}");
-    println!("{}", last(&text));
 }
 
 #[test]
 fn quoris_keeps_what_it_promised_while_nodes_are_exchanged() {
-    let Some(program) = quoris() else { return };
-    let (_root, dir) = folder();
-    let program = program.display().to_string();
-    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "3", "--rate", "60", "--clients", "3"];
-    let (status, text) = chaos(&[&run[..], &["--fault", "members,slots,pause", "--out", &dir]].concat());
-    assert_eq!(status, VALID, "{text}");
-    let said = std::fs::read_to_string(format!("{dir}/operators.log")).expect("what operators did");
+    let Some(ran) = run_gently("members,slots,pause", "3") else { return };
+    ran.is_valid();
+    let said = ran.file("operators.log");
     assert!(said.contains("is forgotten: done"), "{said}");
-    println!("{}", last(&text));
 }
 
 #[test]
 fn quoris_keeps_what_it_promised_when_files_are_damaged_and_nodes_restart() {
-    let Some(program) = quoris() else { return };
-    let (_root, dir) = folder();
-    let program = program.display().to_string();
-    let run = ["run", "--quoris", &program, "--time", "8s", "--seed", "1", "--rate", "60", "--clients", "3"];
-    let more = ["--fault", "damage,upgrade", "--other", &program, "--out", &dir];
-    let (status, text) = chaos(&[&run[..], &more].concat());
-    assert_eq!(status, VALID, "{text}");
-    println!("{}", last(&text));
+    let Some(ran) = run_gently("damage,upgrade", "1") else { return };
+    ran.is_valid();
 }
 
 #[test]

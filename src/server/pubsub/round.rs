@@ -22,6 +22,8 @@ pub(super) const RUN_BYTES_MAX: usize = 64 << 10;
 const WRITES_MAX: usize = 16;
 /// What is longer is left to the connection's task.
 const WRITE_BYTES_MAX: usize = 16 << 10;
+/// Lengths and line ends of a message are not longer, unless it is huge.
+const HEADERS_BYTES: usize = 48;
 
 /// See the module.
 pub(super) struct Round<'a> {
@@ -137,9 +139,6 @@ impl<'a> Round<'a> {
         self.server.pubsub.dropped.fetch_add(dropped, Relaxed);
     }
 }
-
-/// Lengths and line ends of a message are not longer, unless it is huge.
-const HEADERS_BYTES: usize = 48;
 
 impl Run<'_> {
     fn encode(&self, protocol: Protocol) -> Bytes {
