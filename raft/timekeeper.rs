@@ -5,7 +5,8 @@
 //! * It has heard a leader since its process started: it goes on from there.
 //! * Else it asks the other voters. One that has heard a leader knows.
 //! * When nobody knows, all processes are new: the clock is the median of the wall clocks of a majority,
-//!   of all if they answer soon, of two middle ones the earlier; and never below the committed clock.
+//!   of all if they answer soon, of two middle ones the earlier; and never below the committed clock. A
+//!   majority that disagrees waits longer for the others: of two clocks nobody knows which one is right.
 //!
 //! A step of more than `clock-step-max` from the committed clock would let everything expire that the time
 //! between should have seen, or a wrong clock would. Then the group's clock stands still, so nothing
@@ -39,8 +40,12 @@ const TICK: Duration = Duration::from_millis(100);
 const COMMIT_EVERY: Duration = Duration::from_secs(3600);
 /// How long a voter may take to say its time.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
-/// So long all voters are waited for; then a majority is enough.
+/// So long all voters are waited for; then a majority is enough whose clocks agree.
 const ALL_TIME_MAX: Duration = Duration::from_secs(1);
+/// So long a majority whose clocks disagree waits for the others.
+const DISAGREED_TIME_MAX: Duration = Duration::from_secs(10);
+/// Wall clocks agree that are apart by less, in milliseconds.
+const APART_MAX_MS: u64 = 1000;
 /// Between two attempts to ask, and looks at what is applied.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a clock that is held is looked at again.
@@ -70,10 +75,13 @@ pub(crate) fn voters(raft: &Raft) -> BTreeMap<u64, NodeId> {
     membership.voter_ids().filter_map(|id| Some((id, NodeId(membership.get_node(&id)?.node)))).collect()
 }
 
-/// The middle one, of two the earlier.
-fn median(mut walls: Vec<u64>) -> u64 {
+/// The middle one, of two the earlier; nothing while it is better to wait for the clocks of more voters.
+fn median(mut walls: Vec<u64>, voters: usize, waited: Duration) -> Option<u64> {
     walls.sort_unstable();
-    walls[(walls.len() - 1) / 2]
+    let agreed = walls.last()?.saturating_sub(*walls.first()?) <= APART_MAX_MS;
+    let time_max = if agreed { ALL_TIME_MAX } else { DISAGREED_TIME_MAX };
+    let is_enough = walls.len() == voters || (walls.len() * 2 > voters && waited >= time_max);
+    is_enough.then(|| walls[(walls.len() - 1) / 2])
 }
 
 /// Asks a replica for its times.
@@ -116,7 +124,7 @@ impl Timekeeper {
                 continue;
             }
             let asked = self.replica.seams.clock.monotonic();
-            if self.replica.clock.known_ms().is_some() || self.find(waited >= ALL_TIME_MAX).await {
+            if self.replica.clock.known_ms().is_some() || self.find(waited).await {
                 *self.settled.lock() = leader;
                 return true;
             }
@@ -125,8 +133,8 @@ impl Timekeeper {
         }
     }
 
-    /// Asks the voters for the clock; false when too few answered.
-    async fn find(&self, majority_is_enough: bool) -> bool {
+    /// Asks the voters for the clock; false when too few have answered for one that has waited so long.
+    async fn find(&self, waited: Duration) -> bool {
         let voters = voters(&self.raft);
         let clock = &self.replica.seams.clock;
         let others = voters.iter().filter(|(id, _)| **id != self.replica.id);
@@ -141,12 +149,9 @@ impl Timekeeper {
             self.replica.clock.start_at(known.max(self.committed()));
             return true;
         }
-        let count = answers.len() + 1;
-        if count * 2 <= voters.len() || (count < voters.len() && !majority_is_enough) {
-            return false;
-        }
-        let walls = answers.iter().map(|((wall, _), at)| present(*wall, *at));
-        self.step_to(median(walls.chain([clock.wall_ms()]).collect()));
+        let walls = answers.iter().map(|((wall, _), at)| present(*wall, *at)).chain([clock.wall_ms()]);
+        let Some(wall_ms) = median(walls.collect(), voters.len(), waited) else { return false };
+        self.step_to(wall_ms);
         true
     }
 
@@ -215,7 +220,7 @@ impl Timekeeper {
     async fn look_again(&self) {
         let _one = self.finding.lock().await;
         if self.replica.clock.is_held() {
-            self.find(true).await;
+            self.find(DISAGREED_TIME_MAX).await;
         }
     }
 }
@@ -266,13 +271,25 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{ALL_TIME_MAX, DISAGREED_TIME_MAX, Duration, median};
 
     #[test]
     fn one_wrong_clock_of_three_does_not_count_and_of_two_the_earlier_does() {
-        assert_eq!(median(vec![3_600_000, 10, 11]), 11);
-        assert_eq!(median(vec![0, 3_600_010, 3_600_011]), 3_600_010);
-        assert_eq!(median(vec![3_600_010, 10]), 10);
-        assert_eq!(median(vec![7]), 7);
+        let of_all = |walls: Vec<u64>| median(walls.clone(), walls.len(), Duration::ZERO);
+        assert_eq!(of_all(vec![3_600_000, 10, 11]), Some(11));
+        assert_eq!(of_all(vec![0, 3_600_010, 3_600_011]), Some(3_600_010));
+        assert_eq!(of_all(vec![3_600_010, 10]), Some(10));
+        assert_eq!(of_all(vec![7]), Some(7));
+    }
+
+    #[test]
+    fn a_majority_waits_for_the_others_and_longer_when_it_disagrees() {
+        let just_before = |time: Duration| time - Duration::from_millis(1);
+        let (agreed, disagreed) = (vec![10, 1010], vec![10, 1011]);
+        assert_eq!(median(agreed.clone(), 3, just_before(ALL_TIME_MAX)), None);
+        assert_eq!(median(agreed.clone(), 3, ALL_TIME_MAX), Some(10));
+        assert_eq!(median(disagreed.clone(), 3, just_before(DISAGREED_TIME_MAX)), None);
+        assert_eq!(median(disagreed, 3, DISAGREED_TIME_MAX), Some(10));
+        assert_eq!(median(agreed, 4, DISAGREED_TIME_MAX), None);
     }
 }

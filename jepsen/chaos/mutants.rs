@@ -81,7 +81,11 @@ fn found(quoris: &Path, case: &Case, out: &Path) -> anyhow::Result<Option<String
         };
         let ((validity, _, text), skipped) = judged(options)?;
         let log = std::fs::read_to_string(dir.join("node-1/log"))?;
-        anyhow::ensure!(log.contains("breaks its promises on purpose"), "{} was not built with the feature mutants", quoris.display());
+        anyhow::ensure!(
+            log.contains("breaks its promises on purpose"),
+            "{} was not built with the feature mutants",
+            quoris.display()
+        );
         if validity == Validity::Invalid {
             return Ok(Some(format!("found with seed {seed}: {text}")));
         }
