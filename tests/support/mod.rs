@@ -190,9 +190,10 @@ impl Drop for Node {
     }
 }
 
-/// The program.
+/// The program, or another one that `QUORIS_BIN` names: a release build, say.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quoris"));
+    let named = std::env::var_os("QUORIS_BIN");
+    let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_quoris").into()));
     command.stdin(Stdio::null());
     command
 }

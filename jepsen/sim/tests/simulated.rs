@@ -14,7 +14,7 @@ fn variable(name: &str, default: u64) -> u64 {
 
 #[test]
 fn simulated_crashes_and_partitions_lose_nothing() {
-    let plan = Plan { from: variable("SIM_FROM", 0), count: variable("SIM_SEEDS", 200), threads: THREADS, stop: false };
+    let plan = Plan { from: variable("SIM_FROM", 0), count: variable("SIM_SEEDS", 300), threads: THREADS, stop: false };
     let whole = std::env::var_os("SIM_TRACE").is_some();
     let (totals, failures) = run_all(plan, |seed, failure| println!("{}\n", tell(seed, failure, whole)), |_| {});
     println!("{totals}");

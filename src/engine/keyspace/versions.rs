@@ -13,6 +13,8 @@ use super::SLOTS;
 /// Marks a key that is due and not removed yet.
 const DUE: u64 = 1 << 47;
 const NUMBER: u64 = DUE - 1;
+/// Numbers that are hashed together.
+const HASHED_AT_ONCE: usize = 512;
 
 /// The counters of all slots.
 #[derive(Debug)]
@@ -88,7 +90,12 @@ impl Versions {
     /// A stable hash of all of it.
     pub(super) fn digest(&self) -> u64 {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        self.counters.iter().chain(&self.removed).for_each(|n| hasher.update(&n.to_le_bytes()));
+        let mut bytes = Vec::with_capacity(8 * HASHED_AT_ONCE);
+        for some in self.counters.chunks(HASHED_AT_ONCE).chain(self.removed.chunks(HASHED_AT_ONCE)) {
+            bytes.clear();
+            bytes.extend(some.iter().flat_map(|n| n.to_le_bytes()));
+            hasher.update(&bytes);
+        }
         self.exchanges.iter().for_each(|n| hasher.update(&n.to_le_bytes()));
         hasher.digest()
     }
