@@ -17,6 +17,8 @@ use crate::join::Join;
 use crate::link::Lane;
 use crate::membership::View;
 use crate::node::Node;
+use crate::placement;
+use crate::slots;
 use crate::topology::{NodeState, Topology};
 use crate::types::{GroupId, NodeId};
 use crate::wire::{self, Kind};
@@ -113,7 +115,7 @@ pub(crate) async fn ask(node: &Node, peer: NodeId, question: &Question) -> io::R
     wire::message(&connection.call(Kind::Cluster, vec![wire::part(question)]).await?)
 }
 
-/// What a group's leader says of its members; nothing when it is not found.
+/// What a group's leader says of its members, measured by this topology; nothing when it is not found.
 pub(crate) async fn standing(node: &Node, topology: &Topology, group: GroupId) -> Option<Standing> {
     let record = topology.groups.get(&group)?;
     let mut holders: Vec<NodeId> = record.replicas.values().copied().collect();
@@ -128,7 +130,12 @@ pub(crate) async fn standing(node: &Node, topology: &Topology, group: GroupId) -
                 false => ask(node, holder, &Question::Standing(group)).await,
             }
         };
-        if let Ok(Ok(Answer::Standing(standing))) = timeout(ANSWER_TIME_MAX, answer).await {
+        if let Ok(Ok(Answer::Standing(mut standing))) = timeout(ANSWER_TIME_MAX, answer).await {
+            // It may know another topology than this one.
+            standing.settled &= standing.members.iter().eq(record.replicas.keys());
+            if !standing.settled && standing.awaited.is_empty() {
+                standing.awaited.push("its members are about to change".into());
+            }
             return Some(standing);
         }
     }
@@ -178,8 +185,7 @@ impl Node {
 
     /// All nodes of the cluster.
     pub async fn node_summaries(&self) -> Vec<NodeSummary> {
-        let routes = self.routes();
-        let topology = &routes.topology;
+        let topology = &self.asked_topology().await.unwrap_or_else(|| self.routes().topology.clone());
         let answers = answering(self, topology.nodes.keys().copied()).await;
         let summary = |(id, record): (&NodeId, &crate::topology::NodeRecord)| NodeSummary {
             id: *id,
@@ -193,20 +199,21 @@ impl Node {
         topology.nodes.iter().map(summary).collect()
     }
 
-    /// What the cluster still has to do until it is what the topology says.
+    /// The topology as the meta group holds it now, which this node may not have heard of yet; nothing when the group
+    /// does not answer.
+    async fn asked_topology(&self) -> Option<Topology> {
+        let session = self.session();
+        let asked = timeout(ANSWER_TIME_MAX, slots::ask(&session)).await;
+        asked.ok()?.ok()?.map(|(topology, _)| topology)
+    }
+
+    /// What the cluster still has to do until it is what it should be. Nothing means that every decision up to now is
+    /// carried out: the meta leader has nothing to place, and each group's leader has made it what was decided.
     pub async fn awaited(&self) -> Vec<String> {
-        let routes = self.routes();
-        let topology = &routes.topology;
-        let mut awaited = Vec::new();
-        for (id, record) in topology.nodes.iter().filter(|(_, record)| record.state != NodeState::Serving) {
-            let groups: Vec<String> = topology.replicas_on(*id).map(|(group, _)| group.0.to_string()).collect();
-            if !groups.is_empty() {
-                let groups = groups.join(", ");
-                awaited.push(format!("a node that takes the replicas of {id} ({}): groups {groups}", record.state));
-            } else if record.state != NodeState::Draining {
-                awaited.push(format!("{id} is about to be forgotten"));
-            }
-        }
+        let asked = self.asked_topology().await;
+        let silent = asked.is_none().then(|| "the meta group has to answer".to_string());
+        let topology = &asked.unwrap_or_else(|| self.routes().topology.clone());
+        let mut awaited: Vec<String> = silent.into_iter().chain(placement::awaited(topology)).collect();
         let groups = topology.groups.keys().map(async |id| (*id, standing(self, topology, *id).await));
         for (id, standing) in join_all(groups).await {
             match standing {

@@ -1,4 +1,5 @@
-//! Where replicas go, and which of them should lead: functions of the topology and of who answers.
+//! Where replicas go, what is still awaited of that, and which of them should lead: functions of the topology and of
+//! who answers.
 //!
 //! Invariants: a replica that is placed has an id that was never used; a group is never left without a replica, and
 //! never has an even number of them only because nodes are missing; what is once placed well is left alone.
@@ -94,6 +95,29 @@ fn even(topology: &mut Topology, alive: &Alive) -> bool {
     take(topology, group, replica);
     add(topology, group, to);
     true
+}
+
+/// What is still to be placed, moved or forgotten, for people: as much as there would be to do if all nodes answered.
+/// Where it is nothing the meta leader leaves the topology as it is, whoever answers.
+pub(crate) fn awaited(topology: &Topology) -> Vec<String> {
+    let mut awaited = Vec::new();
+    for (id, record) in topology.nodes.iter().filter(|(_, record)| record.state != NodeState::Serving) {
+        let groups: Vec<String> = topology.replicas_on(*id).map(|(group, _)| group.0.to_string()).collect();
+        if !groups.is_empty() {
+            let groups = groups.join(", ");
+            awaited.push(format!("a node that takes the replicas of {id} ({}): groups {groups}", record.state));
+        } else if record.state != NodeState::Draining {
+            awaited.push(format!("{id} is about to be forgotten"));
+        }
+    }
+    let (mut planned, all) = (topology.clone(), topology.nodes.keys().copied().collect());
+    if place(&mut planned, &all) || balance(&mut planned, &all) {
+        for (group, record) in &planned.groups {
+            let new = record.replicas.range(topology.next_replica..);
+            awaited.extend(new.map(|(_, node)| format!("{group} is to get a replica on {node}")));
+        }
+    }
+    awaited
 }
 
 /// The replica of each group that should lead: spread over the nodes, as far as possible over those with the lowest
@@ -239,6 +263,39 @@ mod tests {
         assert!(!place(&mut topology, &Alive::from([NodeId(1), NodeId(2)])), "node 4 does not answer");
         assert!(place(&mut topology, &Alive::from([NodeId(1), NodeId(2), NodeId(4)])));
         assert_eq!((nodes(&topology, 0), nodes(&topology, 1)), (vec![1, 2, 4], vec![1, 2, 4]));
+    }
+
+    #[test]
+    fn nothing_is_awaited_only_where_nothing_is_to_be_done() {
+        let idle = |topology: &Topology| {
+            let all = all(topology);
+            let some = (0..1_u32 << all.len()).map(|chosen| {
+                all.iter().zip(0..).filter(|(_, at)| chosen >> at & 1 == 1).map(|(id, _)| *id).collect::<Alive>()
+            });
+            let mut tries = some.flat_map(|alive| [place, balance].map(|change| change(&mut topology.clone(), &alive)));
+            tries.all(|changes| !changes)
+        };
+        let mut topology = founded(&["", "", ""], 2, 3);
+        assert!(awaited(&topology).is_empty());
+        let mut expect = |change: &dyn Fn(&mut Topology), some: bool| {
+            change(&mut topology);
+            assert_eq!(!awaited(&topology).is_empty(), some, "{:?}", awaited(&topology));
+            assert!(some || idle(&topology));
+            let all = all(&topology);
+            while place(&mut topology, &all) || balance(&mut topology, &all) {
+                assert!(!awaited(&topology).is_empty() || idle(&topology), "{topology:?}");
+            }
+        };
+        expect(&|topology| mark(topology, 3, NodeState::Draining), true);
+        // A node that serves again, as one that joins, is missed before anything is decided.
+        expect(&|topology| mark(topology, 3, NodeState::Serving), true);
+        expect(&|topology| join(topology, ""), true);
+        expect(&|topology| join(topology, "other"), true);
+        expect(&|topology| mark(topology, 1, NodeState::Replaced), true);
+        expect(&|topology| ["a", "b"].iter().for_each(|zone| join(topology, zone)), true);
+        expect(&|topology| drop(topology.nodes.remove(&NodeId(1))), false);
+        expect(&|topology| mark(topology, 2, NodeState::Leaving), true);
+        assert_eq!(awaited(&topology), ["node 2 is about to be forgotten"]);
     }
 
     #[test]

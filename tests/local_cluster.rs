@@ -96,6 +96,39 @@ fn with_redirects_a_client_is_sent_to_the_leader() {
 }
 
 #[test]
+fn whatever_the_command_nobody_is_sent_in_a_circle() {
+    let cluster = Cluster::start(&[]);
+    let leader = cluster.leader();
+    let mut at_leader = cluster.connect(leader);
+    at_leader.ok(&["SET", "foo", "bar"]);
+    at_leader.call(&["RPUSH", "list", "a"]);
+    cluster.connect(leader % 3 + 1).ok(&["CONFIG", "SET", "cluster-redirects", "yes"]);
+    let queued = |c: &mut Connection, command: &[&str]| assert_eq!(c.call(command), Reply::status("QUEUED"));
+    let exec = |c: &mut Connection, mixed: bool| {
+        c.ok(&["MULTI"]);
+        queued(c, &["APPEND", "foo", "!"]);
+        if mixed {
+            queued(c, &["PING"]);
+        }
+        c.call(&["EXEC"])
+    };
+    let pair = |one: &str, other: &str| Reply::Array(vec![bulk(one), bulk(other)]);
+    type Command<'a> = &'a dyn Fn(&mut Connection) -> Reply;
+    let commands: [(Command, Reply); 4] = [
+        (&|c| c.call(&["WATCH", "foo"]), Reply::Ok),
+        (&|c| c.call(&["BLPOP", "list", "5"]), pair("list", "a")),
+        (&|c| exec(c, false), Reply::Array(vec![Reply::Int(4)])),
+        (&|c| exec(c, true), Reply::Array(vec![Reply::Int(5), Reply::status("PONG")])),
+    ];
+    for (command, reply) in commands {
+        let mut c = cluster.connect(leader % 3 + 1);
+        let sent = command(&mut c);
+        assert!(matches!(&sent, Reply::Error(text) if text.starts_with(b"MOVED ")), "{sent:?}");
+        assert_eq!(command(&mut c), reply);
+    }
+}
+
+#[test]
 fn a_dump_goes_out_and_comes_back() {
     let cluster = Cluster::start(&["--groups", "2"]);
     let mut c = cluster.connect(1);

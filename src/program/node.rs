@@ -151,17 +151,18 @@ impl Cluster {
         }
     }
 
-    /// Decides, and watches until it is so.
-    async fn decide(&mut self, wish: &str, node: u64, stays: bool) -> anyhow::Result<()> {
+    /// Decides, and watches until it is so; `missing` says what the node still lacks for that, if it is listed.
+    async fn decide(
+        &mut self,
+        wish: &str,
+        node: u64,
+        missing: impl Fn(&Fields) -> Option<&'static str>,
+    ) -> anyhow::Result<()> {
         self.nodes().await?;
-        self.ask(&["CLUSTER", "NODE", wish, &node.to_string()]).await?;
         let id = node.to_string();
-        self.watch(|nodes| match nodes.iter().find(|node| field(node, "id") == id) {
-            Some(_) if !stays => Some(format!("node {id} is to be forgotten")),
-            Some(node) if field(node, "replicas") != "0" => Some(format!("node {id} still holds replicas")),
-            _ => None,
-        })
-        .await
+        self.ask(&["CLUSTER", "NODE", wish, &id]).await?;
+        let is_it = |node: &&Fields| field(node, "id") == id;
+        self.watch(|nodes| missing(nodes.iter().find(is_it)?).map(|what| format!("node {id} {what}"))).await
     }
 }
 
@@ -193,22 +194,23 @@ pub(super) async fn run(command: NodeCommand) -> anyhow::Result<()> {
             Ok(())
         }
         NodeCommand::Drain { node, at, cancel: true } => {
-            Cluster::at(&at).ask(&["CLUSTER", "NODE", "SERVE", &node.to_string()]).await?;
+            Cluster::at(&at).decide("SERVE", node, |_| None).await?;
             println!("node {node} takes replicas");
             Ok(())
         }
         NodeCommand::Drain { node, at, cancel: false } => {
-            Cluster::at(&at).decide("DRAIN", node, true).await?;
+            let holds = |node: &Fields| (field(node, "replicas") != "0").then_some("still holds replicas");
+            Cluster::at(&at).decide("DRAIN", node, holds).await?;
             println!("node {node} holds nothing");
             Ok(())
         }
         NodeCommand::Remove { node, at } => {
-            Cluster::at(&at).decide("REMOVE", node, false).await?;
+            Cluster::at(&at).decide("REMOVE", node, |_| Some("is to be forgotten")).await?;
             println!("node {node} is no part of the cluster any more");
             Ok(())
         }
         NodeCommand::Replace { node, at } => {
-            Cluster::at(&at).decide("REPLACE", node, false).await?;
+            Cluster::at(&at).decide("REPLACE", node, |_| Some("is to be forgotten")).await?;
             println!("node {node} is replaced");
             Ok(())
         }

@@ -26,7 +26,7 @@ impl Client {
         };
         // It may wait long: it must not pin a read buffer.
         let operation = Operation { own: self.own_stamp, ..server.operation(found, argv.detached(), self.database) };
-        let forward = self.forwards().cover(slice::from_ref(&operation));
+        let forward = self.forwards_for(|asked| asked == slot).cover(slice::from_ref(&operation));
         let deadline = Instant::now().checked_add(Duration::from_millis(patience_ms)).filter(|_| patience_ms > 0);
         let timeout = async {
             match deadline {

@@ -163,9 +163,11 @@ impl Client {
         }
     }
 
-    pub(crate) fn count_error(&self, reply: &Reply) {
+    /// Counts the error of a reply, and remembers it when it sends the client away.
+    pub(crate) fn count_error(&mut self, reply: &Reply) {
         if let Reply::Error(text) = reply {
             self.server.stats.error(text);
+            self.sent_away.note(text);
         }
     }
 
@@ -179,9 +181,11 @@ impl Client {
         }
     }
 
-    pub(crate) fn forwards(&self) -> gather::Forwards {
+    /// Who is sent to the leader: the command, or the client. `asks_for` knows the slots of what is to be sent.
+    pub(crate) fn forwards_for(&self, asks_for: impl Fn(u16) -> bool) -> gather::Forwards {
         match self.server.redirects() {
             false => gather::Forwards::All,
+            true if self.sent_away.is_back(asks_for) => gather::Forwards::All,
             true if self.info.has(flag::READ_ONLY) => gather::Forwards::Reads(self.server.read_age()),
             true => gather::Forwards::KeylessReads,
         }
@@ -194,10 +198,7 @@ impl Client {
         }
         let started = std::time::Instant::now();
         let server = self.server.clone();
-        let forwards = match self.sent_away.is_back(&self.gather) {
-            true => gather::Forwards::All,
-            false => self.forwards(),
-        };
+        let forwards = self.forwards_for(|slot| self.gather.asks_for(slot));
         let tracked = self.tracks.is_some().then(|| self.gather.groups());
         let mut answers = self.gather.send(&self.session, forwards).await;
         let landed = match tracked {
@@ -235,7 +236,6 @@ impl Client {
                 }
             };
             self.count_error(&reply);
-            self.sent_away.note(slot.slot, &reply);
             self.tally.add(&server.stats, slot.id, share, reply.is_error());
             if let Some(argv) = &slot.said {
                 self.note_said(argv, took, &reply);

@@ -227,7 +227,7 @@ impl Client {
             Exec::Plain(plain) => {
                 self.will_read_all(&plain.transaction.commands);
                 self.gather.push(plain.group, plain.operation(self.own_stamp), exec_id(), plain.slot, false);
-                let forwards = self.forwards();
+                let forwards = self.forwards_for(|slot| slot == plain.slot);
                 let mut answers = self.gather.send(&self.session, forwards).await;
                 if self.tracks.is_some() {
                     landed = self.hear_up_to(vec![plain.group], &answers, output).await;
@@ -368,7 +368,7 @@ impl Client {
             own: None,
             write: false,
         };
-        let forward = self.forwards().cover(std::slice::from_ref(&operation));
+        let forward = self.forwards_for(|asked| asked == slot).cover(std::slice::from_ref(&operation));
         let result = self.session.execute(group, vec![operation], forward).await;
         let executed = result.map_err(|error| outcome::reply(&error, slot, || self.server.node.status()))?;
         match executed.replies.into_iter().next() {

@@ -6,9 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use quoris_resp::Reply;
-
-use crate::gather::Gather;
+use quoris_engine::number;
 
 /// Who comes back later than that has not been sent in a circle.
 const SENT_FOR: Duration = Duration::from_secs(1);
@@ -20,16 +18,18 @@ const SENT_MAX: usize = 64;
 pub(crate) struct SentAway(Vec<(u16, Instant)>);
 
 impl SentAway {
-    /// Whether the client has come back with a command of what is gathered.
-    pub fn is_back(&mut self, gather: &Gather) -> bool {
-        self.0.retain(|(_, at)| at.elapsed() < SENT_FOR);
-        self.0.iter().any(|(slot, _)| gather.asks_for(*slot))
+    /// Whether the client has come back for a slot like this.
+    pub fn is_back(&self, asks_for: impl Fn(u16) -> bool) -> bool {
+        self.0.iter().any(|(slot, at)| at.elapsed() < SENT_FOR && asks_for(*slot))
     }
 
-    /// The client gets this reply to a command of a slot.
-    pub fn note(&mut self, slot: u16, reply: &Reply) {
-        let Reply::Error(text) = reply else { return };
-        if text.starts_with(b"MOVED ") && self.0.len() < SENT_MAX && self.0.iter().all(|(sent, _)| *sent != slot) {
+    /// The client gets this error.
+    pub fn note(&mut self, error: &[u8]) {
+        let Some(rest) = error.strip_prefix(b"MOVED ") else { return };
+        let slot = rest.split(|byte| *byte == b' ').next().and_then(number::integer);
+        let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) else { return };
+        self.0.retain(|(_, at)| at.elapsed() < SENT_FOR);
+        if self.0.len() < SENT_MAX && self.0.iter().all(|(sent, _)| *sent != slot) {
             self.0.push((slot, Instant::now()));
         }
     }

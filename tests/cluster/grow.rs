@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use quoris_resp::Reply;
 
+use super::awaited::awaited;
 use super::check;
 use super::client::{Client, Outcome, REPLY_TIME_MAX};
 use super::load::{Load, Place, Record};
@@ -39,13 +40,6 @@ fn list(port: u16) -> Option<Vec<Listed>> {
         Listed { id: number("id"), state: field("state"), replicas: number("replicas") }
     };
     Some(text.lines().map(line).collect())
-}
-
-fn awaited(port: u16) -> Option<Vec<String>> {
-    match Client::connect(port).ok()?.call(&["CLUSTER", "NODE", "AWAITED"]) {
-        Outcome::Done(Reply::Array(lines)) => Some(lines.iter().map(|line| format!("{line:?}")).collect()),
-        _ => None,
-    }
 }
 
 /// Waits until the cluster is what it should be: these nodes, with so many replicas each.

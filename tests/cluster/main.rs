@@ -2,6 +2,7 @@
 //!
 //! `QUORIS_BIN` names another program to test; with `QUORIS_KEEP` the folders of a failed run stay.
 
+mod awaited;
 mod backup;
 mod blocking;
 mod cables;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use quoris_resp::Reply;
 
-use super::client::{Client, Outcome, REPLY_TIME_MAX, call, until};
+use super::awaited::awaited;
+use super::client::{Client, REPLY_TIME_MAX, call, until};
 use super::process::{Begin, Cluster, Shape, program};
 
 const SHAPE: Shape = Shape { nodes: 3, groups: 2, factor: 3, settings: &[] };
@@ -59,9 +60,7 @@ fn wait_for_nodes(port: u16, ids: &[u64]) {
     until(&format!("nodes {ids:?}"), || {
         let listed = listed(port);
         let found = listed.lines().map(|line| line.split(',').next().unwrap_or_default().to_string());
-        let awaited = Client::connect(port).map(|mut client| client.call(&["CLUSTER", "NODE", "AWAITED"]));
-        found.eq(ids.iter().map(|id| format!("id={id}")))
-            && matches!(awaited, Ok(Outcome::Done(Reply::Array(lines))) if lines.is_empty())
+        found.eq(ids.iter().map(|id| format!("id={id}"))) && awaited(port).is_some_and(|lines| lines.is_empty())
     });
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn run(client: &mut Client, argv: &Argv) -> Served {
             parts.entry(group).or_insert((slot, Vec::new())).1.push(operation);
         }
         for (group, (slot, operations)) in parts {
-            let forward = client.forwards().cover(&operations);
+            let forward = client.forwards_for(|asked| asked == slot).cover(&operations);
             if let Err(error) = client.session.execute(group, operations, forward).await {
                 return Served::Reply(outcome::reply(&error, slot, || client.server.node.status()));
             }
