@@ -6,6 +6,10 @@
 //! no leader since its process started does not know the clock: it guesses, and stamps no entry with a
 //! guess. [`crate::timekeeper`] finds the clock then, or holds it where it stood.
 //!
+//! What a leader tells is a lower bound: the message took time, a mended cable delivers what is seconds old. So a
+//! follower goes by the best of what it heard in the last moments, and forgets that again: its own monotonic
+//! clock may run too fast.
+//!
 //! Invariants: a guess never gets into the log; a clock that is held stands still; of two leaders only
 //! the later one is listened to.
 
@@ -22,6 +26,8 @@ use crate::seam::Clock;
 const STEERING_MAX: i64 = 10_000;
 /// A difference to wall time is made up for in about this time, in microseconds, unless it is too large.
 const STEERING_US: i64 = 100_000;
+/// What was heard counts for one to two such periods.
+const PERIOD: Duration = Duration::from_millis(300);
 /// In what is told: the rest is where the group's clock is held.
 const HELD: u64 = 1 << 63;
 
@@ -67,8 +73,23 @@ struct State {
     at: Duration,
     /// By how much it is faster than the monotonic clock since then, in millionths.
     faster: i64,
+    /// The best that was heard in this period and in the one before.
+    best: Bound,
+    before: Bound,
+    /// When this period began.
+    began: Duration,
     /// The latest leader that was heard, or is here.
     leader: Leader,
+}
+
+/// At that moment on the monotonic clock it was so late at least, in microseconds.
+#[derive(Clone, Copy)]
+struct Bound(u64, Duration);
+
+impl Bound {
+    fn at(self, now: Duration) -> u64 {
+        self.0.saturating_add(now.saturating_sub(self.1).as_micros() as u64)
+    }
 }
 
 impl State {
@@ -83,7 +104,28 @@ impl State {
     }
 
     fn set(&mut self, phase: Phase, ms: u64, now: Duration) {
-        (self.phase, self.value_us, self.at, self.faster) = (phase, ms.saturating_mul(1000), now, 0);
+        (self.phase, self.faster) = (phase, 0);
+        self.forget(ms.saturating_mul(1000), now);
+    }
+
+    /// What was heard before does not count any more.
+    fn forget(&mut self, value_us: u64, now: Duration) {
+        (self.value_us, self.at, self.began) = (value_us, now, now);
+        (self.best, self.before) = (Bound(value_us, now), Bound(value_us, now));
+    }
+
+    /// A leader told this.
+    fn bound(&mut self, ms: u64, now: Duration) {
+        if self.phase != Phase::Known {
+            return self.set(Phase::Known, ms, now);
+        }
+        let bound = Bound(ms.saturating_mul(1000), now);
+        if now.saturating_sub(self.began) >= PERIOD {
+            (self.before, self.best, self.began) = (self.best, bound, now);
+        } else if self.best.at(now) < bound.0 {
+            self.best = bound;
+        }
+        (self.value_us, self.at, self.faster) = (self.best.at(now).max(self.before.at(now)), now, 0);
     }
 }
 
@@ -91,7 +133,9 @@ impl GroupClock {
     /// A guess from the wall clock, which [`GroupClock::committed`] corrects upwards.
     pub fn new(clock: Arc<dyn Clock>) -> GroupClock {
         let (value_us, at) = (clock.wall_ms() * 1000, clock.monotonic());
-        GroupClock { clock, state: Mutex::new(State { phase: Phase::Guess, value_us, at, faster: 0, leader: (0, 0) }) }
+        let (best, before) = (Bound(value_us, at), Bound(value_us, at));
+        let state = State { phase: Phase::Guess, value_us, at, faster: 0, best, before, began: at, leader: (0, 0) };
+        GroupClock { clock, state: Mutex::new(state) }
     }
 
     /// The present estimate, in milliseconds.
@@ -141,7 +185,7 @@ impl GroupClock {
         state.leader = leader;
         let now = self.clock.monotonic();
         match (told.known(), told.stands_at()) {
-            (Some(ms), _) => state.set(Phase::Known, ms, now),
+            (Some(ms), _) => state.bound(ms, now),
             // Who knows the clock keeps it: a leader that does not will ask.
             (None, Some(ms)) if state.phase != Phase::Known => state.set(Phase::Held, ms, now),
             (None, _) => {}
@@ -198,7 +242,8 @@ impl GroupClock {
         let estimate = state.at(now);
         let ahead = (self.clock.wall_ms() as i64).saturating_mul(1000).saturating_sub(estimate as i64);
         let faster = ahead.saturating_mul(1_000_000 / STEERING_US).clamp(-STEERING_MAX, STEERING_MAX);
-        (state.value_us, state.at, state.faster) = (estimate, now, faster);
+        state.forget(estimate, now);
+        state.faster = faster;
     }
 }
 
@@ -272,14 +317,35 @@ mod tests {
         clock.hear(FIRST, Told(500));
         hands.monotonic_ms.store(3000, Ordering::Relaxed);
         clock.hear(FIRST, Told(600));
-        assert_eq!(clock.now_ms(), 600, "it cannot know how old the message is");
-        clock.hear_voter(2, Told(3400));
-        clock.hear_voter(2, Told(3300));
+        assert_eq!(clock.now_ms(), 3500, "what it knew already counts");
+        hands.monotonic_ms.store(6000, Ordering::Relaxed);
+        clock.hear(FIRST, Told(700));
+        assert_eq!(clock.now_ms(), 3600, "it cannot know how old the messages are");
+        clock.hear_voter(2, Told(6400));
+        clock.hear_voter(2, Told(6300));
         clock.hear_voter(2, Told(0));
         clock.hear(FIRST, Told(700));
-        assert_eq!(clock.now_ms(), 3400);
-        clock.hear((2, 1), Told(3500));
-        assert_eq!(clock.now_ms(), 3500, "another candidate won the term");
+        assert_eq!(clock.now_ms(), 6400);
+        clock.hear((2, 1), Told(6500));
+        assert_eq!(clock.now_ms(), 6500, "another candidate won the term");
+    }
+
+    #[test]
+    fn messages_that_were_held_up_do_not_take_it_back_and_a_fast_monotonic_clock_does_not_run_away() {
+        let (hands, clock) = clock(9_000_000);
+        let hear = |own: u64, told: u64| {
+            hands.monotonic_ms.store(own, Ordering::Relaxed);
+            clock.hear(FIRST, Told(told));
+            clock.now_ms()
+        };
+        assert_eq!(hear(1000, 50_000), 50_000);
+        for late in [50_050, 50_500, 50_900] {
+            assert_eq!(hear(2000, late), 51_000, "a cable is mended, and old messages come first");
+        }
+        assert_eq!(hear(2010, 51_012), 51_012);
+        // Its own clock runs twice as fast from here on.
+        let ahead = (1..40).map(|beat| hear(2010 + beat * 100, 51_012 + beat * 50) - (51_012 + beat * 50));
+        assert_eq!(ahead.max(), Some(250), "less than it gains in two periods");
     }
 
     #[test]

@@ -288,6 +288,9 @@ impl Session {
                 }
             } else if !forward {
                 let leader = self.node.leader_to_name(group);
+                if sent && writes {
+                    return Err(gave_up(group, true));
+                }
                 if leader.is_some() || tokio::time::Instant::now() >= deadline {
                     return Err(Error::NotLeader { leader });
                 }

@@ -46,6 +46,8 @@ const ALL_TIME_MAX: Duration = Duration::from_secs(1);
 const DISAGREED_TIME_MAX: Duration = Duration::from_secs(10);
 /// Wall clocks agree that are apart by less, in milliseconds.
 const APART_MAX_MS: u64 = 1000;
+/// An answer that took longer says little of what time it is, and counts when there is no better one to be had.
+const PROMPT_MAX: Duration = Duration::from_millis(100);
 /// Between two attempts to ask, and looks at what is applied.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a clock that is held is looked at again.
@@ -139,17 +141,22 @@ impl Timekeeper {
         let clock = &self.replica.seams.clock;
         let others = voters.iter().filter(|(id, _)| **id != self.replica.id);
         let asked = others.map(|(&replica, &node)| async move {
-            let target = Target { group: self.replica.group, replica };
-            Some((ask(&self.links, node, target).await?, clock.monotonic()))
+            let (target, began) = (Target { group: self.replica.group, replica }, clock.monotonic());
+            let times = ask(&self.links, node, target).await?;
+            let at = clock.monotonic();
+            Some((times, at, at.saturating_sub(began)))
         });
-        let answers: Vec<(Times, Duration)> = join_all(asked).await.into_iter().flatten().collect();
+        let answers: Vec<(Times, Duration, Duration)> = join_all(asked).await.into_iter().flatten().collect();
         let now = clock.monotonic();
         let present = |value: u64, at: Duration| value.saturating_add(now.saturating_sub(at).as_millis() as u64);
-        if let Some(known) = answers.iter().filter_map(|((_, told), at)| Some(present(told.known()?, *at))).max() {
+        if let Some(known) = answers.iter().filter_map(|((_, told), at, _)| Some(present(told.known()?, *at))).max() {
             self.replica.clock.start_at(known.max(self.committed()));
             return true;
         }
-        let walls = answers.iter().map(|((wall, _), at)| present(*wall, *at)).chain([clock.wall_ms()]);
+        // Half of the round trip is the way back, more or less.
+        let prompt = answers.iter().filter(|(.., took)| *took <= PROMPT_MAX || waited >= DISAGREED_TIME_MAX);
+        let walls = prompt.map(|((wall, _), at, took)| present(*wall, at.saturating_sub(*took / 2)));
+        let walls = walls.chain([clock.wall_ms()]);
         let Some(wall_ms) = median(walls.collect(), voters.len(), waited) else { return false };
         self.step_to(wall_ms);
         true

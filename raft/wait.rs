@@ -85,7 +85,10 @@ impl Session {
         self.check_size(&operation)?;
         let mut wait =
             Wait { session: self, group, operation, held: None, end, waits, waited: false, over: None, lost: false };
-        wait.run(forward).await
+        let result = wait.run(forward).await;
+        // The last attempt may be refused, or find nobody, while an earlier one is on its way or was carried out.
+        let maybe = wait.lost && wait.operation.write;
+        result.map_err(|error| if maybe { Error::Unknown(error.to_string()) } else { error })
     }
 }
 
