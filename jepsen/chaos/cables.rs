@@ -132,15 +132,15 @@ impl Cables {
         }
     }
 
-    /// Cuts what these nodes say to all others, and with `both` what those say to them.
-    pub fn cut(&self, nodes: &[usize], both: bool) {
-        self.change(nodes, both, |cuts| *cuts += 1);
+    /// Cuts what the first of each pair says to the second.
+    pub fn cut(&self, pairs: &[(usize, usize)]) {
+        pairs.iter().for_each(|(from, to)| self.state().cuts[*from][*to] += 1);
         self.look();
     }
 
     /// Takes the same cut back.
-    pub fn mend(&self, nodes: &[usize], both: bool) {
-        self.change(nodes, both, |cuts| *cuts -= 1);
+    pub fn mend(&self, pairs: &[(usize, usize)]) {
+        pairs.iter().for_each(|(from, to)| self.state().cuts[*from][*to] -= 1);
     }
 
     /// Ends all connections of these nodes with others, and refuses new ones.
@@ -174,18 +174,6 @@ impl Cables {
     /// Ends that.
     pub fn hurry(&self, nodes: &[usize]) {
         nodes.iter().for_each(|node| self.state().slow[*node] -= 1);
-    }
-
-    fn change(&self, nodes: &[usize], both: bool, change: impl Fn(&mut u32)) {
-        let mut state = self.state();
-        for other in (0..state.cuts.len()).filter(|other| !nodes.contains(other)) {
-            for node in nodes {
-                change(&mut state.cuts[*node][other]);
-                if both {
-                    change(&mut state.cuts[other][*node]);
-                }
-            }
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -328,14 +316,14 @@ mod tests {
         let mut heard = [0; 2];
         caller.write_all(b"hi").unwrap();
         callee.read_exact(&mut heard).unwrap();
-        cables.cut(&[1], false);
+        cables.cut(&[(1, 0)]);
         caller.write_all(b"ho").unwrap();
         callee.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert!(callee.read_exact(&mut heard).is_err(), "cut");
         callee.write_all(b"ah").unwrap();
         caller.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ah", "the other direction is whole");
-        cables.mend(&[1], false);
+        cables.mend(&[(1, 0)]);
         callee.set_read_timeout(None).unwrap();
         callee.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ho", "late, and not lost");

@@ -56,6 +56,8 @@ fn cell(number: usize, seed: u64, all: &[Fault]) -> (usize, usize, Vec<Fault>) {
     };
     // Slots need somewhere to go.
     let groups = if faults.contains(&Fault::Slots) { groups.max(2) } else { groups };
+    // Leaders move to nodes that lead nothing.
+    let groups = if faults.contains(&Fault::Transfer) { groups.min(nodes - 1) } else { groups };
     (nodes, groups, faults)
 }
 

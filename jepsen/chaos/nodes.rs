@@ -21,6 +21,7 @@ use crate::disks::Disks;
 mod harm;
 pub mod ready;
 mod seats;
+mod shapes;
 mod words;
 
 use words::Ports;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::Nodes;
+use super::{Nodes, shapes};
 use crate::clocks::HOUR_S;
 use crate::faults::Fault;
 
@@ -15,11 +15,13 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = true);
         match fault {
-            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
+                anyhow::bail!("an operator does that")
+            }
             Fault::Kill | Fault::KillAll => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
-            Fault::Partition | Fault::OneWay => {
-                self.cables.cut(&nodes, fault == Fault::Partition);
+            Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
+                self.cables.cut(&self.deaf(fault, sites));
                 Ok(())
             }
             Fault::Refuse => {
@@ -53,11 +55,13 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = false);
         match fault {
-            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
+                anyhow::bail!("an operator does that")
+            }
             Fault::Kill | Fault::KillAll => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
-            Fault::Partition | Fault::OneWay => {
-                self.cables.mend(&nodes, fault == Fault::Partition);
+            Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
+                self.cables.mend(&self.deaf(fault, sites));
                 Ok(())
             }
             Fault::Refuse => {
@@ -83,6 +87,14 @@ impl Nodes {
             Fault::Full => self.disks()?.empty(&nodes),
             Fault::Clock | Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
         }
+    }
+
+    /// Who does not hear whom: pairs of the one that speaks, and the other one.
+    fn deaf(&self, fault: Fault, sites: &[usize]) -> Vec<(usize, usize)> {
+        let all = 0..self.nodes.len();
+        let site = |node: usize| node % self.sites.max(1);
+        let pairs = all.clone().flat_map(|from| all.clone().map(move |to| (from, to)));
+        pairs.filter(|(from, to)| !shapes::hears(fault, sites, site(*to), site(*from))).collect()
     }
 
     fn start_these(&mut self, nodes: &[usize]) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use quoris_resp::Reply;
 
 use super::{Nodes, PAUSE, PREFIX};
 use crate::client::{Client, Trouble};
+use crate::faults::Fault;
 
 /// How long nodes may take until each of them takes writes for every group.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -57,17 +58,30 @@ impl Nodes {
     }
 
     /// Where a fault hits that is meant for these sites: whatever node has the site now, and a single one is the
-    /// primary, where there is one.
-    pub fn aim(&self, sites: &[usize]) -> Vec<usize> {
+    /// primary, where there is one. With a minority goes the node that leads the group of this slot.
+    pub fn aim(&self, fault: Fault, sites: &[usize], slot: u64) -> Vec<usize> {
         let leads = |address: &SocketAddr| {
             let mut client = connect(*address).ok()?;
             client.call(&["ROLE"]).ok().filter(is_primary)
         };
         if !self.has_primary || sites.len() > 1 {
-            return sites.iter().map(|site| self.seats[*site]).collect();
+            let mut nodes: Vec<usize> = sites.iter().map(|site| self.seats[*site]).collect();
+            let leader = if fault == Fault::Minority { self.leader(slot) } else { None };
+            if let Some(leader) = leader.filter(|leader| !nodes.contains(leader)) {
+                nodes[0] = leader;
+            }
+            return nodes;
         }
         let primary = self.addresses.iter().position(|address| leads(address).is_some());
         primary.map_or_else(|| sites.to_vec(), |primary| vec![primary])
+    }
+
+    /// Who leads the group that has this slot, as any node says that can be asked.
+    fn leader(&self, slot: u64) -> Option<usize> {
+        let well = self.seats.iter().filter(|at| self.runs(**at) && self.is_well(**at));
+        let said = well.filter_map(|at| connect(self.addresses[*at]).ok()?.call(&["CLUSTER", "SLOTS"]).ok());
+        said.filter_map(|slots| port_of(&slots, slot))
+            .find_map(|port| self.addresses.iter().position(|address| i64::from(address.port()) == port))
     }
 
     /// Whether there is one primary, which all others follow.
@@ -94,6 +108,17 @@ impl Nodes {
 /// Whether a server that answers ROLE like this leads.
 pub fn is_primary(role: &Reply) -> bool {
     matches!(role, Reply::Array(words) if words.first() == Some(&Reply::bulk("master")))
+}
+
+/// The port of the node that has a slot, in an answer of CLUSTER SLOTS.
+fn port_of(slots: &Reply, slot: u64) -> Option<i64> {
+    let Reply::Array(ranges) = slots else { return None };
+    ranges.iter().find_map(|range| {
+        let Reply::Array(words) = range else { return None };
+        let [Reply::Int(first), Reply::Int(last), Reply::Array(leader), ..] = &words[..] else { return None };
+        let is_here = (*first..=*last).contains(&i64::try_from(slot).ok()?);
+        if let (true, Some(Reply::Int(port))) = (is_here, leader.get(1)) { Some(*port) } else { None }
+    })
 }
 
 fn connect(address: SocketAddr) -> Result<Client, String> {
@@ -152,6 +177,15 @@ pub fn differences(standings: &[Vec<Standing>]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_leader_of_a_slot_is_read_from_the_map() {
+        let node = |port| Reply::Array(vec![Reply::bulk("127.0.0.1"), Reply::Int(port), Reply::bulk("id")]);
+        let range = |from, to, port| Reply::Array(vec![Reply::Int(from), Reply::Int(to), node(port), node(1)]);
+        let slots = Reply::Array(vec![range(0, 99, 7001), range(100, 16383, 7002)]);
+        assert_eq!([0, 99, 100].map(|slot| port_of(&slots, slot)), [Some(7001), Some(7001), Some(7002)]);
+        assert_eq!(port_of(&Reply::Array(Vec::new()), 5), None);
+    }
 
     #[test]
     fn digests_are_compared_at_one_index() {

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use quoris_chaos::history::{F, Kind, read_events};
 use tempfile::TempDir;
 
 const VALID: i32 = 0;
@@ -48,6 +49,11 @@ fn what_redis_forgets_is_found_by_every_workload_that_keeps_something() {
     let (status, text) = chaos(&["run", "--redis", "redis-server", "--time", "1s", "--seed", "7", "--out", &dir]);
     assert_eq!(status, VALID, "{text}");
     assert!(last(&text).starts_with("valid, "), "{text}");
+    let history = std::fs::read(format!("{dir}/register.jsonl")).expect("the run has left it");
+    let events = read_events(&history[..]).expect("it is a history");
+    let swaps = events.iter().filter(|event| event.f == F::Cas && event.kind == Kind::Ok);
+    let by_script: Vec<bool> = swaps.map(|event| event.value.ints()[1] % 2 == 0).collect();
+    assert!(by_script.contains(&true) && by_script.contains(&false), "both ways of compare-and-set: {by_script:?}");
 }
 
 #[test]
@@ -121,6 +127,17 @@ fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
     let more = ["--nodes", "3", "--groups", "4", "--time", "5s", "--seed", "3", "--rate", "100"];
     let Some(ran) = run_quoris("kill-all,pause,partition", &more) else { return };
     ran.is_valid();
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_while_leaders_move_nodes_pause_and_clocks_drift() {
+    let more = ["--groups", "2", "--time", "8s", "--seed", "4", "--rate", "60", "--clients", "3"];
+    let Some(ran) = run_quoris("pause,drift,transfer", &more) else { return };
+    let is_skipped = ran.text.contains("fault skipped");
+    assert_eq!(ran.status, if is_skipped { UNKNOWN } else { VALID }, "{}", ran.text);
+    let said = ran.file("operators.log");
+    assert!(said.contains("CLUSTER FAILOVER: done"), "{said}");
+    println!("{}", last(&ran.text));
 }
 
 #[test]
