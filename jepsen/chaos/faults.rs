@@ -33,6 +33,10 @@ pub enum Fault {
     Refuse,
     /// What these nodes hear and say is late, some of it very late.
     Slow,
+    /// Much of what these nodes hear and say has to be sent again.
+    Loss,
+    /// What these nodes hear and say passes slowly, byte by byte.
+    Narrow,
     /// Their power fails: what was not fsynced is gone.
     Power,
     /// Their disks fail under them: every write is an error.
@@ -41,6 +45,8 @@ pub enum Fault {
     Full,
     /// The wall clock of one node is an hour early or late.
     Clock,
+    /// The wall clock of one node jumps ahead and back several times a second.
+    Strobe,
     /// The wall clock of one node runs too fast or too slowly.
     Drift,
     /// A dead node's files are damaged, or older ones put in their place.
@@ -67,10 +73,13 @@ pub const NAMES: &[(&str, Fault)] = &[
     ("one-way", Fault::OneWay),
     ("refuse", Fault::Refuse),
     ("slow", Fault::Slow),
+    ("loss", Fault::Loss),
+    ("narrow", Fault::Narrow),
     ("power", Fault::Power),
     ("io", Fault::Io),
     ("full", Fault::Full),
     ("clock", Fault::Clock),
+    ("strobe", Fault::Strobe),
     ("drift", Fault::Drift),
     ("damage", Fault::Damage),
     ("slots", Fault::Slots),
@@ -83,7 +92,7 @@ impl Fault {
     /// It needs relays between the nodes.
     pub fn needs_relays(self) -> bool {
         matches!(self, Fault::Partition | Fault::OneWay | Fault::Refuse | Fault::Slow)
-            || self == Fault::Minority
+            || matches!(self, Fault::Minority | Fault::Loss | Fault::Narrow)
             || self.is_shape()
     }
 
@@ -104,7 +113,7 @@ impl Fault {
 
     /// It needs clocks that can be set.
     pub fn needs_clocks(self) -> bool {
-        matches!(self, Fault::Clock | Fault::Drift)
+        matches!(self, Fault::Clock | Fault::Strobe | Fault::Drift)
     }
 
     /// It is the work of an operator, or needs one afterwards.
@@ -219,7 +228,7 @@ fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
         (Fault::Minority, _) => (nodes - 1) / 2,
         (Fault::Slots | Fault::Upgrade | Fault::Transfer, _) => 0,
         // A majority of wrong clocks is right, and one of full disks has no room for anything.
-        (Fault::Clock | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
+        (Fault::Clock | Fault::Strobe | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
         (Fault::Members | Fault::Damage, _) => 1,
         (_, 0) => nodes / 2 + 1,
         _ => 1,

@@ -19,8 +19,8 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, ring, bridge, minority, one-way, refuse, slow, power,
-    /// io, full, clock, drift, damage, slots, members, upgrade, transfer
+    /// Faults: none, kill, kill-all, pause, partition, ring, bridge, minority, one-way, refuse, slow, loss,
+    /// narrow, power, io, full, clock, strobe, drift, damage, slots, members, upgrade, transfer
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
     /// Nodes to start

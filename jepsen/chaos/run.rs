@@ -89,6 +89,9 @@ pub struct Notes {
     /// Replicas whose state differs though they have applied the same.
     #[serde(default)]
     pub differences: Vec<String>,
+    /// Replicas that have cut their logs, and snapshots that replicas have installed since their nodes began.
+    #[serde(default)]
+    pub snapshots: [usize; 2],
     /// Replicas that compared equal at the end.
     #[serde(default)]
     pub level: usize,
@@ -197,6 +200,7 @@ fn watch(
             notes.faults.push(done);
         }
         notes.ended.extend(nodes.ended());
+        nodes.strobe(time)?;
         crew.look(notes);
         if is_over || !notes.ended.is_empty() {
             return Ok(());
@@ -267,6 +271,7 @@ fn finish(settings: &Settings, nodes: &mut Nodes, stage: &Arc<Stage>, books: &[A
         System::Quoris(_) => settings.shape.groups * settings.shape.nodes.min(REPLICAS_MAX),
         System::Redis(_) | System::Sentinel(_) | System::Deployed(_) => 0,
     };
+    notes.snapshots = ready::snapshots(&nodes.members());
     let works = settings.faults.iter().any(|fault| fault.is_work());
     match if works { members::settled(&nodes.members()) } else { Ok(nodes.members()) } {
         Ok(members) => level(&members, replicas, notes),

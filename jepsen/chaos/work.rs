@@ -20,6 +20,7 @@ mod any;
 mod banks;
 mod channels;
 mod events;
+mod larges;
 mod lists;
 mod locks;
 mod manies;
@@ -95,7 +96,7 @@ pub trait Work: Send + Sync {
 /// All workloads by name.
 pub const NAMES: &[&str] = &[
     "register", "append", "many", "bank", "counter", "queue", "stream", "set", "lock", "expiry", "channel", "events",
-    "any",
+    "large", "any",
 ];
 
 /// Those that ask for what Redis does not have.
@@ -118,6 +119,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
         "stream" => Box::<streams::Streams>::default(),
         "channel" => Box::<channels::Channels>::default(),
         "events" => Box::<events::Events>::default(),
+        "large" => Box::<larges::Larges>::default(),
         "any" => Box::<any::Anything>::default(),
         "lock" => Box::<locks::Locks>::default(),
         _ => return None,
@@ -127,7 +129,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
 /// Judges the history of a workload.
 pub fn judge(name: &str, ops: &[Op], tolerance: Tolerance) -> Verdict {
     match name {
-        "register" => register::check(ops),
+        "register" | "large" => register::check(ops),
         "counter" => counter::check(ops),
         "set" => set::check(ops),
         "expiry" => expiry::check(ops, tolerance),

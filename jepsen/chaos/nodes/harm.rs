@@ -3,8 +3,17 @@
 use rustix::process::Signal;
 
 use super::{Nodes, shapes};
+use crate::cables::Weather;
 use crate::clocks::HOUR_S;
 use crate::faults::Fault;
+
+fn weather(fault: Fault) -> Weather {
+    match fault {
+        Fault::Loss => Weather::Loss,
+        Fault::Narrow => Weather::Narrow,
+        _ => Weather::Slow,
+    }
+}
 
 impl Nodes {
     /// A fault begins at these sites.
@@ -28,8 +37,8 @@ impl Nodes {
                 self.cables.refuse(&nodes);
                 Ok(())
             }
-            Fault::Slow => {
-                self.cables.slow(&nodes);
+            Fault::Slow | Fault::Loss | Fault::Narrow => {
+                self.cables.blow(&nodes, weather(fault));
                 Ok(())
             }
             Fault::Power => self.disks()?.fail(&nodes).and_then(|()| self.kill(&nodes)),
@@ -42,6 +51,10 @@ impl Nodes {
                 // Back at one node, ahead at the next.
                 let jump = |at: usize| if at.is_multiple_of(2) { HOUR_S } else { -HOUR_S };
                 nodes.iter().try_for_each(|at| self.clocks()?.set(*at, jump(*at)))
+            }
+            Fault::Strobe => {
+                self.strobing.extend(&nodes);
+                Ok(())
             }
             Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.drift(*at)),
         }
@@ -68,8 +81,8 @@ impl Nodes {
                 self.cables.admit(&nodes);
                 Ok(())
             }
-            Fault::Slow => {
-                self.cables.hurry(&nodes);
+            Fault::Slow | Fault::Loss | Fault::Narrow => {
+                self.cables.calm(&nodes, weather(fault));
                 Ok(())
             }
             Fault::Power => {
@@ -85,8 +98,20 @@ impl Nodes {
                 self.start_these(&nodes)
             }
             Fault::Full => self.disks()?.empty(&nodes),
+            Fault::Strobe => {
+                self.strobing.retain(|at| !nodes.contains(at));
+                nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0))
+            }
             Fault::Clock | Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
         }
+    }
+
+    /// The clocks that jump back and forth are where they should be at this time.
+    ///
+    /// # Errors
+    /// When one cannot be set.
+    pub fn strobe(&self, time_ms: u64) -> anyhow::Result<()> {
+        self.strobing.iter().try_for_each(|at| self.clocks()?.strobe(*at, time_ms))
     }
 
     /// Who does not hear whom: pairs of the one that speaks, and the other one.

@@ -153,6 +153,24 @@ pub fn standings(addresses: &[SocketAddr]) -> Option<Vec<Vec<Standing>>> {
     addresses.iter().map(of_node).collect()
 }
 
+/// How many replicas have cut their logs, and how many snapshots were installed, as these nodes say.
+pub fn snapshots(addresses: &[SocketAddr]) -> [usize; 2] {
+    let text = |address: &SocketAddr| match connect(*address).ok()?.call(&["INFO", "raft"]) {
+        Ok(Reply::Bulk(text) | Reply::Verbatim(_, text)) => Some(String::from_utf8_lossy(&text).into_owned()),
+        _ => None,
+    };
+    let counts = addresses.iter().filter_map(text).map(|text| counts(&text));
+    counts.fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]])
+}
+
+fn counts(info: &str) -> [usize; 2] {
+    let of = |name: &str| -> Vec<usize> {
+        let fields = info.lines().filter(|line| line.starts_with("group")).flat_map(|line| line.split(','));
+        fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).collect()
+    };
+    [of("purged").iter().filter(|index| **index > 0).count(), of("snapshots_installed").iter().sum()]
+}
+
 /// Which replicas differ though they have applied the same; nothing yet while some are behind.
 pub fn differences(standings: &[Vec<Standing>]) -> Option<Vec<String>> {
     let all: Vec<(usize, &Standing)> =
@@ -185,6 +203,13 @@ mod tests {
         let slots = Reply::Array(vec![range(0, 99, 7001), range(100, 16383, 7002)]);
         assert_eq!([0, 99, 100].map(|slot| port_of(&slots, slot)), [Some(7001), Some(7001), Some(7002)]);
         assert_eq!(port_of(&Reply::Array(Vec::new()), 5), None);
+    }
+
+    #[test]
+    fn cut_logs_are_counted_as_nodes_tell_them() {
+        let info =
+            "groups:2\r\ngroup0:id=0,purged=0,snapshots_installed=2\r\ngroup1:id=1,purged=7,snapshots_installed=1\r\n";
+        assert_eq!(counts(info), [1, 3]);
     }
 
     #[test]
