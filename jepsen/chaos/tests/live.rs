@@ -7,7 +7,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use quoris_chaos::faults::{Done, Fault};
 use quoris_chaos::history::{F, Kind, read_events};
+use quoris_chaos::run::Notes;
 use tempfile::TempDir;
 
 const VALID: i32 = 0;
@@ -143,9 +145,12 @@ fn quoris_keeps_what_it_promised_while_leaders_move_nodes_pause_and_clocks_drift
 
 #[test]
 fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
-    let Some(ran) = run_gently("power,clock,slow", "5") else { return };
+    let Some(ran) = run_gently("power,clock,slow", "7") else { return };
     let is_skipped = ran.text.contains("fault skipped");
     assert_eq!(ran.status, if is_skipped { UNKNOWN } else { VALID }, "{}", ran.text);
+    let notes: Notes = serde_json::from_str(&ran.file("notes.json")).expect("the harness wrote it");
+    let is_all = |done: &Done| done.fault == Fault::Power && done.nodes.len() == 3;
+    assert!(is_skipped || notes.faults.iter().any(is_all), "no power failed at all nodes: {:?}", notes.faults);
     let page = ran.file("report.html");
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
     println!("{}", last(&ran.text));
