@@ -65,9 +65,10 @@ fn cell(number: usize, seed: u64, all: &[Fault]) -> (usize, usize, Vec<Fault>) {
 }
 
 /// What clients ask in the run with this seed.
-fn workloads(seed: u64) -> Vec<String> {
+fn workloads(seed: u64, faults: &[Fault]) -> Vec<String> {
     let all = work::NAMES.iter().filter(|name| **name != "large" || seed.is_multiple_of(LARGE));
-    all.map(ToString::to_string).collect()
+    let moves = faults.contains(&Fault::Slots);
+    all.filter(|name| !moves || !work::OF_STILL_SLOTS.contains(*name)).map(ToString::to_string).collect()
 }
 
 /// Runs until the time is over; gives the worst verdict.
@@ -102,7 +103,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Validity> {
 fn one(plan: &Plan, number: usize, seed: u64, dir: &Path) -> (Validity, u64, String) {
     let (nodes, groups, faults) = cell(number, seed, &plan.faults);
     let options = Options {
-        workload: workloads(seed),
+        workload: workloads(seed, &faults),
         fault: faults.iter().copied().map(Some).collect(),
         nodes,
         groups,
@@ -144,12 +145,13 @@ mod tests {
 
     #[test]
     fn large_values_are_written_in_some_runs_of_either_size() {
-        let is_large = |seed: u64| workloads(seed).iter().any(|name| name == "large");
+        let is_large = |seed: u64| workloads(seed, &[]).iter().any(|name| name == "large");
         for first in [0, 1] {
             let runs: Vec<bool> = (0..6).map(|run| is_large(first + 2 * run)).collect();
             assert!(runs.contains(&true) && runs.contains(&false), "{runs:?}");
         }
-        assert_eq!(workloads(1).len() + 1, work::NAMES.len());
+        assert_eq!(workloads(1, &[]).len() + 1, work::NAMES.len());
+        assert!(!workloads(1, &[Fault::Slots]).contains(&"events".to_string()));
     }
 
     #[test]

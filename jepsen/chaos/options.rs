@@ -175,8 +175,8 @@ impl Options {
         let round = if is_sentinel { faults::LONG_ROUND_MS } else { faults::ROUND_MS };
         let time_ms = self.time.as_millis() as u64;
         let all = if is_sentinel { work::OF_REDIS } else { work::NAMES };
-        let is_redis = matches!(system, System::Redis(_));
-        let has = |name: &&&str| !is_redis || !work::OF_QUORIS.contains(*name);
+        let is_still = !matches!(system, System::Redis(_)) && !faults.contains(&Fault::Slots);
+        let has = |name: &&&str| is_still || !work::OF_STILL_SLOTS.contains(*name);
         let all = || all.iter().filter(has).map(ToString::to_string).collect();
         let mut schedule = faults::schedule(self.seed, &faults, nodes, (time_ms, round));
         if is_sentinel {
