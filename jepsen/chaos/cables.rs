@@ -17,16 +17,15 @@ use std::time::Duration;
 use socket2::SockRef;
 
 mod callers;
+mod weather;
 
 use crate::work::Dice;
 use callers::{owners, sockets};
+pub use weather::Weather;
+use weather::late_ms;
 
 /// Between two looks at a cable that is cut.
 const LOOK: Duration = Duration::from_millis(5);
-/// A slow cable takes so many milliseconds more, at the least and at the most.
-const SLOW_MS: (i64, i64) = (20, 100);
-/// One piece in so many has to be sent again, which takes so many milliseconds.
-const LOST: (i64, i64) = (20, 300);
 
 /// A connection through a relay.
 struct Link {
@@ -58,8 +57,8 @@ enum Way {
 struct State {
     /// How many faults cut the cable from one node to another.
     cuts: Vec<Vec<u32>>,
-    /// How many faults make everything to and from a node late.
-    slow: Vec<u32>,
+    /// How many faults of each kind make everything to and from a node late.
+    weather: Vec<[u32; 3]>,
     /// How many faults make nobody connect to or from a node.
     refused: Vec<u32>,
     /// The process of each node, while it runs.
@@ -70,7 +69,7 @@ struct State {
 impl State {
     /// Some cable is not as it should be.
     fn is_faulty(&self) -> bool {
-        self.slow.iter().chain(&self.refused).chain(self.cuts.iter().flatten()).any(|count| *count > 0)
+        self.weather.iter().flatten().chain(&self.refused).chain(self.cuts.iter().flatten()).any(|count| *count > 0)
     }
 
     /// Whether others can connect to a node.
@@ -99,9 +98,8 @@ impl Cables {
     /// When a thread cannot be started.
     pub fn lay(ports: &[(u16, u16)]) -> anyhow::Result<Cables> {
         let count = ports.len();
-        let (cuts, zeros) = (vec![vec![0; count]; count], vec![0; count]);
-        let state =
-            State { cuts, slow: zeros.clone(), refused: zeros, processes: vec![None; count], links: Vec::new() };
+        let (cuts, weather, refused) = (vec![vec![0; count]; count], vec![[0; 3]; count], vec![0; count]);
+        let state = State { cuts, weather, refused, processes: vec![None; count], links: Vec::new() };
         let public = ports.iter().map(|(public, _)| *public).collect();
         let cables = Cables(Arc::new(Shared { state: Mutex::new(state), started: Condvar::new(), public }));
         for (to, (public, behind)) in ports.iter().copied().enumerate() {
@@ -132,15 +130,15 @@ impl Cables {
         }
     }
 
-    /// Cuts what these nodes say to all others, and with `both` what those say to them.
-    pub fn cut(&self, nodes: &[usize], both: bool) {
-        self.change(nodes, both, |cuts| *cuts += 1);
+    /// Cuts what the first of each pair says to the second.
+    pub fn cut(&self, pairs: &[(usize, usize)]) {
+        pairs.iter().for_each(|(from, to)| self.state().cuts[*from][*to] += 1);
         self.look();
     }
 
     /// Takes the same cut back.
-    pub fn mend(&self, nodes: &[usize], both: bool) {
-        self.change(nodes, both, |cuts| *cuts -= 1);
+    pub fn mend(&self, pairs: &[(usize, usize)]) {
+        pairs.iter().for_each(|(from, to)| self.state().cuts[*from][*to] -= 1);
     }
 
     /// Ends all connections of these nodes with others, and refuses new ones.
@@ -166,26 +164,14 @@ impl Cables {
     }
 
     /// Makes everything late that these nodes hear and say.
-    pub fn slow(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.state().slow[*node] += 1);
+    pub fn blow(&self, nodes: &[usize], weather: Weather) {
+        nodes.iter().for_each(|node| self.state().weather[*node][weather as usize] += 1);
         self.look();
     }
 
     /// Ends that.
-    pub fn hurry(&self, nodes: &[usize]) {
-        nodes.iter().for_each(|node| self.state().slow[*node] -= 1);
-    }
-
-    fn change(&self, nodes: &[usize], both: bool, change: impl Fn(&mut u32)) {
-        let mut state = self.state();
-        for other in (0..state.cuts.len()).filter(|other| !nodes.contains(other)) {
-            for node in nodes {
-                change(&mut state.cuts[*node][other]);
-                if both {
-                    change(&mut state.cuts[other][*node]);
-                }
-            }
-        }
+    pub fn calm(&self, nodes: &[usize], weather: Weather) {
+        nodes.iter().for_each(|node| self.state().weather[*node][weather as usize] -= 1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -234,8 +220,8 @@ impl Cables {
         self.state().links.push(Arc::downgrade(&link));
         // To connect takes a packet each way.
         let mut dice = Dice::new(u64::from(link.ports.0));
-        self.wait(&link, Way::There, &mut dice);
-        self.wait(&link, Way::Back, &mut dice);
+        self.wait(&link, Way::There, 0, &mut dice);
+        self.wait(&link, Way::Back, 0, &mut dice);
         let callee = if self.is_refused(&link) { None } else { TcpStream::connect(("127.0.0.1", behind)).ok() };
         let Some(callee) = callee else {
             reset(&caller);
@@ -257,7 +243,7 @@ impl Cables {
         let mut dice = Dice::new(u64::from(link.ports.0) ^ 1);
         loop {
             let len = heard.read(&mut chunk).unwrap_or(0);
-            self.wait(link, way, &mut dice);
+            self.wait(link, way, len, &mut dice);
             if len == 0 || told.write_all(&chunk[..len]).is_err() {
                 let _ = heard.shutdown(Shutdown::Read);
                 return told.shutdown(Shutdown::Write).ok();
@@ -265,8 +251,8 @@ impl Cables {
         }
     }
 
-    /// Returns when what goes this way may pass.
-    fn wait(&self, link: &Link, way: Way, dice: &mut Dice) {
+    /// Returns when a piece of this length that goes this way may pass.
+    fn wait(&self, link: &Link, way: Way, len: usize, dice: &mut Dice) {
         if !self.state().is_faulty() {
             return;
         }
@@ -275,15 +261,11 @@ impl Cables {
         }
         let Some(from) = link.from.get().copied().flatten() else { return };
         let (from, to) = if way == Way::There { (from, link.to) } else { (link.to, from) };
-        let is_slow = {
+        let kinds = {
             let state = self.state();
-            state.slow[from] + state.slow[to] > 0
+            [0, 1, 2].map(|kind| state.weather[from][kind] + state.weather[to][kind] > 0)
         };
-        if is_slow {
-            let again = if dice.below(LOST.0) == 0 { LOST.1 } else { 0 };
-            let late = SLOW_MS.0 + dice.below(SLOW_MS.1 - SLOW_MS.0) + again;
-            std::thread::sleep(Duration::from_millis(late.unsigned_abs()));
-        }
+        std::thread::sleep(Duration::from_millis(late_ms(kinds, len, dice)));
         while self.state().cuts[from][to] > 0 {
             std::thread::sleep(LOOK);
         }
@@ -328,14 +310,14 @@ mod tests {
         let mut heard = [0; 2];
         caller.write_all(b"hi").unwrap();
         callee.read_exact(&mut heard).unwrap();
-        cables.cut(&[1], false);
+        cables.cut(&[(1, 0)]);
         caller.write_all(b"ho").unwrap();
         callee.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         assert!(callee.read_exact(&mut heard).is_err(), "cut");
         callee.write_all(b"ah").unwrap();
         caller.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ah", "the other direction is whole");
-        cables.mend(&[1], false);
+        cables.mend(&[(1, 0)]);
         callee.set_read_timeout(None).unwrap();
         callee.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ho", "late, and not lost");

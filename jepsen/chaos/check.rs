@@ -5,6 +5,7 @@ pub mod bank;
 pub mod channel;
 pub mod counter;
 mod edges;
+pub mod events;
 pub mod expiry;
 mod graph;
 pub mod lock;

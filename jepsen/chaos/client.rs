@@ -24,8 +24,25 @@ pub enum Trouble {
     Strange(String),
 }
 
+/// A session of a client's own, and the number in it that comes next or was the last.
+#[derive(Clone, Debug)]
+pub struct Session {
+    ticket: String,
+    /// Of the next command.
+    pub number: u64,
+}
+
+impl Session {
+    /// A new one.
+    pub fn new(ticket: &[u8]) -> Session {
+        Session { ticket: String::from_utf8_lossy(ticket).into_owned(), number: 0 }
+    }
+}
+
 /// One connection to one node.
 pub struct Client {
+    /// What the next commands belong to; with the next ticket once they have replies.
+    pub session: Option<Session>,
     stream: TcpStream,
     input: BytesMut,
     patience: Duration,
@@ -43,7 +60,7 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
         stream.set_nodelay(true)?;
         let prefix = prefix.to_string();
-        let mut client = Client { stream, input: BytesMut::new(), patience, prefix, broken: false };
+        let mut client = Client { stream, session: None, input: BytesMut::new(), patience, prefix, broken: false };
         if let Ok(password) = std::env::var(PASSWORD) {
             let refused = |trouble| std::io::Error::other(format!("AUTH: {trouble:?}"));
             client.call(&["AUTH", &password]).map_err(refused)?;
@@ -87,6 +104,19 @@ impl Client {
     /// # Errors
     /// When one is missing.
     pub fn exchange(&mut self, commands: &[&[&str]]) -> Result<Vec<Reply>, Trouble> {
+        let Some(mut session) = self.session.take() else { return self.converse(commands) };
+        let (number, count) = (session.number.to_string(), commands.len().to_string());
+        let first: &[&str] = &["CLIENT", "SESSION", "USE", &session.ticket, &number, "COUNT", &count];
+        let mut replies = self.converse(&[&[first], commands].concat())?;
+        match understood(replies.remove(0))? {
+            Reply::Bulk(ticket) => session.ticket = String::from_utf8_lossy(&ticket).into_owned(),
+            other => return Err(Trouble::Strange(format!("{other:?} is no ticket"))),
+        }
+        self.session = Some(session);
+        Ok(replies)
+    }
+
+    fn converse(&mut self, commands: &[&[&str]]) -> Result<Vec<Reply>, Trouble> {
         let deadline = Instant::now() + self.patience;
         self.send(commands)?;
         let replies: Result<Vec<Reply>, String> = commands.iter().map(|_| self.next(deadline)).collect();

@@ -10,6 +10,8 @@ use anyhow::Context;
 
 /// How far a clock jumps.
 pub const HOUR_S: i64 = 3600;
+/// A clock that jumps back and forth stays for so long.
+const STROBE_MS: u64 = 100;
 
 /// The wall clocks of all nodes.
 #[derive(Debug)]
@@ -57,6 +59,14 @@ impl Clocks {
         self.write(at, &format!("{ahead_s:+} x1"))
     }
 
+    /// The clock is ahead or right, as it is at this time for one that jumps back and forth.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn strobe(&self, at: usize, time_ms: u64) -> anyhow::Result<()> {
+        self.set(at, if (time_ms / STROBE_MS).is_multiple_of(2) { HOUR_S } else { 0 })
+    }
+
     /// It runs half as fast again at one node, and half as fast at the next.
     ///
     /// # Errors
@@ -70,5 +80,25 @@ impl Clocks {
         let new = self.files[at].with_extension("new");
         std::fs::write(&new, format!("{time}\n"))?;
         Ok(std::fs::rename(new, &self.files[at])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_jumps_several_times_a_second_and_is_right_again() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("wall");
+        let clocks = Clocks { library: PathBuf::new(), files: vec![file.clone()] };
+        let said = |time| {
+            clocks.strobe(0, time).unwrap();
+            std::fs::read_to_string(&file).unwrap()
+        };
+        let times: Vec<String> = (0..1000).step_by(50).map(said).collect();
+        assert!(times.windows(2).filter(|pair| pair[0] != pair[1]).count() >= 4, "{times:?}");
+        clocks.set(0, 0).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "+0 x1\n");
     }
 }

@@ -21,12 +21,22 @@ pub enum Fault {
     Pause,
     /// Nodes and the others hear nothing of each other.
     Partition,
+    /// Each node hears only its neighbours in a circle of all.
+    Ring,
+    /// Two halves hear nothing of each other; one node hears both.
+    Bridge,
+    /// A minority and the others hear nothing of each other; the leader of a group is among the minority.
+    Minority,
     /// The others hear nothing of these nodes, which hear them.
     OneWay,
     /// One node and the others take each other for dead: connections end, and new ones are refused.
     Refuse,
     /// What these nodes hear and say is late, some of it very late.
     Slow,
+    /// Much of what these nodes hear and say has to be sent again.
+    Loss,
+    /// What these nodes hear and say passes slowly, byte by byte.
+    Narrow,
     /// Their power fails: what was not fsynced is gone.
     Power,
     /// Their disks fail under them: every write is an error.
@@ -35,6 +45,8 @@ pub enum Fault {
     Full,
     /// The wall clock of one node is an hour early or late.
     Clock,
+    /// The wall clock of one node jumps ahead and back several times a second.
+    Strobe,
     /// The wall clock of one node runs too fast or too slowly.
     Drift,
     /// A dead node's files are damaged, or older ones put in their place.
@@ -45,6 +57,8 @@ pub enum Fault {
     Members,
     /// An operator stops each node in good order and starts it with another program, and back.
     Upgrade,
+    /// An operator lets other nodes lead.
+    Transfer,
 }
 
 /// All kinds by name.
@@ -53,24 +67,43 @@ pub const NAMES: &[(&str, Fault)] = &[
     ("kill-all", Fault::KillAll),
     ("pause", Fault::Pause),
     ("partition", Fault::Partition),
+    ("ring", Fault::Ring),
+    ("bridge", Fault::Bridge),
+    ("minority", Fault::Minority),
     ("one-way", Fault::OneWay),
     ("refuse", Fault::Refuse),
     ("slow", Fault::Slow),
+    ("loss", Fault::Loss),
+    ("narrow", Fault::Narrow),
     ("power", Fault::Power),
     ("io", Fault::Io),
     ("full", Fault::Full),
     ("clock", Fault::Clock),
+    ("strobe", Fault::Strobe),
     ("drift", Fault::Drift),
     ("damage", Fault::Damage),
     ("slots", Fault::Slots),
     ("members", Fault::Members),
     ("upgrade", Fault::Upgrade),
+    ("transfer", Fault::Transfer),
 ];
 
 impl Fault {
     /// It needs relays between the nodes.
     pub fn needs_relays(self) -> bool {
         matches!(self, Fault::Partition | Fault::OneWay | Fault::Refuse | Fault::Slow)
+            || matches!(self, Fault::Minority | Fault::Loss | Fault::Narrow)
+            || self.is_shape()
+    }
+
+    /// It has a shape, of which every node is a part.
+    fn is_shape(self) -> bool {
+        matches!(self, Fault::Ring | Fault::Bridge)
+    }
+
+    /// So many nodes make it, at the least.
+    pub fn least(self) -> usize {
+        if self.is_shape() { 3 } else { 1 }
     }
 
     /// It needs a file system of its own for each node.
@@ -80,7 +113,7 @@ impl Fault {
 
     /// It needs clocks that can be set.
     pub fn needs_clocks(self) -> bool {
-        matches!(self, Fault::Clock | Fault::Drift)
+        matches!(self, Fault::Clock | Fault::Strobe | Fault::Drift)
     }
 
     /// It is the work of an operator, or needs one afterwards.
@@ -90,7 +123,7 @@ impl Fault {
 
     /// It goes on while other faults come.
     pub fn is_beside(self) -> bool {
-        matches!(self, Fault::Slots | Fault::Members | Fault::Upgrade)
+        matches!(self, Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer)
     }
 
     /// No other comes at the same time, but for operators: what is acknowledged must be on the other disks.
@@ -175,7 +208,8 @@ fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u6
         let other = faults[dice.below(faults.len() as i64) as usize];
         let is_alone = fault.is_alone() || other.is_alone();
         let rest: Vec<usize> = (0..nodes).filter(|node| !hit.contains(node)).collect();
-        if other != fault && other != Fault::KillAll && !is_alone && !rest.is_empty() && dice.below(3) == 0 {
+        let is_of_all = other == Fault::KillAll || other.is_shape();
+        if other != fault && !is_of_all && !is_alone && !rest.is_empty() && dice.below(3) == 0 {
             let node = rest[dice.below(rest.len() as i64) as usize];
             let start = from + dice.below(200) as u64;
             steps.push(Step { fault: other, nodes: vec![node], from: start, until });
@@ -186,20 +220,25 @@ fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u6
     steps
 }
 
-/// One node mostly, a majority now and then.
+/// One node mostly, a majority now and then; of a shape all, in their order.
 fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..nodes).collect();
     let count = match (fault, dice.below(4)) {
-        (Fault::KillAll, _) | (Fault::Power, 0 | 1) => nodes,
-        (Fault::Slots | Fault::Upgrade, _) => 0,
+        (Fault::KillAll | Fault::Ring | Fault::Bridge, _) | (Fault::Power, 0 | 1) => nodes,
+        (Fault::Minority, _) => (nodes - 1) / 2,
+        (Fault::Slots | Fault::Upgrade | Fault::Transfer, _) => 0,
         // A majority of wrong clocks is right, and one of full disks has no room for anything.
-        (Fault::Clock | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
+        (Fault::Clock | Fault::Strobe | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
         (Fault::Members | Fault::Damage, _) => 1,
         (_, 0) => nodes / 2 + 1,
         _ => 1,
     };
     while all.len() > count {
         all.remove(dice.below(all.len() as i64) as usize);
+    }
+    if fault.is_shape() {
+        // Who is whose neighbour.
+        (1..all.len()).for_each(|at| all.swap(at, dice.below(at as i64 + 1) as usize));
     }
     all
 }
@@ -233,5 +272,12 @@ mod tests {
             assert!(works.any(|work| with_works.iter().any(|kill| met(work, kill))), "{with_works:?}");
         }
         assert!(schedule(1, &faults, 3, (2000, ROUND_MS)).is_empty(), "there is no room");
+        let shapes = schedule(1, &[Fault::Ring, Fault::Bridge, Fault::Minority], 5, (600_000, ROUND_MS));
+        let count = |fault: Fault| if fault == Fault::Minority { 2 } else { 5 };
+        assert!(shapes.iter().all(|step| step.nodes.len() == count(step.fault)), "{shapes:?}");
+        let read: Vec<Step> = serde_json::from_str(&serde_json::to_string(&shapes).unwrap()).unwrap();
+        assert_eq!(read, shapes, "a replay has the same");
+        let rings = shapes.iter().filter(|step| step.fault == Fault::Ring);
+        assert!(rings.map(|step| &step.nodes).any(|nodes| !nodes.is_sorted()), "in more than one order");
     }
 }

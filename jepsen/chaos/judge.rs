@@ -62,6 +62,10 @@ pub fn judge(dir: &Path) -> anyhow::Result<Vec<(String, Verdict)>> {
     if notes.level > 0 {
         all.figure("equal replicas", notes.level);
     }
+    if notes.snapshots[0] > 0 {
+        all.figure("cut logs", notes.snapshots[0]);
+        all.figure("installed snapshots", notes.snapshots[1]);
+    }
     let skipped = settings.skipped.iter();
     skipped.for_each(|(fault, why)| all.unknown("fault skipped", format!("{}: {why}", fault.name())));
     notes.unfinished.iter().for_each(|name| all.unknown("last questions without answer", name.clone()));

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Trouble};
+use crate::client::{Client, Session, Trouble};
 use crate::history::{Event, Kind, Value, write_event};
 use crate::nodes::ready::is_primary;
-use crate::work::{Dice, Question, Work};
+use crate::work::{Dice, Missed, Question, Work, refused};
+
+mod sessions;
 
 /// A reply is waited for so long; nodes that are started here answer within a shorter limit.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -91,19 +93,37 @@ pub struct Lane {
     node: usize,
     client: Option<Client>,
     only_reads: bool,
+    /// It holds sessions of its own, and this one at the moment.
+    holds_sessions: bool,
+    session: Option<Session>,
 }
 
 impl Lane {
     /// A client without a connection.
     pub fn new(stage: Arc<Stage>, book: Arc<Book>, seed: u64) -> Lane {
         let process = stage.processes.fetch_add(1, Ordering::Relaxed);
-        Lane { stage, book, dice: Dice::new(seed), process, node: 0, client: None, only_reads: false }
+        Lane {
+            stage,
+            book,
+            dice: Dice::new(seed),
+            process,
+            node: 0,
+            client: None,
+            only_reads: false,
+            holds_sessions: false,
+            session: None,
+        }
     }
 
     /// It asks only what changes nothing, where its workload has such questions. The others wait with a write once
     /// their node is cut off from a majority; this one sees what that node says then.
     pub fn only_reads(self) -> Lane {
         Lane { only_reads: true, ..self }
+    }
+
+    /// It asks again what has no answer, under the same number of a session: writes of one command.
+    pub fn with_session(self) -> Lane {
+        Lane { holds_sessions: true, ..self }
     }
 
     /// What to ask next.
@@ -152,35 +172,55 @@ impl Lane {
     fn is_connected(&mut self) -> bool {
         // Whoever asks on a connection that has ended would never know what became of it.
         if self.client.as_ref().is_none_or(|client| client.is_broken() || client.is_over()) {
-            self.node = self.dice.below(self.stage.addresses.len() as i64) as usize;
-            self.client = Client::connect(self.stage.addresses[self.node], PATIENCE, &self.stage.prefix).ok();
-            if self.stage.has_primary {
-                self.client.take_if(|client| !client.call(&["ROLE"]).is_ok_and(|role| is_primary(&role)));
-            }
-            if self.client.is_none() {
-                std::thread::sleep(KNOCK_PAUSE);
-            }
+            let node = self.dice.below(self.stage.addresses.len() as i64) as usize;
+            self.connect(node);
         }
         self.client.is_some()
     }
 
+    /// Connects to another node than before, if there is one that takes it.
+    fn connect_elsewhere(&mut self) {
+        let count = self.stage.addresses.len();
+        let further = 1 + self.dice.below(count as i64 - 1) as usize;
+        self.connect((self.node + further) % count);
+    }
+
+    fn connect(&mut self, node: usize) {
+        self.node = node;
+        self.client = Client::connect(self.stage.addresses[node], PATIENCE, &self.stage.prefix).ok();
+        if self.stage.has_primary {
+            self.client.take_if(|client| !client.call(&["ROLE"]).is_ok_and(|role| is_primary(&role)));
+        }
+        if self.client.is_none() {
+            std::thread::sleep(KNOCK_PAUSE);
+        }
+    }
+
+    fn perform(&mut self, question: &Question) -> Result<Value, Missed> {
+        match &mut self.client {
+            None => Err(refused("nobody to ask")),
+            Some(_) if self.holds_sessions && !question.changes_nothing() => self.ask_once(question),
+            Some(client) => self.book.work.perform(client, question),
+        }
+    }
+
     /// One question; its answer, if there is one.
     fn ask(&mut self, question: &Question) -> Option<Value> {
-        let client = self.client.as_mut()?;
-        let event = |kind, value: Value, time, error| Event {
-            process: self.process,
+        let process = self.process;
+        let event = |kind, node, value: Value, time, error| Event {
+            process,
             kind,
             f: question.f,
             key: question.key,
             value,
             time,
-            node: Some(self.node as u64 + 1),
+            node: Some(node as u64 + 1),
             error,
             position: None,
         };
-        let begin = event(Kind::Invoke, question.asked.clone(), self.stage.now(), None);
+        let begin = event(Kind::Invoke, self.node, question.asked.clone(), self.stage.now(), None);
         let written = self.book.write(&begin);
-        let performed = self.book.work.perform(client, question);
+        let performed = self.perform(question);
         let now = self.stage.now();
         let (kind, value, error) = match performed {
             Ok(value) => (Kind::Ok, value, None),
@@ -193,7 +233,7 @@ impl Lane {
                 }
             },
         };
-        let written = written.and(self.book.write(&event(kind, value.clone(), now, error)));
+        let written = written.and(self.book.write(&event(kind, self.node, value.clone(), now, error)));
         if let Err(why) = written {
             self.stage.give_up(format!("the history cannot be written: {why}"));
         }

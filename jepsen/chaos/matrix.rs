@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::faults::Fault;
 use crate::options::Options;
 use crate::verdict::Validity;
-use crate::work::Dice;
+use crate::work::{self, Dice};
 use crate::{judge, report, run};
 
 /// Clients of each workload, and their questions per second: together they keep two cores busy, not more.
@@ -15,6 +15,9 @@ const CLIENTS: usize = 3;
 const RATE: u64 = 40;
 /// Faults that come together in a mixed run.
 const MIXED: usize = 3;
+
+/// One run in so many writes large values, so that logs are cut and snapshots sent all the time.
+const LARGE: u64 = 3;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -56,7 +59,16 @@ fn cell(number: usize, seed: u64, all: &[Fault]) -> (usize, usize, Vec<Fault>) {
     };
     // Slots need somewhere to go.
     let groups = if faults.contains(&Fault::Slots) { groups.max(2) } else { groups };
+    // Leaders move to nodes that lead nothing.
+    let groups = if faults.contains(&Fault::Transfer) { groups.min(nodes - 1) } else { groups };
     (nodes, groups, faults)
+}
+
+/// What clients ask in the run with this seed.
+fn workloads(seed: u64, faults: &[Fault]) -> Vec<String> {
+    let all = work::NAMES.iter().filter(|name| **name != "large" || seed.is_multiple_of(LARGE));
+    let moves = faults.contains(&Fault::Slots);
+    all.filter(|name| !moves || !work::OF_STILL_SLOTS.contains(*name)).map(ToString::to_string).collect()
 }
 
 /// Runs until the time is over; gives the worst verdict.
@@ -91,6 +103,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Validity> {
 fn one(plan: &Plan, number: usize, seed: u64, dir: &Path) -> (Validity, u64, String) {
     let (nodes, groups, faults) = cell(number, seed, &plan.faults);
     let options = Options {
+        workload: workloads(seed, &faults),
         fault: faults.iter().copied().map(Some).collect(),
         nodes,
         groups,
@@ -129,6 +142,17 @@ pub(crate) fn judged(options: Options) -> anyhow::Result<Judged> {
 mod tests {
     use super::*;
     use crate::faults::NAMES;
+
+    #[test]
+    fn large_values_are_written_in_some_runs_of_either_size() {
+        let is_large = |seed: u64| workloads(seed, &[]).iter().any(|name| name == "large");
+        for first in [0, 1] {
+            let runs: Vec<bool> = (0..6).map(|run| is_large(first + 2 * run)).collect();
+            assert!(runs.contains(&true) && runs.contains(&false), "{runs:?}");
+        }
+        assert_eq!(workloads(1, &[]).len() + 1, work::NAMES.len());
+        assert!(!workloads(1, &[Fault::Slots]).contains(&"events".to_string()));
+    }
 
     #[test]
     fn every_fault_comes_alone_on_three_and_on_five_nodes_before_any_mixture() {

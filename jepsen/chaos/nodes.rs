@@ -21,6 +21,7 @@ use crate::disks::Disks;
 mod harm;
 pub mod ready;
 mod seats;
+mod shapes;
 mod words;
 
 use words::Ports;
@@ -101,6 +102,8 @@ pub struct Nodes {
     cables: Cables,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
+    /// Whose clocks jump back and forth.
+    strobing: Vec<usize>,
     nodes: Vec<Node>,
     sites: usize,
     /// Where each node is reached by the others.
@@ -122,6 +125,7 @@ impl Nodes {
             cables: Cables::default(),
             disks: None,
             clocks: None,
+            strobing: Vec::new(),
             nodes: Vec::new(),
             sites: shape.nodes + shape.spares,
             peers: Vec::new(),

@@ -1,4 +1,4 @@
-//! Operators at work: they move slots, exchange nodes and programs while other faults come, and mend what was damaged,
+//! Operators at work: they move slots and leaders, exchange nodes and programs while other faults come, and mend what was damaged,
 //! by the product's own administration, and ask again until they have what they want.
 //!
 //! Each work has a thread of its own. Invariants: one work of a kind at a time; a node is only taken down by an
@@ -24,6 +24,7 @@ use crate::work::Dice;
 mod damage;
 pub mod members;
 mod slots;
+mod transfer;
 mod upgrade;
 
 /// Between two looks, and between two attempts.
@@ -105,6 +106,7 @@ impl Crew {
                 Fault::Members => operator.exchange(at, &mut nodes),
                 Fault::Damage => operator.damage(at, &mut nodes),
                 Fault::Upgrade => operator.upgrade(&mut nodes),
+                Fault::Transfer => operator.transfer(&mut nodes),
                 _ => operator.move_slots(),
             };
             operator.say(&format!("{}: {result:?}", fault.name()));

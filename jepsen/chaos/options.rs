@@ -19,8 +19,8 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, one-way, refuse, slow, power, io, full, clock, drift, damage,
-    /// slots, members, upgrade
+    /// Faults: none, kill, kill-all, pause, partition, ring, bridge, minority, one-way, refuse, slow, loss,
+    /// narrow, power, io, full, clock, strobe, drift, damage, slots, members, upgrade, transfer
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
     /// Nodes to start
@@ -162,13 +162,22 @@ impl Options {
             (needs(Fault::needs_relays), needs(Fault::needs_disks), needs(Fault::needs_clocks));
         let is_changed = faults.contains(&Fault::Members);
         anyhow::ensure!(!faults.contains(&Fault::Slots) || self.groups > 1, "slots move between two groups or more");
+        let is_led = |fault: &Fault| *fault == Fault::Transfer && self.groups >= nodes;
+        anyhow::ensure!(
+            !faults.iter().any(is_led),
+            "a leader moves to a node that leads nothing: fewer groups than nodes"
+        );
+        let needs_three = |fault: &Fault| fault.least() > nodes || (*fault == Fault::Minority && nodes < 3);
+        anyhow::ensure!(!faults.iter().any(needs_three), "rings, bridges and minorities take three nodes or more");
         let needs_others = faults.contains(&Fault::Damage) && nodes < 3;
         anyhow::ensure!(!needs_others, "a damaged node is replaced by what the others hold: three nodes or more");
         let is_sentinel = matches!(system, System::Sentinel(_));
         let round = if is_sentinel { faults::LONG_ROUND_MS } else { faults::ROUND_MS };
         let time_ms = self.time.as_millis() as u64;
         let all = if is_sentinel { work::OF_REDIS } else { work::NAMES };
-        let all = || all.iter().map(ToString::to_string).collect();
+        let is_still = !matches!(system, System::Redis(_)) && !faults.contains(&Fault::Slots);
+        let has = |name: &&&str| is_still || !work::OF_STILL_SLOTS.contains(*name);
+        let all = || all.iter().filter(has).map(ToString::to_string).collect();
         let mut schedule = faults::schedule(self.seed, &faults, nodes, (time_ms, round));
         if is_sentinel {
             // That becomes the primary: beside a majority of the others nobody else would lead.
@@ -210,6 +219,7 @@ fn possible(system: &System, fault: Fault) -> anyhow::Result<()> {
         System::Sentinel(_) | System::Deployed(_) => {}
     }
     let is_quoris = matches!(system, System::Quoris(_));
+    anyhow::ensure!(is_quoris || fault.least() == 1, "only nodes of Quoris all talk to each other");
     anyhow::ensure!(is_quoris || !fault.is_work(), "only clusters of Quoris have operators here");
     if fault.needs_disks() {
         anyhow::ensure!(is_quoris, "only nodes of Quoris get disks of their own");

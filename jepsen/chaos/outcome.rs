@@ -16,6 +16,7 @@ pub enum Meaning {
 /// The first words of errors.
 pub const CODES: &[(&str, Meaning)] = &[
     ("ASK", Meaning::No),
+    ("BELOWFLOOR", Meaning::No),
     ("BUSY", Meaning::No),
     ("BUSYGROUP", Meaning::No),
     ("CLUSTERDOWN", Meaning::No),

@@ -22,10 +22,14 @@ use crate::nodes::{Nodes, PREFIX, REPLICAS_MAX, Shape, System, ready};
 use crate::operators::{Crew, lock, members};
 use crate::work;
 
+/// Slots of a cluster.
+const SLOTS: u64 = 16384;
 /// Between two looks at the schedule.
 const TICK: Duration = Duration::from_millis(10);
 /// One client in so many only reads.
 const READER: usize = 3;
+/// Of this workload as many clients hold sessions of their own.
+const ONCE: &str = "counter";
 const PROGRESS: Duration = Duration::from_secs(2);
 /// A node whose disk has failed ends within this time.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -85,6 +89,9 @@ pub struct Notes {
     /// Replicas whose state differs though they have applied the same.
     #[serde(default)]
     pub differences: Vec<String>,
+    /// Replicas that have cut their logs, and snapshots that replicas have installed since their nodes began.
+    #[serde(default)]
+    pub snapshots: [usize; 2],
     /// Replicas that compared equal at the end.
     #[serde(default)]
     pub level: usize,
@@ -153,11 +160,14 @@ fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 
 fn start_clients(settings: &Settings, stage: &Arc<Stage>, books: &[Arc<Book>]) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let pace = Duration::from_secs(1).mul_f64(settings.clients as f64 / settings.rate.max(1) as f64);
+    let has_sessions = matches!(settings.system, System::Quoris(_) | System::Deployed(_));
     let mut clients = Vec::new();
     for (at, book) in books.iter().enumerate() {
         for client in 0..settings.clients {
             let seed = settings.seed.wrapping_mul(1_000_003) ^ (at * 1000 + client) as u64;
             let lane = Lane::new(stage.clone(), book.clone(), seed);
+            let has_session = has_sessions && settings.workloads[at] == ONCE && client % READER == 1;
+            let lane = if has_session { lane.with_session() } else { lane };
             let lane = if client % READER == READER - 1 { lane.only_reads() } else { lane };
             clients.push(std::thread::Builder::new().spawn(move || lane.run(pace))?);
         }
@@ -190,6 +200,7 @@ fn watch(
             notes.faults.push(done);
         }
         notes.ended.extend(nodes.ended());
+        nodes.strobe(time)?;
         crew.look(notes);
         if is_over || !notes.ended.is_empty() {
             return Ok(());
@@ -204,14 +215,14 @@ fn watch(
                 nodes = lock(shared);
                 continue;
             }
-            let mut hit = nodes.aim(&step.nodes);
+            let mut hit = nodes.aim(step.fault, &step.nodes, step.from % SLOTS);
             // Who was aimed at may have a fault already.
             if going.iter().any(|(_, other)| other.nodes.iter().any(|node| hit.contains(node))) {
                 continue;
             }
             // An operator has one down at the moment.
             hit.retain(|node| nodes.runs(*node) && nodes.is_well(*node));
-            if hit.is_empty() {
+            if hit.len() < step.fault.least() {
                 continue;
             }
             let done = Done { fault: step.fault, nodes: hit, from: stage.now(), until: None };
@@ -260,6 +271,7 @@ fn finish(settings: &Settings, nodes: &mut Nodes, stage: &Arc<Stage>, books: &[A
         System::Quoris(_) => settings.shape.groups * settings.shape.nodes.min(REPLICAS_MAX),
         System::Redis(_) | System::Sentinel(_) | System::Deployed(_) => 0,
     };
+    notes.snapshots = ready::snapshots(&nodes.members());
     let works = settings.faults.iter().any(|fault| fault.is_work());
     match if works { members::settled(&nodes.members()) } else { Ok(nodes.members()) } {
         Ok(members) => level(&members, replicas, notes),

@@ -9,7 +9,9 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
 use crate::check::expiry::Tolerance;
-use crate::check::{append, bank, channel, counter, expiry, lock, many, queue, register, set, stream};
+use crate::check::{
+    append, bank, channel, counter, events as pieces, expiry, lock, many, queue, register, set, stream,
+};
 use crate::client::{Client, Trouble};
 use crate::history::{F, Micro, Op, Value};
 use crate::verdict::Verdict;
@@ -17,6 +19,8 @@ use crate::verdict::Verdict;
 mod any;
 mod banks;
 mod channels;
+mod events;
+mod larges;
 mod lists;
 mod locks;
 mod manies;
@@ -64,7 +68,8 @@ impl From<Trouble> for Missed {
     }
 }
 
-fn refused(why: &str) -> Missed {
+/// Nothing was done.
+pub(crate) fn refused(why: &str) -> Missed {
     Trouble::Refused(why.to_string()).into()
 }
 
@@ -89,8 +94,13 @@ pub trait Work: Send + Sync {
 }
 
 /// All workloads by name.
-pub const NAMES: &[&str] =
-    &["register", "append", "many", "bank", "counter", "queue", "stream", "set", "lock", "expiry", "channel", "any"];
+pub const NAMES: &[&str] = &[
+    "register", "append", "many", "bank", "counter", "queue", "stream", "set", "lock", "expiry", "channel", "events",
+    "large", "any",
+];
+
+/// Those that ask for what Redis does not have, and what Quoris does not promise where slots move.
+pub const OF_STILL_SLOTS: &[&str] = &["events"];
 
 /// Those that say the most about a store that only replicates.
 pub const OF_REDIS: &[&str] = &["register", "append", "counter", "queue", "set"];
@@ -108,6 +118,8 @@ pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
         "bank" => Box::<banks::Banks>::default(),
         "stream" => Box::<streams::Streams>::default(),
         "channel" => Box::<channels::Channels>::default(),
+        "events" => Box::<events::Events>::default(),
+        "large" => Box::<larges::Larges>::default(),
         "any" => Box::<any::Anything>::default(),
         "lock" => Box::<locks::Locks>::default(),
         _ => return None,
@@ -117,7 +129,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Work>> {
 /// Judges the history of a workload.
 pub fn judge(name: &str, ops: &[Op], tolerance: Tolerance) -> Verdict {
     match name {
-        "register" => register::check(ops),
+        "register" | "large" => register::check(ops),
         "counter" => counter::check(ops),
         "set" => set::check(ops),
         "expiry" => expiry::check(ops, tolerance),
@@ -127,6 +139,7 @@ pub fn judge(name: &str, ops: &[Op], tolerance: Tolerance) -> Verdict {
         "bank" => bank::check(ops),
         "stream" => stream::check(ops),
         "channel" => channel::check(ops),
+        "events" => pieces::check(ops),
         // What the replicas hold at the end says it.
         "any" => Verdict::default(),
         "lock" => lock::check(ops, tolerance.early),

@@ -2,9 +2,18 @@
 
 use rustix::process::Signal;
 
-use super::Nodes;
+use super::{Nodes, shapes};
+use crate::cables::Weather;
 use crate::clocks::HOUR_S;
 use crate::faults::Fault;
+
+fn weather(fault: Fault) -> Weather {
+    match fault {
+        Fault::Loss => Weather::Loss,
+        Fault::Narrow => Weather::Narrow,
+        _ => Weather::Slow,
+    }
+}
 
 impl Nodes {
     /// A fault begins at these sites.
@@ -15,19 +24,21 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = true);
         match fault {
-            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
+                anyhow::bail!("an operator does that")
+            }
             Fault::Kill | Fault::KillAll => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
-            Fault::Partition | Fault::OneWay => {
-                self.cables.cut(&nodes, fault == Fault::Partition);
+            Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
+                self.cables.cut(&self.deaf(fault, sites));
                 Ok(())
             }
             Fault::Refuse => {
                 self.cables.refuse(&nodes);
                 Ok(())
             }
-            Fault::Slow => {
-                self.cables.slow(&nodes);
+            Fault::Slow | Fault::Loss | Fault::Narrow => {
+                self.cables.blow(&nodes, weather(fault));
                 Ok(())
             }
             Fault::Power => self.disks()?.fail(&nodes).and_then(|()| self.kill(&nodes)),
@@ -41,6 +52,10 @@ impl Nodes {
                 let jump = |at: usize| if at.is_multiple_of(2) { HOUR_S } else { -HOUR_S };
                 nodes.iter().try_for_each(|at| self.clocks()?.set(*at, jump(*at)))
             }
+            Fault::Strobe => {
+                self.strobing.extend(&nodes);
+                Ok(())
+            }
             Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.drift(*at)),
         }
     }
@@ -53,19 +68,21 @@ impl Nodes {
         let nodes = self.nodes_at(sites);
         nodes.iter().for_each(|at| self.nodes[*at].is_harmed = false);
         match fault {
-            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Damage => anyhow::bail!("an operator does that"),
+            Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
+                anyhow::bail!("an operator does that")
+            }
             Fault::Kill | Fault::KillAll => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
-            Fault::Partition | Fault::OneWay => {
-                self.cables.mend(&nodes, fault == Fault::Partition);
+            Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
+                self.cables.mend(&self.deaf(fault, sites));
                 Ok(())
             }
             Fault::Refuse => {
                 self.cables.admit(&nodes);
                 Ok(())
             }
-            Fault::Slow => {
-                self.cables.hurry(&nodes);
+            Fault::Slow | Fault::Loss | Fault::Narrow => {
+                self.cables.calm(&nodes, weather(fault));
                 Ok(())
             }
             Fault::Power => {
@@ -81,8 +98,28 @@ impl Nodes {
                 self.start_these(&nodes)
             }
             Fault::Full => self.disks()?.empty(&nodes),
+            Fault::Strobe => {
+                self.strobing.retain(|at| !nodes.contains(at));
+                nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0))
+            }
             Fault::Clock | Fault::Drift => nodes.iter().try_for_each(|at| self.clocks()?.set(*at, 0)),
         }
+    }
+
+    /// The clocks that jump back and forth are where they should be at this time.
+    ///
+    /// # Errors
+    /// When one cannot be set.
+    pub fn strobe(&self, time_ms: u64) -> anyhow::Result<()> {
+        self.strobing.iter().try_for_each(|at| self.clocks()?.strobe(*at, time_ms))
+    }
+
+    /// Who does not hear whom: pairs of the one that speaks, and the other one.
+    fn deaf(&self, fault: Fault, sites: &[usize]) -> Vec<(usize, usize)> {
+        let all = 0..self.nodes.len();
+        let site = |node: usize| node % self.sites.max(1);
+        let pairs = all.clone().flat_map(|from| all.clone().map(move |to| (from, to)));
+        pairs.filter(|(from, to)| !shapes::hears(fault, sites, site(*to), site(*from))).collect()
     }
 
     fn start_these(&mut self, nodes: &[usize]) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use quoris_resp::Reply;
 
 use super::{Nodes, PAUSE, PREFIX};
 use crate::client::{Client, Trouble};
+use crate::faults::Fault;
 
 /// How long nodes may take until each of them takes writes for every group.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -57,17 +58,30 @@ impl Nodes {
     }
 
     /// Where a fault hits that is meant for these sites: whatever node has the site now, and a single one is the
-    /// primary, where there is one.
-    pub fn aim(&self, sites: &[usize]) -> Vec<usize> {
+    /// primary, where there is one. With a minority goes the node that leads the group of this slot.
+    pub fn aim(&self, fault: Fault, sites: &[usize], slot: u64) -> Vec<usize> {
         let leads = |address: &SocketAddr| {
             let mut client = connect(*address).ok()?;
             client.call(&["ROLE"]).ok().filter(is_primary)
         };
         if !self.has_primary || sites.len() > 1 {
-            return sites.iter().map(|site| self.seats[*site]).collect();
+            let mut nodes: Vec<usize> = sites.iter().map(|site| self.seats[*site]).collect();
+            let leader = if fault == Fault::Minority { self.leader(slot) } else { None };
+            if let Some(leader) = leader.filter(|leader| !nodes.contains(leader)) {
+                nodes[0] = leader;
+            }
+            return nodes;
         }
         let primary = self.addresses.iter().position(|address| leads(address).is_some());
         primary.map_or_else(|| sites.to_vec(), |primary| vec![primary])
+    }
+
+    /// Who leads the group that has this slot, as any node says that can be asked.
+    fn leader(&self, slot: u64) -> Option<usize> {
+        let well = self.seats.iter().filter(|at| self.runs(**at) && self.is_well(**at));
+        let said = well.filter_map(|at| connect(self.addresses[*at]).ok()?.call(&["CLUSTER", "SLOTS"]).ok());
+        said.filter_map(|slots| port_of(&slots, slot))
+            .find_map(|port| self.addresses.iter().position(|address| i64::from(address.port()) == port))
     }
 
     /// Whether there is one primary, which all others follow.
@@ -94,6 +108,17 @@ impl Nodes {
 /// Whether a server that answers ROLE like this leads.
 pub fn is_primary(role: &Reply) -> bool {
     matches!(role, Reply::Array(words) if words.first() == Some(&Reply::bulk("master")))
+}
+
+/// The port of the node that has a slot, in an answer of CLUSTER SLOTS.
+fn port_of(slots: &Reply, slot: u64) -> Option<i64> {
+    let Reply::Array(ranges) = slots else { return None };
+    ranges.iter().find_map(|range| {
+        let Reply::Array(words) = range else { return None };
+        let [Reply::Int(first), Reply::Int(last), Reply::Array(leader), ..] = &words[..] else { return None };
+        let is_here = (*first..=*last).contains(&i64::try_from(slot).ok()?);
+        if let (true, Some(Reply::Int(port))) = (is_here, leader.get(1)) { Some(*port) } else { None }
+    })
 }
 
 fn connect(address: SocketAddr) -> Result<Client, String> {
@@ -128,6 +153,24 @@ pub fn standings(addresses: &[SocketAddr]) -> Option<Vec<Vec<Standing>>> {
     addresses.iter().map(of_node).collect()
 }
 
+/// How many replicas have cut their logs, and how many snapshots were installed, as these nodes say.
+pub fn snapshots(addresses: &[SocketAddr]) -> [usize; 2] {
+    let text = |address: &SocketAddr| match connect(*address).ok()?.call(&["INFO", "raft"]) {
+        Ok(Reply::Bulk(text) | Reply::Verbatim(_, text)) => Some(String::from_utf8_lossy(&text).into_owned()),
+        _ => None,
+    };
+    let counts = addresses.iter().filter_map(text).map(|text| counts(&text));
+    counts.fold([0, 0], |sum, counts| [sum[0] + counts[0], sum[1] + counts[1]])
+}
+
+fn counts(info: &str) -> [usize; 2] {
+    let of = |name: &str| -> Vec<usize> {
+        let fields = info.lines().filter(|line| line.starts_with("group")).flat_map(|line| line.split(','));
+        fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).collect()
+    };
+    [of("purged").iter().filter(|index| **index > 0).count(), of("snapshots_installed").iter().sum()]
+}
+
 /// Which replicas differ though they have applied the same; nothing yet while some are behind.
 pub fn differences(standings: &[Vec<Standing>]) -> Option<Vec<String>> {
     let all: Vec<(usize, &Standing)> =
@@ -152,6 +195,22 @@ pub fn differences(standings: &[Vec<Standing>]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_leader_of_a_slot_is_read_from_the_map() {
+        let node = |port| Reply::Array(vec![Reply::bulk("127.0.0.1"), Reply::Int(port), Reply::bulk("id")]);
+        let range = |from, to, port| Reply::Array(vec![Reply::Int(from), Reply::Int(to), node(port), node(1)]);
+        let slots = Reply::Array(vec![range(0, 99, 7001), range(100, 16383, 7002)]);
+        assert_eq!([0, 99, 100].map(|slot| port_of(&slots, slot)), [Some(7001), Some(7001), Some(7002)]);
+        assert_eq!(port_of(&Reply::Array(Vec::new()), 5), None);
+    }
+
+    #[test]
+    fn cut_logs_are_counted_as_nodes_tell_them() {
+        let info =
+            "groups:2\r\ngroup0:id=0,purged=0,snapshots_installed=2\r\ngroup1:id=1,purged=7,snapshots_installed=1\r\n";
+        assert_eq!(counts(info), [1, 3]);
+    }
 
     #[test]
     fn digests_are_compared_at_one_index() {

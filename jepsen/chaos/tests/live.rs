@@ -7,6 +7,9 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use quoris_chaos::faults::{Done, Fault};
+use quoris_chaos::history::{F, Kind, read_events};
+use quoris_chaos::run::Notes;
 use tempfile::TempDir;
 
 const VALID: i32 = 0;
@@ -48,6 +51,11 @@ fn what_redis_forgets_is_found_by_every_workload_that_keeps_something() {
     let (status, text) = chaos(&["run", "--redis", "redis-server", "--time", "1s", "--seed", "7", "--out", &dir]);
     assert_eq!(status, VALID, "{text}");
     assert!(last(&text).starts_with("valid, "), "{text}");
+    let history = std::fs::read(format!("{dir}/register.jsonl")).expect("the run has left it");
+    let events = read_events(&history[..]).expect("it is a history");
+    let swaps = events.iter().filter(|event| event.f == F::Cas && event.kind == Kind::Ok);
+    let by_script: Vec<bool> = swaps.map(|event| event.value.ints()[1] % 2 == 0).collect();
+    assert!(by_script.contains(&true) && by_script.contains(&false), "both ways of compare-and-set: {by_script:?}");
 }
 
 #[test]
@@ -124,10 +132,25 @@ fn quoris_keeps_what_it_promised_while_nodes_die_and_stall() {
 }
 
 #[test]
-fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
-    let Some(ran) = run_gently("power,clock,slow", "5") else { return };
+fn quoris_keeps_what_it_promised_while_leaders_move_nodes_pause_and_clocks_drift() {
+    let more = ["--groups", "2", "--time", "8s", "--seed", "4", "--rate", "60", "--clients", "3"];
+    let Some(ran) = run_quoris("pause,drift,transfer", &more) else { return };
     let is_skipped = ran.text.contains("fault skipped");
     assert_eq!(ran.status, if is_skipped { UNKNOWN } else { VALID }, "{}", ran.text);
+    let said = ran.file("operators.log");
+    assert!(said.contains("CLUSTER FAILOVER: done"), "{said}");
+    assert!(last(&ran.text).contains("cut logs"), "large values make logs too long: {}", last(&ran.text));
+    println!("{}", last(&ran.text));
+}
+
+#[test]
+fn quoris_keeps_what_it_promised_when_the_power_fails_and_clocks_jump() {
+    let Some(ran) = run_gently("power,clock,slow", "7") else { return };
+    let is_skipped = ran.text.contains("fault skipped");
+    assert_eq!(ran.status, if is_skipped { UNKNOWN } else { VALID }, "{}", ran.text);
+    let notes: Notes = serde_json::from_str(&ran.file("notes.json")).expect("the harness wrote it");
+    let is_all = |done: &Done| done.fault == Fault::Power && done.nodes.len() == 3;
+    assert!(is_skipped || notes.faults.iter().any(is_all), "no power failed at all nodes: {:?}", notes.faults);
     let page = ran.file("report.html");
     assert!(page.contains("<svg") && page.ends_with("</html>\n"));
     println!("{}", last(&ran.text));

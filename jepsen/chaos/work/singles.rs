@@ -12,7 +12,7 @@ fn value(number: Option<i64>) -> Value {
     number.map_or(Value::Null, Value::Int)
 }
 
-/// GET, SET, and compare-and-set with WATCH.
+/// GET, SET, and compare-and-set: with WATCH, and of even values by a script.
 #[derive(Default)]
 pub(super) struct Registers {
     keys: Keys,
@@ -34,6 +34,7 @@ impl Work for Registers {
         match question.f {
             F::Read => Ok(value(number(&client.call(&["GET", &key])?)?)),
             F::Write => Ok(client.call(&["SET", &key, &new]).map(|_| question.asked.clone())?),
+            _ if question.asked.int() % 2 == 0 => swap_by_script(client, &key, question.asked.int()),
             _ => swap(client, &key, question.asked.int()),
         }
     }
@@ -49,11 +50,10 @@ fn swap(client: &mut Client, key: &str, new: i64) -> Result<Value, Missed> {
     let seen = seen.and_then(|replies| replies.into_iter().map(understood).collect::<Result<Vec<Reply>, Trouble>>());
     let old = match seen.and_then(|replies| number(&replies[1])) {
         Ok(old) => old.unwrap_or(0),
-        Err(Trouble::Strange(why)) => return Err(Trouble::Strange(why).into()),
-        Err(Trouble::Refused(why) | Trouble::Open(why)) => {
+        Err(trouble) => {
             // It may still watch.
             client.give_up();
-            return Err(refused(&format!("nothing was sent: {why}")));
+            return Err(unsent(trouble));
         }
     };
     let both = Value::Ints(vec![old, new]);
@@ -63,6 +63,31 @@ fn swap(client: &mut Client, key: &str, new: i64) -> Result<Value, Missed> {
         Reply::Null | Reply::NullArray => Err(refused("somebody else wrote")),
         Reply::Array(done) if matches!(done[..], [Reply::Ok]) => Ok(both),
         other => Err(Trouble::Strange(format!("{other:?} of EXEC")).into()),
+    }
+}
+
+/// Puts the second value in place of the first, if that is what is there.
+const SWAP: &str = "if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 0 end \
+                    redis.call('SET', KEYS[1], ARGV[2]) return 1";
+
+fn swap_by_script(client: &mut Client, key: &str, new: i64) -> Result<Value, Missed> {
+    let seen = client.call(&["GET", key]).and_then(|reply| number(&reply));
+    let old = seen.map_err(unsent)?.unwrap_or(0);
+    let both = Value::Ints(vec![old, new]);
+    let open = |trouble| Missed { trouble, value: both.clone() };
+    let reply = client.call(&["EVAL", SWAP, "1", key, &old.to_string(), &new.to_string()]).map_err(open)?;
+    match reply {
+        Reply::Int(1) => Ok(both),
+        Reply::Int(0) => Err(refused("somebody else wrote")),
+        other => Err(Trouble::Strange(format!("{other:?} of EVAL")).into()),
+    }
+}
+
+/// What changes something was not sent yet.
+fn unsent(trouble: Trouble) -> Missed {
+    match trouble {
+        Trouble::Strange(why) => Trouble::Strange(why).into(),
+        Trouble::Refused(why) | Trouble::Open(why) => refused(&format!("nothing was sent: {why}")),
     }
 }
 
