@@ -287,12 +287,8 @@ impl Session {
                     Err(_) => return Err(gave_up(group, writes)),
                 }
             } else if !forward {
-                let leader = self.node.leader_to_name(group);
-                if sent && writes {
-                    return Err(gave_up(group, true));
-                }
-                if leader.is_some() || tokio::time::Instant::now() >= deadline {
-                    return Err(Error::NotLeader { leader });
+                if let Some(error) = self.elsewhere(group, sent && writes, deadline) {
+                    return Err(error);
                 }
             } else if let Some(leader) =
                 hint.take().or_else(|| self.node.leader_of(group)).filter(|l| *l != self.node.id())
@@ -324,6 +320,16 @@ impl Session {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// What is said where nothing is forwarded, unless it is worth while to wait for a leader; `maybe` when the
+    /// commands may have been executed.
+    fn elsewhere(&self, group: GroupId, maybe: bool, deadline: tokio::time::Instant) -> Option<Error> {
+        if maybe {
+            return Some(gave_up(group, true));
+        }
+        let leader = self.node.leader_to_name(group);
+        (leader.is_some() || tokio::time::Instant::now() >= deadline).then_some(Error::NotLeader { leader })
     }
 
     /// Sends the batch to a node; from its first time on under a stamp, unless its writes have marks of their own.

@@ -123,8 +123,14 @@ fn put_int(out: &mut BytesMut, kind: u8, n: i64) {
     out.put_slice(b"\r\n");
 }
 
-/// A line must not carry line ends of its own: they would let a value forge a reply.
-fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
+/// A line must not carry line ends of its own: they would let a value forge a reply. Redis takes them off the end of
+/// an error's text, and writes blanks for others.
+fn put_line(out: &mut BytesMut, kind: u8, mut text: &[u8]) {
+    while kind == b'-'
+        && let [rest @ .., b'\r' | b'\n'] = text
+    {
+        text = rest;
+    }
     out.put_u8(kind);
     if memchr::memchr2(b'\r', b'\n', text).is_none() {
         out.put_slice(text);

@@ -330,7 +330,9 @@ mod tests {
     fn a_line_cannot_forge_a_reply() {
         let mut bytes = BytesMut::new();
         encode(&Reply::error("ERR a\r\n+OK"), Protocol::Resp2, &mut bytes);
-        assert_eq!(&bytes[..], b"-ERR a  +OK\r\n");
+        encode(&Reply::error("ERR b: \n\r\n"), Protocol::Resp2, &mut bytes);
+        encode(&Reply::status("c\n"), Protocol::Resp2, &mut bytes);
+        assert_eq!(&bytes[..], b"-ERR a  +OK\r\n-ERR b: \r\n+c \r\n");
     }
 
     #[test]

@@ -25,14 +25,7 @@ impl Options {
                 b"XX" => options.only_with = true,
                 b"GT" => options.only_later = true,
                 b"LT" => options.only_earlier = true,
-                _ => {
-                    // Redis takes line ends off the end of an error's text.
-                    let mut word = quoted(word, word.len());
-                    while let [rest @ .., b'\r' | b'\n'] = word {
-                        word = rest;
-                    }
-                    return Err(Error::quoting(&[b"ERR Unsupported option ", word]));
-                }
+                _ => return Err(Error::quoting(&[b"ERR Unsupported option ", quoted(word, word.len())])),
             }
         }
         if options.only_without && (options.only_with || options.only_later || options.only_earlier) {
