@@ -60,6 +60,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("hkeys", "order of fields"),
     ("hvals", "order of fields"),
     ("function*", "the state of libraries"),
+    ("sort*", "redis-server 7.0 minds a range error that an earlier command has met: the family of strings has it"),
 ];
 
 fn rows() -> &'static [(String, i32)] {
@@ -189,9 +190,8 @@ const WORDS: &[&str] = &[
     "DB",
     "ASYNC",
     "SYNC",
+    // No EXAT and PXAT: src/docs/events.md says what a deadline in the past does.
     "PERSIST",
-    "EXAT",
-    "PXAT",
     "4102444800",
 ];
 
