@@ -117,7 +117,7 @@ impl<'a, E: Future<Output = ()>, W: FnMut()> Wait<'a, E, W> {
                 Stay::On(better) => hint = better,
             }
             if !self.waited && Instant::now() >= patience {
-                return Err(gave_up(self.group, self.lost && self.operation.write));
+                return Err(gave_up(self.group, false));
             }
             if hint.is_none() && self.over.is_none() {
                 self.pause().await;

@@ -1,5 +1,5 @@
-//! Operators at work: they move slots and leaders, exchange nodes and programs while other faults come, and mend what was damaged,
-//! by the product's own administration, and ask again until they have what they want.
+//! Operators at work: they move slots and leaders, exchange nodes and programs while other faults come, and mend what
+//! was damaged, by the product's own administration, and ask again until they have what they want.
 //!
 //! Each work has a thread of its own. Invariants: one work of a kind at a time; a node is only taken down by an
 //! operator while no fault is on it; a work that was begun is finished after the last fault, or noted as unfinished.

@@ -60,7 +60,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("hkeys", "order of fields"),
     ("hvals", "order of fields"),
     ("function*", "the state of libraries"),
-    ("sort*", "redis-server 7.0 minds a range error that an earlier command has met: the family of strings has it"),
 ];
 
 fn rows() -> &'static [(String, i32)] {
@@ -190,12 +189,20 @@ const WORDS: &[&str] = &[
     "DB",
     "ASYNC",
     "SYNC",
-    // No EXAT and PXAT: src/docs/events.md says what a deadline in the past does.
     "PERSIST",
+    "EXAT",
+    "PXAT",
     "4102444800",
 ];
 
 fn any(rng: &mut Rng) -> String {
+    let words = random(rng);
+    // `src/docs/events.md` says what SET tells of a deadline in the past.
+    let is_known = words.starts_with("SET ") && words.split(' ').any(|word| word.ends_with("XAT"));
+    if is_known { any(rng) } else { words }
+}
+
+fn random(rng: &mut Rng) -> String {
     let (name, arity) = &rows()[rng.below(rows().len() as u64) as usize];
     let given = name.split(' ').count();
     let least = (arity.unsigned_abs() as usize).saturating_sub(given);

@@ -18,6 +18,17 @@ const DIFFERENCES: usize = 12;
 /// From time to time everything is forgotten.
 const COMMANDS_PER_DATASET: usize = 1500;
 
+/// SORT of redis-server 7.0 minds a range error that an earlier command has met: it fails though all scores are numbers.
+fn is_stale(argv: &Argv, theirs: &Reply) -> bool {
+    let is_sort = [&b"sort"[..], b"sort_ro"].iter().any(|name| argv[0].eq_ignore_ascii_case(name));
+    is_sort && *theirs == Reply::error("ERR One or more scores can't be converted into double")
+}
+
+fn reset(ours: &mut InProcess, theirs: &mut Connection) {
+    theirs.reset(&Case::default());
+    ours.reset(&Case::default());
+}
+
 /// One of some words.
 pub fn one_of<'a>(rng: &mut Rng, words: &[&'a str]) -> &'a str {
     words[rng.below(words.len() as u64) as usize]
@@ -42,12 +53,18 @@ pub fn compare(families: &[(&str, Generator)], settled: impl Fn(&Argv, Reply) ->
         let (mut errors, mut different) = (0, Vec::new());
         for at in 0..commands {
             if at % COMMANDS_PER_DATASET == 0 {
-                theirs.reset(&Case::default());
-                ours.reset(&Case::default());
+                reset(&mut ours, &mut theirs);
             }
             let words = generate(&mut rng);
             let argv = Argv::from_parts(&words.split(' ').collect::<Vec<_>>());
-            let (reply, own) = (settled(&argv, theirs.call(&argv)), settled(&argv, ours.call(&argv)));
+            let reply = theirs.call(&argv);
+            if is_stale(&argv, &reply) {
+                // What it would have stored is missing there.
+                reset(&mut ours, &mut theirs);
+                watched.iter_mut().for_each(|watched| drop(watched.differ(&mut ours, &mut theirs, &String::new)));
+                continue;
+            }
+            let (reply, own) = (settled(&argv, reply), settled(&argv, ours.call(&argv)));
             errors += usize::from(own.is_error());
             let what = || format!("{family} command {at} of QUORIS_TEST_SEED={seed}: {words}");
             if own != reply {
