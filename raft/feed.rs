@@ -74,7 +74,7 @@ impl Counts {
             let counter = match event {
                 Event::Message { .. } => Some(&self.messages),
                 Event::Key { class, .. } => Class::ALL.iter().position(|known| known == class).map(|at| &self.keys[at]),
-                Event::Moved { .. } => None,
+                Event::Moved { .. } | Event::Arrived { .. } => None,
             };
             if let Some(counter) = counter {
                 counter.fetch_add(1, Ordering::Relaxed);

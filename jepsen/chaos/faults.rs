@@ -17,6 +17,8 @@ pub enum Fault {
     Kill,
     /// SIGKILL to all at once.
     KillAll,
+    /// SIGKILL to one node that stays away for a third of the run: the others may cut their logs meanwhile.
+    Away,
     /// SIGSTOP, later SIGCONT.
     Pause,
     /// Nodes and the others hear nothing of each other.
@@ -65,6 +67,7 @@ pub enum Fault {
 pub const NAMES: &[(&str, Fault)] = &[
     ("kill", Fault::Kill),
     ("kill-all", Fault::KillAll),
+    ("away", Fault::Away),
     ("pause", Fault::Pause),
     ("partition", Fault::Partition),
     ("ring", Fault::Ring),
@@ -126,9 +129,10 @@ impl Fault {
         matches!(self, Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer)
     }
 
-    /// No other comes at the same time, but for operators: what is acknowledged must be on the other disks.
+    /// No other comes at the same time, but for operators: what is acknowledged must be on the other disks, or nobody
+    /// would write for as long as it takes.
     fn is_alone(self) -> bool {
-        self == Fault::Damage || self.needs_disks()
+        matches!(self, Fault::Damage | Fault::Away) || self.needs_disks()
     }
 
     /// The name on the command line.
@@ -169,6 +173,8 @@ const QUIET_MS: u64 = 500;
 const FIRST_MS: i64 = 300;
 /// A fault and the quiet behind it, at the most.
 pub const ROUND_MS: u64 = 4600;
+/// Who stays away does so for this part of a run.
+const AWAY_PART: u64 = 3;
 /// The same where a failover takes seconds.
 pub const LONG_ROUND_MS: u64 = 16_000;
 /// Less is no fault worth its name.
@@ -188,7 +194,8 @@ pub fn schedule(seed: u64, faults: &[Fault], nodes: usize, times: (u64, u64)) ->
 /// One fault after the other.
 fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u64)) -> Vec<Step> {
     let mut steps = Vec::new();
-    let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs());
+    let away = if faults.contains(&Fault::Away) { time / AWAY_PART } else { 0 };
+    let room = time.saturating_sub(2 * QUIET_MS + FIRST_MS.unsigned_abs() + away);
     let length = room.checked_div(faults.len() as u64).unwrap_or(0).min(round);
     if length < ROUND_MS_MIN {
         return steps;
@@ -198,11 +205,14 @@ fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u6
     let shortest = if round > ROUND_MS { length / 3 } else { 300 };
     let mut from = QUIET_MS + dice.below(FIRST_MS) as u64;
     for round in 0.. {
-        let until = from + shortest + dice.below(half - shortest as i64) as u64;
+        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
+        let mut until = from + shortest + dice.below(half - shortest as i64) as u64;
         if until + QUIET_MS > time {
             break;
         }
-        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
+        if fault == Fault::Away {
+            until = until.max((from + away).min(time - QUIET_MS));
+        }
         let hit = targets(&mut dice, fault, nodes);
         // Now and then another kind meets the others meanwhile.
         let other = faults[dice.below(faults.len() as i64) as usize];
@@ -229,7 +239,7 @@ fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
         (Fault::Slots | Fault::Upgrade | Fault::Transfer, _) => 0,
         // A majority of wrong clocks is right, and one of full disks has no room for anything.
         (Fault::Clock | Fault::Strobe | Fault::Drift | Fault::Io | Fault::Full | Fault::Refuse, _) => 1,
-        (Fault::Members | Fault::Damage, _) => 1,
+        (Fault::Members | Fault::Damage | Fault::Away, _) => 1,
         (_, 0) => nodes / 2 + 1,
         _ => 1,
     };
@@ -246,6 +256,20 @@ fn targets(dice: &mut Dice, fault: Fault, nodes: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_away_is_away_for_long_and_leaves_room_for_others() {
+        let faults = [Fault::Kill, Fault::Away, Fault::Partition];
+        for seed in 0..1000 {
+            let steps = schedule(seed, &faults, 3, (15_000, ROUND_MS));
+            assert!(faults.iter().all(|fault| steps.iter().any(|step| step.fault == *fault)), "{steps:?}");
+            let away = steps.iter().find(|step| step.fault == Fault::Away).expect("it comes");
+            assert!(away.nodes.len() == 1 && away.until - away.from >= 5000, "{away:?}");
+            assert!(steps.iter().all(|step| step.until < 15_000));
+            let beside = |step: &&Step| step.fault != Fault::Away && step.from < away.until && away.from < step.until;
+            assert_eq!(steps.iter().find(beside), None);
+        }
+    }
 
     #[test]
     fn a_schedule_keeps_its_rules() {

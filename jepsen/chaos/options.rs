@@ -19,7 +19,7 @@ pub struct Options {
     /// Workloads, all at once; by default all
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(work::NAMES))]
     pub workload: Vec<String>,
-    /// Faults: none, kill, kill-all, pause, partition, ring, bridge, minority, one-way, refuse, slow, loss,
+    /// Faults: none, kill, kill-all, away, pause, partition, ring, bridge, minority, one-way, refuse, slow, loss,
     /// narrow, power, io, full, clock, strobe, drift, damage, slots, members, upgrade, transfer
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = fault)]
     pub fault: Vec<Option<Fault>>,
@@ -175,8 +175,8 @@ impl Options {
         let round = if is_sentinel { faults::LONG_ROUND_MS } else { faults::ROUND_MS };
         let time_ms = self.time.as_millis() as u64;
         let all = if is_sentinel { work::OF_REDIS } else { work::NAMES };
-        let is_still = !matches!(system, System::Redis(_)) && !faults.contains(&Fault::Slots);
-        let has = |name: &&&str| is_still || !work::OF_STILL_SLOTS.contains(*name);
+        let is_redis = matches!(system, System::Redis(_));
+        let has = |name: &&&str| !is_redis || !work::OF_QUORIS.contains(*name);
         let all = || all.iter().filter(has).map(ToString::to_string).collect();
         let mut schedule = faults::schedule(self.seed, &faults, nodes, (time_ms, round));
         if is_sentinel {

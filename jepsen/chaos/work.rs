@@ -99,8 +99,8 @@ pub const NAMES: &[&str] = &[
     "large", "any",
 ];
 
-/// Those that ask for what Redis does not have, and what Quoris does not promise where slots move.
-pub const OF_STILL_SLOTS: &[&str] = &["events"];
+/// Those that ask for what Redis does not have.
+pub const OF_QUORIS: &[&str] = &["events"];
 
 /// Those that say the most about a store that only replicates.
 pub const OF_REDIS: &[&str] = &["register", "append", "counter", "queue", "set"];

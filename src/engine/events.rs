@@ -135,6 +135,14 @@ pub enum Event {
         /// The index.
         index: u64,
     },
+    /// The channels of these slots are this group's: what is published in them stands here above an index, and what
+    /// was published before stands in the log of another group.
+    Arrived {
+        /// The slots.
+        range: Range,
+        /// The index.
+        index: u64,
+    },
 }
 
 impl Event {
@@ -143,7 +151,7 @@ impl Event {
         match self {
             Event::Message { channel, payload, .. } => channel.len() + payload.len(),
             Event::Key { key, .. } => key.len(),
-            Event::Moved { .. } => 0,
+            Event::Moved { .. } | Event::Arrived { .. } => 0,
         }
     }
 }

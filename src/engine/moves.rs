@@ -13,7 +13,7 @@
 //! | the target | `LOAD attempt number bytes` | takes some keys in, or takes them out again |
 //! | the source | `FREEZE attempt first last` | serves the slots no more; their keys stand still |
 //! | the target | `SEAL attempt clock frozen digest versions sessions` | checks that all has come |
-//! | the target | `OWN attempt first last` | makes it its own |
+//! | the target | `OWN attempt first last` | makes it its own, and tells above which index it is |
 //! | the source | `DROP attempt first last group index` | gives the slots up, with their keys, and tells who has them |
 //! | the source | `THAW attempt` | serves again what an earlier attempt froze |
 //! | the target | `FORGET attempt` | drops what was taken in up to this attempt |
@@ -222,7 +222,7 @@ const NOT_OWNED: &str = "ERR the group does not own the slots";
 
 impl Engine {
     /// One step of a move.
-    pub(crate) fn move_slots(&mut self, _context: &mut ApplyContext, argv: &Argv) -> CommandResult {
+    pub(crate) fn move_slots(&mut self, context: &mut ApplyContext, argv: &Argv) -> CommandResult {
         let attempt = word(argv, 2)?;
         match (argv[1].to_ascii_uppercase().as_slice(), argv.len()) {
             (b"TAKE", 5) => self.take_slots(attempt, range(argv)?),
@@ -235,7 +235,7 @@ impl Engine {
             (b"SEAL", 8) => {
                 let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
                 incoming
-                    .seal(word(argv, 3)?, word(argv, 4)?, word(argv, 5)?, &argv[6], &argv[7])
+                    .seal(context.index, word(argv, 3)?, word(argv, 4)?, word(argv, 5)?, &argv[6], &argv[7])
                     .map(|()| Reply::Int(1))
             }
             (b"OWN", 5) => self.own_slots(attempt, range(argv)?),
@@ -285,9 +285,11 @@ impl Engine {
         let incoming = keys.moves_mut().incoming.take().expect("it is there");
         let owned = with_range(keys.slots().unwrap_or(&[(0, SLOTS - 1)]), incoming.range());
         keys.set_slots((owned != [(0, SLOTS - 1)]).then(|| owned.into()));
+        let range = incoming.range();
         let sealed = incoming.settle(keys);
         self.sessions.arrive(&sealed.sessions).map_err(|_| refused("ERR the sessions of the slots are damaged"))?;
         self.keyspace.advance(sealed.clock_ms);
+        self.keyspace.events_mut().push(Event::Arrived { range, index: sealed.index });
         Ok(Reply::Int(1))
     }
 

@@ -122,6 +122,7 @@ fn told(event: &Event) -> String {
         }
         Event::Key { name, database, key, .. } => format!("{name} db {database} {}", quoted(key)),
         Event::Moved { range, group, index } => format!("moved {}-{} to {group}:{index}", range.first, range.last),
+        Event::Arrived { range, index } => format!("arrived {}-{} above {index}", range.first, range.last),
     }
 }
 

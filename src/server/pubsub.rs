@@ -283,15 +283,34 @@ impl Server {
         loop {
             let Some(group) = self.node.group_of(slot(name)) else { return Ok(From::new()) };
             let index = self.node.events_now(group).await?;
-            // It has the slot still, or somebody knows who has: behind the index stands where it went.
-            let argv = Argv::from_parts(&[b"EXISTS", name]);
-            let exists = command::lookup(&argv).expect("EXISTS has a row");
-            let asked = session.execute(group, vec![self.operation(&exists, argv, 0)], true).await?;
-            if asked.replies.iter().any(Reply::is_error) {
-                return Err(Error::Unavailable("the channel's slot is on its way to another group".into()));
-            }
-            if self.node.group_of(slot(name)) == Some(group) {
+            // Behind the index stands where the slot went, if it did.
+            if self.has_slot(session, group, name).await? {
                 return Ok(From::from_slice(&[(group, index)]));
+            }
+        }
+    }
+
+    /// Whether a group has the slot of a channel still. If not, this node knows by now who has.
+    async fn has_slot(&self, session: &Session, group: GroupId, name: &[u8]) -> Result<bool, Error> {
+        let argv = Argv::from_parts(&[b"EXISTS", name]);
+        let exists = command::lookup(&argv).expect("EXISTS has a row");
+        let asked = session.execute(group, vec![self.operation(&exists, argv, 0)], true).await?;
+        if asked.replies.iter().any(Reply::is_error) {
+            return Err(Error::Unavailable("the channel's slot is on its way to another group".into()));
+        }
+        Ok(self.node.group_of(slot(name)) == Some(group))
+    }
+
+    /// Who has the slot of a channel at some moment of this call, however it moves; nothing when nobody has.
+    pub(crate) async fn owner_now(&self, name: &[u8]) -> Result<Option<GroupId>, Error> {
+        if let Some(sole) = self.sole_group() {
+            return Ok(Some(sole));
+        }
+        let session = self.node.session();
+        loop {
+            let Some(group) = self.node.group_of(slot(name)) else { return Ok(None) };
+            if self.has_slot(&session, group, name).await? {
+                return Ok(Some(group));
             }
         }
     }

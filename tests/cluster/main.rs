@@ -39,6 +39,7 @@ mod redis_cluster;
 mod registers;
 mod settings;
 mod slots;
+mod slots_history;
 mod slots_kills;
 mod tracking;
 mod ttl;

@@ -27,7 +27,7 @@ impl Nodes {
             Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
                 anyhow::bail!("an operator does that")
             }
-            Fault::Kill | Fault::KillAll => self.kill(&nodes),
+            Fault::Kill | Fault::KillAll | Fault::Away => self.kill(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::STOP),
             Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
                 self.cables.cut(&self.deaf(fault, sites));
@@ -71,7 +71,7 @@ impl Nodes {
             Fault::Slots | Fault::Members | Fault::Upgrade | Fault::Transfer | Fault::Damage => {
                 anyhow::bail!("an operator does that")
             }
-            Fault::Kill | Fault::KillAll => self.start_these(&nodes),
+            Fault::Kill | Fault::KillAll | Fault::Away => self.start_these(&nodes),
             Fault::Pause => self.signal(&nodes, Signal::CONT),
             Fault::Partition | Fault::OneWay | Fault::Ring | Fault::Bridge | Fault::Minority => {
                 self.cables.mend(&self.deaf(fault, sites));

@@ -23,8 +23,6 @@ const ALL: i64 = 0;
 const BEGINNING: &str = "0";
 /// The answer to a position that is not kept any more, and behind it the first one that is.
 const FLOOR: &str = "BELOWFLOOR";
-/// The answer to a position when the channel's slot has moved to another group.
-const ELSEWHERE: &str = "another group tells them";
 
 /// Who reads on.
 #[derive(Clone)]
@@ -76,10 +74,6 @@ impl Events {
                 // It has missed something, and knows it.
                 let kept = why.rsplit(' ').next().unwrap_or_default().to_string();
                 subscriber = Subscriber { name: self.names.next(), cursor: kept };
-                Err(Trouble::Refused(why).into())
-            }
-            Err(Trouble::Strange(why)) if why.contains(ELSEWHERE) => {
-                subscriber = Subscriber { name: self.names.next(), cursor: BEGINNING.to_string() };
                 Err(Trouble::Refused(why).into())
             }
             Err(trouble) => Err(trouble.into()),

@@ -18,6 +18,7 @@ const MESSAGE: u8 = 0;
 const SHARD_MESSAGE: u8 = 1;
 const KEY: u8 = 2;
 const MOVED: u8 = 3;
+const ARRIVED: u8 = 4;
 /// For the channel of the key: beside the class.
 const KEYSPACE: u8 = 0x40;
 /// For the channel of the event.
@@ -74,8 +75,12 @@ pub fn encode(events: &[Event]) -> Vec<u8> {
                 (KEY, class, *database, name.as_bytes(), key)
             }
             Event::Moved { range, group, index } => {
-                texts = (format!("{}-{}", range.first, range.last), Bytes::from(index.to_string()));
+                texts = slots(*range, *index);
                 (MOVED, 0, *group, texts.0.as_bytes(), &texts.1)
+            }
+            Event::Arrived { range, index } => {
+                texts = slots(*range, *index);
+                (ARRIVED, 0, 0, texts.0.as_bytes(), &texts.1)
             }
         };
         let (first_bytes, second_bytes) = (length(first), length(second));
@@ -128,14 +133,28 @@ fn next(rest: &mut Bytes) -> Result<Event, MalformedEvents> {
             let [keyspace, keyevent] = [KEYSPACE, KEYEVENT].map(|mark| head.class & mark != 0);
             Ok(Event::Key { class, keyspace, keyevent, name, database: head.database, key: second })
         }
-        MOVED if head.class == 0 => moved(head.database, &first, &second)
-            .ok_or_else(|| MalformedEvents("slots that moved without saying where".into())),
+        MOVED if head.class == 0 => {
+            let (range, index) = moved(&first, &second)?;
+            Ok(Event::Moved { range, group: head.database, index })
+        }
+        ARRIVED if head.class == 0 && head.database == 0 => {
+            let (range, index) = moved(&first, &second)?;
+            Ok(Event::Arrived { range, index })
+        }
         kind => Err(MalformedEvents(format!("an event of kind {kind}"))),
     }
 }
 
-fn moved(group: u32, slots: &[u8], index: &[u8]) -> Option<Event> {
-    let (first, last) = std::str::from_utf8(slots).ok()?.split_once('-')?;
-    let range = Range { first: first.parse().ok()?, last: last.parse().ok()? };
-    Some(Event::Moved { range, group, index: std::str::from_utf8(index).ok()?.parse().ok()? })
+/// Slots and an index, as texts.
+fn slots(range: Range, index: u64) -> (String, Bytes) {
+    (format!("{}-{}", range.first, range.last), Bytes::from(index.to_string()))
+}
+
+fn moved(slots: &[u8], index: &[u8]) -> Result<(Range, u64), MalformedEvents> {
+    let read = || {
+        let (first, last) = std::str::from_utf8(slots).ok()?.split_once('-')?;
+        let range = Range { first: first.parse().ok()?, last: last.parse().ok()? };
+        Some((range, std::str::from_utf8(index).ok()?.parse().ok()?))
+    };
+    read().ok_or_else(|| MalformedEvents("slots that moved without saying where".into()))
 }

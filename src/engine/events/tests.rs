@@ -26,6 +26,7 @@ fn told(engine: &mut Engine) -> Vec<String> {
         Event::Key { name, database: 0, key, .. } => format!("{name} {}", text(&key)),
         Event::Key { name, database, key, .. } => format!("{name} {database}:{}", text(&key)),
         Event::Moved { range, group, .. } => format!("{}-{} to {group}", range.first, range.last),
+        Event::Arrived { range, index } => format!("{}-{} above {index}", range.first, range.last),
     };
     engine.take_events().into_iter().map(line).collect()
 }
@@ -72,7 +73,7 @@ fn a_class_without_a_channel_is_not_noted() {
                     *name
                 }
                 Event::Message { .. } => panic!("no message"),
-                Event::Moved { .. } => panic!("no slots move"),
+                Event::Moved { .. } | Event::Arrived { .. } => panic!("no slots move"),
             })
             .collect();
         assert_eq!(names, expected, "{classes}");
@@ -276,7 +277,7 @@ fn the_same_entries_tell_the_same() {
             kinds.extend(one.iter().map(|event| match event {
                 Event::Message { .. } => "message",
                 Event::Key { name, .. } => *name,
-                Event::Moved { .. } => "moved",
+                Event::Moved { .. } | Event::Arrived { .. } => "moved",
             }));
             if rng.below(30) == 0 {
                 let file = restarting.snapshot(vec![]).expect("none is running");

@@ -44,6 +44,8 @@ pub(crate) struct Incoming {
 /// What goes with the keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sealed {
+    /// The index of the seal: until then nothing is told here of the slots.
+    pub(crate) index: u64,
     /// The source's clock: before it serves, the target's is no less.
     pub(crate) clock_ms: u64,
     /// The counter and the last removal of each slot.
@@ -131,6 +133,7 @@ impl Incoming {
     /// When it is not.
     pub(crate) fn seal(
         &mut self,
+        index: u64,
         clock_ms: u64,
         frozen_ms: u64,
         digest: u64,
@@ -150,7 +153,7 @@ impl Incoming {
         let counters = (self.range.first..=self.range.last).map(|_| Some((next()?, next()?)));
         let versions = counters.collect::<Option<Vec<_>>>();
         let versions = versions.ok_or_else(|| refused("ERR the versions of the slots are damaged"))?;
-        self.sealed = Some(Sealed { clock_ms, versions, sessions: sessions.to_vec() });
+        self.sealed = Some(Sealed { index, clock_ms, versions, sessions: sessions.to_vec() });
         Ok(())
     }
 

@@ -73,7 +73,7 @@ async fn range(client: &Client, argv: &Argv) -> Result<Reply, Reply> {
     let mut after = told.start(&client.server, &bound(&words[0])).await?;
     // What is kept begins behind a place, and so does what comes from now on.
     if inclusive(&words[0]) && !matches!(&words[0][..], b"-" | b"$") {
-        after = told.groups.iter().map(|group| (*group, after.of(*group).previous())).collect();
+        after = after.map(Place::previous);
     }
     let until = match &words[1][..] {
         b"+" => None,
@@ -81,7 +81,7 @@ async fn range(client: &Client, argv: &Argv) -> Result<Reply, Reply> {
     };
     let until = until.map(|until| match inclusive(&words[1]) {
         true => until,
-        false => told.groups.iter().map(|group| (*group, Place::before(until.of(*group)))).collect::<Cursor>(),
+        false => until.map(Place::before),
     });
     let page = history::read(&client.server, &told, &after, until.as_ref(), most(count)).await;
     page.map(|page| Reply::Array(entries(&page))).map_err(|failure| failure.reply())

@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-/// Up to where the events of some groups have been read.
+/// Up to where the events of some groups have been read. Those of a channel are told by one group at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor(BTreeMap<GroupId, Place>);
 
@@ -62,6 +62,21 @@ impl Cursor {
 
     pub fn set(&mut self, group: GroupId, place: Place) {
         self.0.insert(group, place);
+    }
+
+    /// The group that it begins with, and the place there: all of it where it is of one group.
+    pub fn first(&self) -> Option<(GroupId, Place)> {
+        self.0.first_key_value().map(|(group, place)| (*group, *place))
+    }
+
+    /// Each group and the place there.
+    pub fn places(&self) -> impl Iterator<Item = (GroupId, Place)> + '_ {
+        self.0.iter().map(|(group, place)| (*group, *place))
+    }
+
+    /// The same groups with other places.
+    pub fn map(&self, change: fn(Place) -> Place) -> Cursor {
+        self.places().map(|(group, place)| (group, change(place))).collect()
     }
 
     /// Reads a cursor. Where all events are of one group, its number may be left out.

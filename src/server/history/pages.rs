@@ -11,13 +11,13 @@ use quoris_raft::{Error, GroupId, error_reply, feed::Floor};
 use quoris_resp::Reply;
 use tokio::time::{sleep, timeout};
 
-use super::{Cursor, Place, Told};
+use super::{Cursor, Place, Told, channel};
 use crate::server::Server;
 
 /// A reply ends behind so many bytes of events of a group.
-const BYTES_MAX: usize = 8 << 20;
+pub(super) const BYTES_MAX: usize = 8 << 20;
 /// Before what was not kept is asked for again.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Events in the order in which they are to be read.
 pub(crate) struct Page {
@@ -74,6 +74,9 @@ pub(crate) async fn read(
     until: Option<&Cursor>,
     count: usize,
 ) -> Result<Page, Failure> {
+    if let Some(name) = told.channel() {
+        return channel::read(server, told, name, after, until, count).await;
+    }
     let part = |group: GroupId| part(server, told, group, after.of(group), until.map(|until| until.of(group)), count);
     let parts = timeout(server.node.config().request_timeout, join_all(told.groups.iter().map(|group| part(*group))));
     let parts = parts.await.map_err(|_| late())?;
@@ -92,7 +95,7 @@ pub(crate) async fn read(
     }
 }
 
-fn late() -> Failure {
+pub(super) fn late() -> Failure {
     Failure::Unavailable(Error::Unavailable(
         "the events cannot be had in time: a group has no leader, or no node with a replica of it answers".into(),
     ))
@@ -154,6 +157,9 @@ fn merge(mut parts: BTreeMap<GroupId, Part>, mut after: Cursor, count: usize) ->
 
 /// Where all groups stand now: everything that was acknowledged before this call is in front of it.
 pub(crate) async fn now(server: &Server, told: &Told) -> Result<Cursor, Failure> {
+    if let Some(name) = told.channel() {
+        return channel::now(server, name).await;
+    }
     let places =
         told.groups.iter().map(async |group| Ok((*group, Place::whole(server.node.events_now(*group).await?))));
     Ok(try_join_all(places).await.map_err(Failure::Unavailable)?.into_iter().collect())
@@ -169,19 +175,27 @@ pub(crate) async fn oldest(server: &Server, told: &Told) -> Result<Cursor, Failu
         (*group, Place::whole(floor))
     });
     let floors = timeout(server.node.config().request_timeout, join_all(floors)).await;
-    Ok(floors.map_err(|_| late())?.into_iter().collect())
+    let mut oldest = floors.map_err(|_| late())?.into_iter().collect();
+    // What is kept of a channel may begin where its slot came.
+    while told.channel().is_some() {
+        match read(server, told, &oldest, None, 0).await {
+            Err(Failure::Floor(rest)) if rest != oldest => oldest = rest,
+            other => return other.map(|_| oldest),
+        }
+    }
+    Ok(oldest)
 }
 
 /// Waits until one of these streams has an event behind its place, or has lost it.
 pub(crate) async fn news(server: &Server, wanted: &[(Told, Cursor)]) {
     let waits = wanted.iter().flat_map(|(told, after)| {
-        told.groups.iter().map(move |group| async move {
-            let after = after.of(*group);
-            let mut stream = server.node.follow_events(*group, after.behind());
+        after.places().map(move |(group, after)| async move {
+            let mut stream = server.node.follow_events(group, after.behind());
             while let Ok(batch) = stream.next().await {
                 let place = |number| Place { index: batch.index, number };
                 let mut events = batch.events.iter().zip(1..);
-                if events.any(|(event, number)| place(number) > after && told.has(event)) {
+                let is_news = |event| told.has(event) || told.passage(event).is_some();
+                if events.any(|(event, number)| place(number) > after && is_news(event)) {
                     return;
                 }
             }

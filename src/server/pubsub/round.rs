@@ -55,7 +55,7 @@ impl<'a> Round<'a> {
     pub(super) fn hand_over(mut self, events: &[Event]) {
         for event in events {
             match event {
-                Event::Moved { .. } => {}
+                Event::Moved { .. } | Event::Arrived { .. } => {}
                 Event::Message { channel, payload, sharded: true } => self.tell(Kin::Shard, channel, payload),
                 Event::Message { channel, payload, sharded: false } => self.tell_all(channel, payload),
                 Event::Key { keyspace, keyevent, name, database, key, .. } => {

@@ -92,7 +92,7 @@ fn bulk(reply: &Reply) -> &[u8] {
 pub fn told(ours: &mut InProcess) -> Vec<String> {
     let line = |event| match event {
         Event::Key { name, database, key, .. } => Some(format!("{name} {database}:{}", text(&key))),
-        Event::Message { .. } | Event::Moved { .. } => None,
+        Event::Message { .. } | Event::Moved { .. } | Event::Arrived { .. } => None,
     };
     ours.keyspace.take_events().into_iter().filter_map(line).collect()
 }
