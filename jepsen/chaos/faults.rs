@@ -131,7 +131,7 @@ impl Fault {
 
     /// No other comes at the same time, but for operators: what is acknowledged must be on the other disks, or nobody
     /// would write for as long as it takes.
-    fn is_alone(self) -> bool {
+    pub fn is_alone(self) -> bool {
         matches!(self, Fault::Damage | Fault::Away) || self.needs_disks()
     }
 

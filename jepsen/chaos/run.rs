@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(10);
 const READER: usize = 3;
 /// Of this workload as many clients hold sessions of their own.
 const ONCE: &str = "counter";
+/// A fault that had to wait for its nodes for so long comes by itself.
+const LATE_MS: u64 = 300;
 const PROGRESS: Duration = Duration::from_secs(2);
 /// A node whose disk has failed ends within this time.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -185,6 +187,7 @@ fn watch(
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut waiting = settings.schedule.iter().peekable();
+    let mut due: Vec<(&Step, u64)> = Vec::new();
     let mut going: Vec<(u64, Done)> = Vec::new();
     let mut shown = began;
     loop {
@@ -205,7 +208,9 @@ fn watch(
         if is_over || !notes.ended.is_empty() {
             return Ok(());
         }
-        while let Some(step) = waiting.next_if(|step| step.from <= time && crew.is_ready_for(step.fault)) {
+        let is_free = |fault: Fault| going.is_empty() || !fault.is_alone();
+        let comes = |step: &Step, crew: &Crew| step.from <= time && crew.is_ready_for(step.fault);
+        while let Some(step) = waiting.next_if(|step| comes(step, crew) && is_free(step.fault)) {
             // The one before may have taken longer.
             let until = step.until + time - step.from;
             if step.fault.is_work() {
@@ -215,20 +220,14 @@ fn watch(
                 nodes = lock(shared);
                 continue;
             }
-            let mut hit = nodes.aim(step.fault, &step.nodes, step.from % SLOTS);
-            // Who was aimed at may have a fault already.
-            if going.iter().any(|(_, other)| other.nodes.iter().any(|node| hit.contains(node))) {
-                continue;
+            due.push((step, until - time));
+        }
+        for (step, lasts) in std::mem::take(&mut due) {
+            let ready = crew.is_ready_for(step.fault).then(|| hit(&nodes, step, time, &going));
+            match ready.flatten() {
+                Some(hit) => going.push((time + lasts, harm(&mut nodes, step.fault, hit, stage)?)),
+                None => due.push((step, lasts)),
             }
-            // An operator has one down at the moment.
-            hit.retain(|node| nodes.runs(*node) && nodes.is_well(*node));
-            if hit.len() < step.fault.least() {
-                continue;
-            }
-            let done = Done { fault: step.fault, nodes: hit, from: stage.now(), until: None };
-            eprintln!("{:6.1} s  {} nodes {:?}", time as f64 / 1e3, step.fault.name(), done.nodes);
-            nodes.harm(step.fault, &done.nodes)?;
-            going.push((until, done));
         }
         drop(nodes);
         if shown.elapsed() >= PROGRESS {
@@ -238,6 +237,30 @@ fn watch(
         }
         std::thread::sleep(TICK);
     }
+}
+
+fn harm(nodes: &mut Nodes, fault: Fault, hit: Vec<usize>, stage: &Stage) -> anyhow::Result<Done> {
+    let done = Done { fault, nodes: hit, from: stage.now(), until: None };
+    eprintln!("{:6.1} s  {} nodes {:?}", done.from as f64 / 1e9, fault.name(), done.nodes);
+    nodes.harm(fault, &done.nodes)?;
+    Ok(done)
+}
+
+/// The nodes that a fault can have now; nothing while it has to wait for them.
+fn hit(nodes: &Nodes, step: &Step, time: u64, going: &[(u64, Done)]) -> Option<Vec<usize>> {
+    // Who comes late or wants to be alone waits until all others are over.
+    let is_alone = step.fault.is_alone() || time >= step.from + LATE_MS;
+    if going.iter().any(|(_, other)| is_alone || other.fault.is_alone()) {
+        return None;
+    }
+    let mut hit = nodes.aim(step.fault, &step.nodes, step.from % SLOTS);
+    // Who was aimed at may have a fault already.
+    if going.iter().any(|(_, other)| other.nodes.iter().any(|node| hit.contains(node))) {
+        return None;
+    }
+    // An operator has one down at the moment.
+    hit.retain(|node| nodes.runs(*node) && nodes.is_well(*node));
+    (hit.len() >= step.fault.least()).then_some(hit)
 }
 
 /// Nodes that should have noticed by now that their disk has failed: each node writes for some group all the time.
