@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
+    net::Shutdown,
     os::fd::AsFd,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -17,19 +18,23 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use quoris_resp::{Decoder, Limits, Protocol, ProtocolError, encode};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::AsyncReadExt,
+    net::{TcpStream, tcp::OwnedReadHalf},
 };
 
-use crate::{Batch, Handler, Link, Next, OutputClass, Settings, Traffic};
+use crate::{
+    Batch, Handler, Link, Next, OutputClass, Settings, Traffic,
+    outlet::{Outgoing, Outlet},
+};
 
 /// Room for one read, in bytes; Redis reads as much at a time.
 const READ_BYTES: usize = 16 * 1024;
 /// The most commands that are handed over at once: bounds the work between two writes.
 const BATCH_COMMANDS_MAX: usize = 1024;
 /// A buffer above this goes back to the allocator once it is empty, in bytes.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a connection ends. Only for the log: the client sees a closed socket.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +61,14 @@ pub(crate) async fn serve<H: Handler>(
     link: Arc<Link>,
     settings: Arc<Settings>,
     traffic: Arc<Traffic>,
+    outgoing: Arc<Outgoing>,
     handler: H,
 ) {
+    let (stream, socket) = stream.into_split();
     let mut connection = Connection {
         stream,
+        outlet: Arc::new(Outlet::new(socket, link.clone(), traffic.clone())),
+        outgoing,
         link,
         settings,
         traffic,
@@ -82,7 +91,9 @@ pub(crate) async fn serve<H: Handler>(
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: OwnedReadHalf,
+    outlet: Arc<Outlet>,
+    outgoing: Arc<Outgoing>,
     link: Arc<Link>,
     settings: Arc<Settings>,
     traffic: Arc<Traffic>,
@@ -132,6 +143,10 @@ impl Connection {
             if self.input.len() > buffered {
                 return Ok(());
             }
+            if self.ended.is_some() {
+                // What was put off is written before the end.
+                self.flush().await?;
+            }
             match self.ended.take() {
                 Some(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(End::Client),
                 Some(e) => return Err(e.into()),
@@ -174,7 +189,7 @@ impl Connection {
             return false;
         }
         // Without a file descriptor for it, messages wait for the task as all others do.
-        let clone = || self.stream.as_fd().try_clone_to_owned().ok().map(Into::into);
+        let clone = || self.stream.as_ref().as_fd().try_clone_to_owned().ok().map(Into::into);
         let second = self.second.take().or_else(clone).filter(|_| self.output.is_empty());
         second.map(|second| self.link.lend(second)).is_some()
     }
@@ -220,7 +235,9 @@ impl Connection {
         if self.link.take_shrink() && self.input.is_empty() {
             (self.input, self.output) = (BytesMut::new(), BytesMut::new());
             self.batch.shrink_to_fit();
+            self.outlet.shrink();
         }
+        self.link.take_unsent();
         self.link.take_messages(&mut self.output);
         self.flush().await?;
         if self.link.is_finishing() { Err(End::Closed) } else { Ok(()) }
@@ -254,18 +271,22 @@ impl Connection {
     async fn handle<H: Handler>(&mut self, handler: &mut H) -> Result<(), End> {
         let query_bytes_max = self.settings.query_bytes_max.load(Relaxed);
         loop {
-            let ahead = self.input.len();
+            let (ahead, mut waited) = (self.input.len(), false);
             let next = {
                 let (batch, output, link) = (&mut self.batch, &mut self.output, &self.link);
-                let (stream, input) = (&mut self.stream, &mut self.input);
+                let (stream, input, outlet) = (&mut self.stream, &mut self.input, &self.outlet);
                 let mut work = pin!(handler.run(batch, output));
                 poll_fn(|cx| {
                     if let Poll::Ready(next) = work.as_mut().poll(cx) {
                         return Poll::Ready(Ok(next));
                     }
+                    waited = true;
                     link.register(cx);
                     if link.is_closing() {
                         return Poll::Ready(Err(End::Closed));
+                    }
+                    if link.has_unsent() {
+                        outlet.poll_rest(cx)?;
                     }
                     if link.watches_end() { read_ahead(stream, input, query_bytes_max, cx) } else { Poll::Pending }
                 })
@@ -276,12 +297,17 @@ impl Connection {
             if self.link.passes(self.output.len(), &self.settings) {
                 return Err(End::OutputLimit);
             }
+            // What was waited for goes at once: replies to writes come together anyway.
+            if next == Next::Read && !waited && self.outgoing.put_off(&self.outlet, &mut self.output) {
+                return Ok(());
+            }
+            self.outgoing.handled();
             self.flush().await?;
             match next {
                 Next::Flush => {}
                 Next::Read => return Ok(()),
                 Next::Close => {
-                    self.stream.shutdown().await?;
+                    SockRef::from(self.stream.as_ref()).shutdown(Shutdown::Write)?;
                     return Err(End::Command);
                 }
             }
@@ -291,6 +317,7 @@ impl Connection {
     /// Writes all output. While the client does not take it, what it sends is read into the buffer:
     /// a client that sends a long pipeline before it reads anything must not wait for us for ever.
     async fn flush(&mut self) -> Result<(), End> {
+        self.outlet.take_back(&mut self.output);
         while !self.output.is_empty() {
             match self.write_or_read().await {
                 Woken::Signal => return Err(End::Closed),
@@ -298,9 +325,7 @@ impl Connection {
                 Woken::Written(Err(e)) => return Err(e.into()),
                 Woken::Written(Ok(0)) => return Err(End::Client),
                 Woken::Written(Ok(n)) => {
-                    self.link.bytes_out.fetch_add(n as u64, Relaxed);
-                    self.traffic.bytes_out.fetch_add(n as u64, Relaxed);
-                    self.traffic.writes.fetch_add(1, Relaxed);
+                    self.outlet.account(n);
                     // All at once is the rule; clearing keeps the room, advancing would shorten it.
                     if n == self.output.len() { self.output.clear() } else { self.output.advance(n) }
                 }
@@ -316,8 +341,9 @@ impl Connection {
     async fn write_or_read(&mut self) -> Woken {
         let (stream, input, output, link, ended, unknown) =
             (&mut self.stream, &mut self.input, &self.output, &self.link, &self.ended, self.unknown);
+        let outlet = &self.outlet;
         poll_fn(|cx| {
-            if let Poll::Ready(result) = pin!(stream.write(output)).poll(cx) {
+            if let Poll::Ready(result) = outlet.poll_write(cx, output) {
                 return Poll::Ready(Woken::Written(result));
             }
             link.output_bytes.store(output.len(), Relaxed);
@@ -349,7 +375,7 @@ impl Connection {
 /// Reads what comes while the handler waits; ready only when the connection has to end. Who leaves while he waits
 /// is gone, as in Redis, even if he only said that he sends no more.
 fn read_ahead(
-    stream: &mut TcpStream,
+    stream: &mut OwnedReadHalf,
     input: &mut BytesMut,
     bytes_max: u64,
     cx: &mut Context<'_>,

@@ -13,6 +13,7 @@
 mod connection;
 mod link;
 mod listener;
+mod outlet;
 mod settings;
 mod threads;
 

@@ -50,6 +50,7 @@ const CLOSE: u32 = 1;
 const MESSAGES: u32 = 2;
 const SHRINK: u32 = 4;
 const FINISH: u32 = 8;
+const UNSENT: u32 = 16;
 
 /// What others have for a connection.
 #[derive(Debug, Default)]
@@ -188,6 +189,19 @@ impl Link {
         }
         self.waker.wake();
         true
+    }
+
+    /// Something was put off that the socket did not take: the task writes it.
+    pub(crate) fn leave_unsent(&self) {
+        self.signal(UNSENT);
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & UNSENT != 0
+    }
+
+    pub(crate) fn take_unsent(&self) {
+        self.flags.fetch_and(!UNSENT, Ordering::AcqRel);
     }
 
     /// Asks an idle connection to give its buffers back.

@@ -140,12 +140,12 @@ impl<S: Service> Listener<S> {
             Ok(handler) => {
                 let (settings, traffic) = (self.settings.clone(), self.traffic.clone());
                 let Ok(stream) = stream.into_std() else { return };
-                let (thread, place) = self.threads.place();
+                let (thread, outgoing, place) = self.threads.place();
                 thread.spawn(async move {
                     let _held = (slot, place);
                     // The socket moves from the reactor of the accept loop to that of its thread.
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, link, settings, traffic, handler).await,
+                        Ok(stream) => connection::serve(stream, link, settings, traffic, outgoing, handler).await,
                         Err(e) => tracing::warn!(error = %e, "cannot serve a connection"),
                     }
                 });

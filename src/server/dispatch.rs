@@ -230,12 +230,12 @@ impl Client {
         let Some(local) = server.node.group(group) else { return Err(first) };
         let Some(engine) = local.try_read() else { return Err(first) };
         let mut context =
-            ReadContext { database: self.database, now_ms: server.node.clock_ms(group), rng: server.rng().into() };
+            ReadContext { database: self.database, now_ms: local.replica.clock.now_ms(), rng: server.rng().into() };
         self.say_what_changed(output);
         let untouched = self.info.has(flag::NO_TOUCH);
         let (since, mut left, mut pending) = (pass.clock, GUARD_READS_MAX, first);
         loop {
-            if (left as usize).is_multiple_of(WARM_MAX) {
+            if (left as usize).is_multiple_of(WARM_MAX) && !batch.is_empty() {
                 // Most commands have their key first; a wrong guess costs little.
                 engine.keyspace().warm(self.database, batch.iter().filter_map(|argv| argv.get(1)));
             }

@@ -9,9 +9,14 @@
 //! * The number of buckets is a power of two, and at least the number of entries unless the hash has no
 //!   more bits.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::entry::Entry;
 use super::table::Pos;
 
+/// So many bucket heads lie in the leaf itself: a dataset of some keys per slot is looked up with one wait for
+/// memory less, and takes no more of it.
+const HEADS_INLINE: usize = 8;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 
@@ -20,7 +25,7 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Leaf {
     entries: Vec<Entry>,
     /// First entry of each bucket.
-    heads: Box<[u32]>,
+    heads: SmallVec<[u32; HEADS_INLINE]>,
     /// The number of buckets is two to this.
     bits: u8,
     /// The number of leading bits that all hashes share.
@@ -32,7 +37,7 @@ pub(super) struct Leaf {
 impl Leaf {
     /// A leaf without keys, for hashes that share their leading `shared` bits with `first`.
     pub(super) fn new(shared: u8, first: u32) -> Leaf {
-        Leaf { entries: Vec::new(), heads: Box::new([NONE]), bits: 0, shared, first }
+        Leaf { entries: Vec::new(), heads: smallvec![NONE], bits: 0, shared, first }
     }
 
     /// A leaf of entries that belong there.
@@ -49,7 +54,7 @@ impl Leaf {
 
     /// All entries, to be put elsewhere.
     pub(super) fn take_entries(&mut self) -> Vec<Entry> {
-        self.heads = Box::new([NONE]);
+        self.heads = smallvec![NONE];
         self.bits = 0;
         std::mem::take(&mut self.entries)
     }
@@ -111,7 +116,8 @@ impl Leaf {
             // Doubling would leave a quarter of the memory empty on average; a leaf is small.
             self.entries.reserve_exact((index / 4).max(2));
         }
-        let head = &mut self.heads[self.bucket(entry.hash)];
+        let bucket = self.bucket(entry.hash);
+        let head = &mut self.heads[bucket];
         entry.next = std::mem::replace(head, u32::try_from(index).expect("a leaf is small"));
         self.entries.push(entry);
     }
@@ -144,7 +150,7 @@ impl Leaf {
 
     fn rebuild(&mut self, bits: u8) {
         self.bits = bits.min(32 - self.shared);
-        self.heads = vec![NONE; 1 << self.bits].into_boxed_slice();
+        self.heads = smallvec![NONE; 1 << self.bits];
         for index in 0..self.entries.len() {
             let bucket = self.bucket(self.entries[index].hash);
             self.entries[index].next = std::mem::replace(&mut self.heads[bucket], index as u32);
