@@ -366,8 +366,8 @@ impl Engine {
         }
     }
 
-    /// Hands over what FLUSHALL left, to be dropped on another thread; without this the next entries free
-    /// it bit by bit.
+    /// Hands over what takes time to free, to be dropped on another thread: what FLUSHALL left, large values that are
+    /// gone, keys that came of slots and are not wanted. Without this the next entries free it bit by bit.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
         self.keyspace.take_garbage()
     }

@@ -40,6 +40,7 @@ mod registers;
 mod settings;
 mod slots;
 mod slots_kills;
+mod slots_pauses;
 mod tracking;
 mod ttl;
 mod verify;

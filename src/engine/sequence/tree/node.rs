@@ -131,6 +131,10 @@ impl Node {
     pub(super) fn insert(&mut self, index: u64, item: &[u8]) -> Option<Node> {
         self.print.take();
         match &mut self.body {
+            Body::Leaf(pack) if item.len() > LEAF_BYTES_MAX && index as usize == pack.len() && !pack.is_empty() => {
+                // It would be split off: a long item is copied once.
+                Some(Node::new(Body::Leaf(Pack::of(std::iter::once(item)))))
+            }
             Body::Leaf(pack) => {
                 pack.insert(index as usize, item);
                 split_leaf(pack, index as usize).map(|right| Node::new(Body::Leaf(right)))
