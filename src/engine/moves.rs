@@ -244,6 +244,12 @@ pub fn step(name: &str, numbers: &[u64]) -> Argv {
     Argv::from_parts(&parts)
 }
 
+/// Whether a command is a `LOAD`: of what it carries there was an earlier format.
+pub(crate) fn is_load(argv: &Argv) -> bool {
+    argv.get(0).is_some_and(|name| name.eq_ignore_ascii_case(NAME.as_bytes()))
+        && argv.get(1).is_some_and(|step| step.eq_ignore_ascii_case(b"LOAD"))
+}
+
 /// `LOAD`: the parcel with this number, from 0 on.
 pub fn load(attempt: u64, number: u64, parcel: &[u8]) -> Argv {
     let numbers = [attempt, number].map(|n| n.to_string());

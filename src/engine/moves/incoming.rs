@@ -63,6 +63,8 @@ pub(crate) struct Incoming {
     sealed: Option<Sealed>,
     /// How many of the small ones are in the keyspace; nothing before it is decided that all are to be.
     owned: Option<u64>,
+    /// None of the small ones is gone before. Not of the state.
+    gone_from_ms: u64,
     /// What takes time to free. Not of the state.
     dropped: Vec<Trash>,
 }
@@ -116,7 +118,8 @@ impl Incoming {
     pub(crate) fn new(attempt: u64, range: Range) -> Incoming {
         let (small, large) = (Tree::default(), BTreeMap::new());
         let (begun, sealed, owned, dropped) = (None, None, None, Vec::new());
-        Incoming { attempt, range, next: 0, begun, small, large, sum: 0, sealed, owned, dropped }
+        let gone_from_ms = u64::MAX;
+        Incoming { attempt, range, next: 0, begun, small, large, sum: 0, sealed, owned, gone_from_ms, dropped }
     }
 
     /// What is to be freed somewhere else.
@@ -222,6 +225,7 @@ impl Incoming {
         let gone_ms = value.gone_at().into_iter().chain(sent.expire_at_ms).min().unwrap_or(u64::MAX);
         let share = print_in(database, print);
         self.sum = self.sum.wrapping_add(share);
+        self.gone_from_ms = self.gone_from_ms.min(gone_ms);
         let mut item = front(database, &key);
         codec::put(&Tail { share, gone_ms, sent }, &mut item);
         self.small.insert(self.small.lower_bound(&item), &item);
@@ -243,7 +247,8 @@ impl Incoming {
 
     /// The keys that are gone at a time.
     fn due(&self, at_ms: u64) -> Vec<At> {
-        let small = self.small.iter().filter_map(|item| {
+        let any = self.gone_from_ms <= at_ms;
+        let small = self.small.iter().take_while(|_| any).filter_map(|item| {
             let (database, key, rest) = split(item)?;
             let (_, gone_ms): (u64, u64) = tail(rest);
             (gone_ms <= at_ms).then(|| (database, key.to_vec()))

@@ -198,11 +198,11 @@ impl Loading {
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
         if let Some(saved) = self.own.get(field::MOVES) {
             let moves = Moves::restore(saved, &self.arriving, databases)?;
-            if (format == FORMAT_MOVING) != moves.is_busy() {
-                return Err("slots were on their way in the way of an earlier version".into());
-            }
             moves.own_again(keys);
             *keys.moves_mut() = moves;
+        }
+        if (format == FORMAT_MOVING) != keys.moves().is_some_and(Moves::is_busy) {
+            return Err("slots on their way, or none, in a snapshot of another format".into());
         }
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         self.libraries.iter().try_for_each(|code| keys.libraries_mut().restore(code))?;

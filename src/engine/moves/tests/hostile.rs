@@ -180,7 +180,7 @@ fn units_that_make_no_value_are_refused() {
         let units: Vec<&[u8]> = units.iter().map(Vec::as_slice).collect();
         assert!(!is_refused(&[part(kind, whole, &units)]), "kind {kind}");
     }
-    let nan = [&f64::NAN.to_bits().to_be_bytes()[..], b"m"].concat();
+    let nan = sorted_item(f64::NAN, b"m");
     let minus_zero = [&(!(-0.0f64).to_bits()).to_be_bytes()[..], b"m"].concat();
     for (kind, units) in [
         // Nothing, too much, no such kind.

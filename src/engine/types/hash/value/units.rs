@@ -7,13 +7,16 @@ use super::super::stored::DEADLINE_MAX;
 use super::super::times::Times;
 use super::{Body, Hash, More, begin, split};
 use crate::sequence::{Sequence, Tree};
-use crate::types::collection::{Collection, Typed};
+use crate::types::collection::Typed;
 use crate::types::growing::{Growing, push_ascending};
 use crate::{Value, codec};
 
 /// See [`Collection::units`].
+///
+/// [`Collection::units`]: crate::types::collection::Collection::units
 pub(in crate::types::hash) fn visit(hash: &Hash, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
-    let Body::More(More { fields: Sequence::Large(fields), times }) = &hash.0 else { return };
+    let Body::More(more) = &hash.0 else { return };
+    let More { fields: Sequence::Large(fields), times } = &**more else { return };
     let (head, counts) = (from == 0, (fields.len(), times.len()));
     if head && !visit(&codec::bytes(&counts)) {
         return;

@@ -5,16 +5,13 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::group::{Consumer, Group, Pending};
+use super::super::group::{Consumer, Group, NUMBER_MAX, Pending};
 use super::super::id::Id;
 use super::super::produced::Produced;
 use super::Stream;
 use crate::types::collection::{Collection, Typed};
 use crate::types::growing::{Growing, push_ascending};
 use crate::{Value, codec};
-
-/// Times, counts and places are numbers below this.
-const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// The first unit.
 #[derive(Debug, Serialize, Deserialize)]
