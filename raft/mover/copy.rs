@@ -3,7 +3,7 @@
 //! What is read of the source is read under its lock in short looks, and goes to the target in parcels that are short
 //! work there. A large value goes in parts and is given up as soon as it is written in between: its next version
 //! follows in the next round. One that is written all the time goes when the slots are frozen, which then takes as
-//! long as it takes to send: that is measured before, so that the attempt has the time.
+//! long as it takes to send: by how fast it went before, the attempt gets the time.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use quoris_engine::moves::{Heavy, Picks, Range, Sending, Sum, Walk, load, parcel
 use quoris_resp::Argv;
 use tokio::time::Instant;
 
-use super::{Done, FROZEN_TIME_MAX, Mover, range_step};
+use super::{Done, Mover, range_step};
 use crate::slots::{Moving, ask};
 
 /// Keys of one piece, about: what freezes together.
@@ -99,19 +99,16 @@ impl Mover<'_> {
             }
             self.send(moving, picks, &mut number).await?;
         }
-        let hot = self.follow(moving, &mut number).await?;
+        self.follow(moving, &mut number).await?;
         self.reached("copied").await;
         // Nothing freezes while nobody could decide.
         ask(&self.session).await.map_err(|e| e.to_string())?;
-        // Large values that were written lately will be again: they take their time while the slots are frozen.
-        let patience = if hot == 0 { patience } else { patience.max(FROZEN_TIME_MAX + 3 * self.sent.time_of(hot)) };
         self.switch(moving, piece, number, patience).await
     }
 
-    /// Sends what was touched, again and again, until little is; gives the bytes of large values that were touched in
-    /// the end.
-    async fn follow(&mut self, moving: &Moving, number: &mut u64) -> Done<u64> {
-        let (mut hot_rounds, mut bytes) = (0, 0);
+    /// Sends what was touched, again and again, until little is, or large values are written faster than they go.
+    async fn follow(&mut self, moving: &Moving, number: &mut u64) -> Done<()> {
+        let mut hot_rounds = 0;
         for _ in 0..ROUNDS_MAX {
             let touched = self.touched()?;
             let mut large = Large::default();
@@ -119,13 +116,12 @@ impl Mover<'_> {
                 let picks = self.group.peek().pick(some);
                 large = large.and(self.send(moving, picks, number).await?);
             }
-            bytes = large.bytes;
             hot_rounds += usize::from(large.given_up > 0);
             if touched.len() <= TAIL_KEYS && (large.bytes == 0 || hot_rounds >= HOT_ROUNDS_MAX) {
                 break;
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn touched(&self) -> Done<Vec<(u32, Vec<u8>)>> {
@@ -200,7 +196,12 @@ impl Mover<'_> {
         self.sent.rate = 0;
         self.here(range_step("FREEZE", moving.attempt, piece)).await?;
         self.reached("frozen").await;
-        let sealed = tokio::time::timeout(patience, self.seal(moving, &mut number)).await;
+        let touched = self.touched()?;
+        let picks: Vec<Picks> = touched.chunks(PICK_KEYS).map(|some| self.group.peek().pick(some)).collect();
+        let large: u64 = picks.iter().flat_map(|picks| &picks.large).map(Sending::bytes).sum();
+        // To begin anew would not help large values that are written all the time: they get the time that they need.
+        let patience = if large == 0 { patience } else { patience + 3 * self.sent.time_of(large) };
+        let sealed = tokio::time::timeout(patience, self.seal(moving, picks, &mut number)).await;
         let index = sealed.map_err(|_| "the target does not take the last of the slots in")??;
         self.reached("sealed").await;
         if began.elapsed() > patience {
@@ -216,11 +217,9 @@ impl Mover<'_> {
     }
 
     /// Sends the last keys of slots that are frozen, and the seal; gives the index of that.
-    async fn seal(&mut self, moving: &Moving, number: &mut u64) -> Done<u64> {
-        let touched = self.touched()?;
+    async fn seal(&mut self, moving: &Moving, picks: Vec<Picks>, number: &mut u64) -> Done<u64> {
         let mut last: Vec<Vec<u8>> = Vec::new();
-        for some in touched.chunks(PICK_KEYS) {
-            let Picks { small, large } = self.group.peek().pick(some);
+        for Picks { small, large } in picks {
             last.extend(self.written(small).await?);
             self.send_large(moving, large, number).await?;
         }

@@ -40,7 +40,7 @@ use crate::command::{self, ADMIN, ApplyContext, Command, Handler, ROW, WRITE};
 use crate::entry::Transaction;
 use crate::events::Event;
 use crate::keyspace::Trash;
-use crate::session::{self, Homes};
+use crate::session::{self, Homes, Sessions};
 use crate::{CommandResult, Engine, Error, Keyspace, SLOTS, codec, number, slot};
 pub(crate) use arriving::Arriving;
 pub(crate) use incoming::Incoming;
@@ -268,6 +268,9 @@ impl Engine {
             (b"LOAD", 5) => self.load_keys(attempt, word(argv, 3)?, argv.slice(4).expect("the length was checked")),
             (b"SEAL", 8) => {
                 let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
+                if !Sessions::can_arrive(&argv[7]) {
+                    return Err(refused("ERR the sessions of the slots are damaged"));
+                }
                 let sealed = incoming.seal(word(argv, 3)?, word(argv, 4)?, word(argv, 5)?, &argv[6], &argv[7]);
                 let dropped = incoming.take_dropped();
                 self.keyspace.throw_away(dropped);

@@ -20,6 +20,8 @@ use crate::{StringValue, Value, payload};
 pub(super) const BYTES_MAX: usize = 256 * 1024;
 /// Units of one part, a few microseconds each.
 pub(super) const UNITS_MAX: usize = 1024;
+/// Of shorter texts more counts than their bytes.
+const SHORT_MAX: usize = 64;
 /// Bits of a length that are believed.
 const LENGTH_BITS: u32 = 42;
 
@@ -146,8 +148,9 @@ impl Long {
 pub(super) struct Joined {
     value: Box<dyn Growing>,
     long: Option<Long>,
-    /// Of a text, which is hashed as it comes.
+    /// Of a text that comes in several parts, which is hashed as it comes.
     hasher: Option<Box<Xxh3>>,
+    is_text: bool,
 }
 
 impl std::fmt::Debug for Joined {
@@ -159,8 +162,8 @@ impl std::fmt::Debug for Joined {
 impl Joined {
     /// One of which nothing has come; nothing for an unknown kind.
     pub(super) fn new(kind: u8, origin: u8) -> Option<Joined> {
-        let hasher = (kind == Kind::Text as u8).then(|| Box::new(Xxh3::new()));
-        Some(Joined { value: growing::grow(kind, origin)?, long: None, hasher })
+        let is_text = kind == Kind::Text as u8;
+        Some(Joined { value: growing::grow(kind, origin)?, long: None, hasher: None, is_text })
     }
 
     /// Takes the next part; nothing when it does not fit.
@@ -187,7 +190,9 @@ impl Joined {
                 }
             };
             let piece = part.split_to(part.len().min(long.missing()));
-            self.hasher.iter_mut().for_each(|hasher| hasher.update(&piece));
+            if self.is_text {
+                self.hasher.get_or_insert_with(|| Box::new(Xxh3::new())).update(&piece);
+            }
             long.push(piece);
             if long.missing() == 0 {
                 self.value.add(Cow::Owned(long.text))?;
@@ -206,8 +211,7 @@ impl Joined {
         }
         let value = self.value.finish()?;
         let hash = match (&value, self.hasher) {
-            // It came as a whole in one part, or in several, all of which were hashed.
-            (Value::String(text), Some(hasher)) if text.len() > BYTES_MAX => payload::long_text_hash(hasher.digest()),
+            (Value::String(text), Some(hasher)) if text.len() > SHORT_MAX => payload::long_text_hash(hasher.digest()),
             _ => payload::hash(&value, false),
         };
         Some((value, hash))
@@ -249,6 +253,21 @@ mod tests {
             }
             let (value, hash) = joined.finish().expect("it is whole");
             assert_eq!((hash, &value), (payload::hash(&value, true), &payload::from_bytes(text)));
+        }
+    }
+
+    #[test]
+    fn a_text_has_the_same_hash_however_it_is_cut() {
+        let text = vec![b'x'; BYTES_MAX + 1000];
+        let mut whole = Vec::new();
+        put_length(text.len(), &mut whole);
+        whole.extend_from_slice(&text);
+        for cut in [3, 10, 70, BYTES_MAX, whole.len()] {
+            let mut joined = Joined::new(1, 0).expect("a text");
+            let parts = [&whole[..cut], &whole[cut..]];
+            parts.iter().for_each(|part| joined.take(Bytes::copy_from_slice(part)).expect("a piece of it"));
+            let (value, hash) = joined.finish().expect("it is whole");
+            assert_eq!(hash, payload::hash(&value, true), "cut at {cut}");
         }
     }
 
