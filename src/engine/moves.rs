@@ -63,7 +63,7 @@ pub static COMMAND: Command = Command {
 };
 
 /// Keys that one step puts into the keyspace, or takes out.
-const STEP_KEYS: u64 = 2048;
+const STEP_KEYS: u64 = 4096;
 
 /// Slots in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
