@@ -16,7 +16,7 @@ fn filled(count: usize) -> Pair {
     let all: Vec<usize> = (0..count).collect();
     for some in all.chunks(200) {
         let set = |n: &usize| {
-            let deadline = if n % 3 == 0 { " PX 9000000" } else { "" };
+            let deadline = if n.is_multiple_of(3) { " PX 9000000" } else { "" };
             command(&format!("SET {tag}{n} value{n}{deadline}"))
         };
         let commands: Vec<(CommandMeta, _)> = some.iter().map(set).collect();

@@ -71,7 +71,7 @@ impl Growing for Arriving {
     }
 
     fn finish(self: Box<Self>) -> Option<Value> {
-        let whole = self.wanted? == (self.fields.len(), self.times.len()) && self.fields.len() > 0;
+        let whole = self.wanted? == (self.fields.len(), self.times.len()) && !self.fields.is_empty();
         let more = More { fields: Sequence::Large(self.fields), times: self.times };
         whole.then(|| Hash(Body::More(Box::new(more))).into_value())
     }

@@ -43,6 +43,6 @@ impl Growing for Large {
     }
 
     fn finish(self: Box<Self>) -> Option<Value> {
-        (self.order.len() > 0).then(|| SortedSet(Form::Large(self)).into_value())
+        (!self.order.is_empty()).then(|| SortedSet(Form::Large(self)).into_value())
     }
 }
