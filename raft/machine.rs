@@ -103,7 +103,9 @@ impl Machine {
             replica.posted.notify_one();
         }
         let settings = (!events.is_empty()).then(|| *engine.keyspace().settings());
+        let garbage = engine.take_garbage();
         drop(engine);
+        replica.discard(garbage);
         result?;
         if let Some(settings) = settings.filter(|_| !replica.is_quarantined()) {
             replica.told.add(&events);

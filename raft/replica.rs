@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use quoris_engine::{Difference, Engine, Flaw};
+use quoris_engine::{Difference, Engine, Flaw, Garbage};
 use tokio::sync::{Notify, watch};
 
 use crate::changes::Watchers;
@@ -85,7 +85,12 @@ pub struct Replica {
     /// What the engine counts of its data, for `raft/memory.rs`.
     pub bytes: Arc<AtomicU64>,
     quarantined: AtomicBool,
+    /// Held by each piece of garbage that is being freed.
+    discarding: Arc<()>,
 }
+
+/// Pieces of garbage that wait to be freed; with more of them memory is freed more slowly than it is given up.
+const DISCARDS_MAX: usize = 64;
 
 /// Why a replica cannot be trusted.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -110,6 +115,15 @@ pub struct SnapshotFile {
 }
 
 impl Replica {
+    /// Frees what the engine gave up on another thread; here when too much waits for it.
+    pub fn discard(&self, garbage: Option<Garbage>) {
+        let Some(garbage) = garbage else { return };
+        let held = self.discarding.clone();
+        if Arc::strong_count(&held) <= DISCARDS_MAX {
+            (self.seams.blocking)(Box::new(move || drop((garbage, held))));
+        }
+    }
+
     /// A replica whose state stands at `applied`.
     ///
     /// # Errors
@@ -148,6 +162,7 @@ impl Replica {
             fault: watch::channel(None).0,
             bytes: Arc::default(),
             quarantined: AtomicBool::new(false),
+            discarding: Arc::default(),
         })
     }
 

@@ -20,7 +20,9 @@ use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 
 use crate::command::{self, ApplyContext, Command, DENYOOM, Handler, ReadContext};
-use crate::entry::{Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, SessionStamp, Transaction};
+use crate::entry::{
+    Attempt, CommandMeta, EntryError, EntryReader, LoggedCommand, MOVES_LEVEL, SessionStamp, Transaction,
+};
 use crate::events::{Event, Outbox};
 use crate::session::{self, Homes, Known, Sessions};
 use crate::snapshot::Snapshot;
@@ -130,6 +132,9 @@ impl Engine {
             if meta.verify {
                 verify = Some(Verify::from_argv(&argv)?);
                 continue;
+            }
+            if header.feature_level < MOVES_LEVEL && moves::is_load(&argv) {
+                return Err(EntryError::Outdated);
             }
             let work =
                 if meta.transaction { Work::Transaction(Transaction::from_argv(&argv)?) } else { Work::One(argv) };
@@ -366,8 +371,8 @@ impl Engine {
         }
     }
 
-    /// Hands over what FLUSHALL left, to be dropped on another thread; without this the next entries free
-    /// it bit by bit.
+    /// Hands over what takes time to free, to be dropped on another thread: what FLUSHALL left, large values that are
+    /// gone, keys that came of slots and are not wanted. Without this the next entries free it bit by bit.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
         self.keyspace.take_garbage()
     }

@@ -14,11 +14,16 @@ use quoris_resp::Argv;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
+use crate::moves;
 
 /// The format that this code writes.
 pub const FORMAT: u8 = 1;
 /// The feature level that this code understands; behaviour of apply changes only with it.
-pub const FEATURE_LEVEL: u16 = 1;
+pub const FEATURE_LEVEL: u16 = 2;
+/// The level of entries with nothing in them that a later one brought.
+const FIRST_LEVEL: u16 = 1;
+/// That of entries with steps of a move: parts of values came with it.
+pub(crate) const MOVES_LEVEL: u16 = 2;
 
 /// Longer bodies give back what they have not used, in bytes.
 const SHRINK_BYTES: usize = 16 << 10;
@@ -171,6 +176,12 @@ pub enum EntryError {
         /// The entry's feature level.
         feature_level: u16,
     },
+    /// Written by an older version, in a way that is not known any more.
+    #[error(
+        "keys of moving slots as a version before feature level {MOVES_LEVEL} sent them: let the replicas take a \
+         snapshot (BGSAVE) with that version first"
+    )]
+    Outdated,
     /// The bytes are damaged.
     #[error("malformed entry: {0}")]
     Malformed(String),
@@ -187,13 +198,14 @@ impl From<CodecError> for EntryError {
 pub struct EntryBuilder {
     body: Vec<u8>,
     commands: u32,
+    level: u16,
     /// Of the command in front.
     session: Option<SessionStamp>,
 }
 
 impl Default for EntryBuilder {
     fn default() -> EntryBuilder {
-        EntryBuilder { body: vec![0; HEADER_BYTES], commands: 0, session: None }
+        EntryBuilder { body: vec![0; HEADER_BYTES], commands: 0, level: FIRST_LEVEL, session: None }
     }
 }
 
@@ -228,6 +240,9 @@ impl EntryBuilder {
         if let Some(stamp) = meta.session.filter(|_| bits & flags::SESSION != 0) {
             codec::put(&stamp, &mut self.body);
         }
+        if argv.get(0).is_some_and(|name| name == moves::NAME.as_bytes()) {
+            self.level = MOVES_LEVEL;
+        }
         self.body.extend_from_slice(argv.frame());
         self.commands += 1;
     }
@@ -244,7 +259,7 @@ impl EntryBuilder {
 
     /// Stamps the header. A body without commands is a tick: it only advances the clock.
     pub fn finish(mut self, clock_ms: u64, seed: u64) -> Bytes {
-        let header = Header { format: FORMAT, feature_level: FEATURE_LEVEL, clock_ms, seed, commands: self.commands };
+        let header = Header { format: FORMAT, feature_level: self.level, clock_ms, seed, commands: self.commands };
         let header = codec::bytes(&header);
         assert_eq!(header.len(), HEADER_BYTES, "the header has a fixed size");
         self.body[..HEADER_BYTES].copy_from_slice(&header);

@@ -37,9 +37,10 @@ mod warm;
 pub use changes::Changes;
 pub(crate) use cut::{CutEntry, Flow};
 pub use scrub::{Flaw, Scrub};
-pub(crate) use slots::slots_print;
 pub use slots::{SLOTS, slot};
+pub(crate) use slots::{SumPlace, key_print, print_in};
 pub use state::Garbage;
+pub(crate) use state::Trash;
 pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;
@@ -151,7 +152,7 @@ pub struct Keyspace {
     /// Slots on their way; nothing in a group that never gave or took one.
     moves: Option<Box<Moves>>,
     tracked: Option<Box<Tracked>>,
-    garbage: Vec<Database>,
+    garbage: Garbage,
     access: Access,
     /// A command of an entry is running.
     applying: bool,
@@ -184,7 +185,7 @@ impl Keyspace {
             slots: None,
             moves: None,
             tracked: None,
-            garbage: Vec::new(),
+            garbage: Garbage::default(),
             access: Access::default(),
             applying: false,
         }
@@ -267,8 +268,9 @@ impl Keyspace {
     }
 
     fn keep(&mut self, wanted: Option<Wanted>, value: Value) {
-        if let (Some(wanted), Some(cut)) = (wanted, &mut self.cut) {
-            cut.keep(wanted, value);
+        match (wanted, &mut self.cut) {
+            (Some(wanted), Some(cut)) => cut.keep(wanted, value),
+            _ => self.throw_value_away(value),
         }
     }
 
@@ -373,7 +375,7 @@ impl Keyspace {
             Some(cut) => cut.detach(database as usize, old),
             None => Some(old),
         };
-        self.garbage.extend(unused.filter(|old| old.len() > 0));
+        self.garbage.databases.extend(unused.filter(|old| old.len() > 0));
         count
     }
 

@@ -10,32 +10,42 @@
 //! | in the log of | words | what it does |
 //! |---|---|---|
 //! | the target | `TAKE attempt first last` | begins to take the slots in, beside the keys, invisible |
-//! | the target | `LOAD attempt number bytes` | takes some keys in, or takes them out again |
+//! | the target | `LOAD attempt number bytes` | takes some keys in, or takes them out again, or a part of a large value |
 //! | the source | `FREEZE attempt first last` | serves the slots no more; their keys stand still |
 //! | the target | `SEAL attempt clock frozen digest versions sessions` | checks that all has come |
-//! | the target | `OWN attempt first last` | makes it its own, and tells above which index it is |
-//! | the source | `DROP attempt first last group index` | gives the slots up, with their keys, and tells who has them |
+//! | the target | `OWN attempt first last` | makes it its own, some keys at a time, then serves it and tells above which index it is |
+//! | the source | `DROP attempt first last group index` | removes the keys, some at a time, then tells who has the slots |
 //! | the source | `THAW attempt` | serves again what an earlier attempt froze |
 //! | the target | `FORGET attempt` | drops what was taken in up to this attempt |
 //!
 //! Invariants:
 //! * Each may be proposed again, and late ones of an earlier attempt do nothing.
 //! * A group that never gave or took a slot pays a branch for each command.
-//! * While slots are frozen, commands that name no key wait as well: they may be about any.
+//! * While slots are frozen, or some of their keys are owned already, commands that name no key wait as well: they may
+//!   be about any.
+//! * No step is more work than a few thousand small things, or a few hundred kilobytes, and what it frees is freed
+//!   elsewhere. `OWN` and `DROP` answer how much is left, 0 at the end.
 
+mod arriving;
 mod incoming;
 mod parcel;
+mod part;
+mod source;
 
+use bytes::Bytes;
 use quoris_resp::{Argv, Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{self, ADMIN, ApplyContext, Command, Handler, ROW, WRITE};
 use crate::entry::Transaction;
 use crate::events::Event;
-use crate::session::{self, Homes};
+use crate::keyspace::Trash;
+use crate::session::{self, Homes, Sessions};
 use crate::{CommandResult, Engine, Error, Keyspace, SLOTS, codec, number, slot};
-pub(crate) use incoming::{Arriving, Incoming};
-pub use parcel::{Picked, Walk, parcels};
+pub(crate) use arriving::Arriving;
+pub(crate) use incoming::Incoming;
+pub use parcel::parcels;
+pub use source::{Heavy, Picked, Picks, Sending, Sum, Walk};
 
 /// The name of the command in the log.
 pub const NAME: &str = "QUORIS.MOVE";
@@ -51,6 +61,9 @@ pub static COMMAND: Command = Command {
     handler: Handler::Server,
     ..ROW
 };
+
+/// Keys that one step puts into the keyspace, or takes out.
+const STEP_KEYS: u64 = 4096;
 
 /// Slots in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +120,8 @@ pub struct Frozen {
     pub range: Range,
     /// The applied clock at that moment: what was due by it stays here.
     pub clock_ms: u64,
+    /// It is decided that they go, and some keys may be gone.
+    pub leaving: bool,
 }
 
 /// What is on its way, from or to this group.
@@ -122,6 +137,21 @@ impl Moves {
     /// Slots that wait for their new owner.
     pub(crate) fn frozen(&self) -> Option<Frozen> {
         self.frozen
+    }
+
+    /// Slots of which some keys are in the keyspace, and nobody is served yet.
+    pub(crate) fn owning(&self) -> Option<Range> {
+        self.incoming.as_ref().filter(|incoming| incoming.is_owned()).map(Incoming::range)
+    }
+
+    /// Whether anything is on its way now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.frozen.is_some() || self.incoming.is_some()
+    }
+
+    /// The keys of [`Moves::owning`] that were in the keyspace are there again, behind a restore.
+    pub(crate) fn own_again(&self, keys: &mut Keyspace) {
+        self.incoming.iter().filter(|incoming| incoming.is_owned()).for_each(|incoming| incoming.own_again(keys));
     }
 
     /// A hash of all of it, and of the slots that the group owns.
@@ -145,8 +175,11 @@ impl Moves {
     /// # Errors
     /// With a description when the bytes are damaged.
     pub(crate) fn restore(saved: &[u8], keys: &[Vec<u8>], databases: u32) -> Result<Moves, String> {
-        let ((seen, frozen, head), _): ((u64, Option<Frozen>, Option<incoming::Head>), usize) =
+        let ((seen, frozen, head), len): ((u64, Option<Frozen>, Option<incoming::Head>), usize) =
             codec::read(saved, "moves").map_err(|e| e.to_string())?;
+        if len != saved.len() {
+            return Err("bytes behind the moves".into());
+        }
         let incoming = head.map(|head| Incoming::restore(head, keys, databases)).transpose()?;
         Ok(Moves { seen, frozen, incoming })
     }
@@ -211,6 +244,12 @@ pub fn step(name: &str, numbers: &[u64]) -> Argv {
     Argv::from_parts(&parts)
 }
 
+/// Whether a command is a `LOAD`: of what it carries there was an earlier format.
+pub(crate) fn is_load(argv: &Argv) -> bool {
+    argv.get(0).is_some_and(|name| name.eq_ignore_ascii_case(NAME.as_bytes()))
+        && argv.get(1).is_some_and(|step| step.eq_ignore_ascii_case(b"LOAD"))
+}
+
 /// `LOAD`: the parcel with this number, from 0 on.
 pub fn load(attempt: u64, number: u64, parcel: &[u8]) -> Argv {
     let numbers = [attempt, number].map(|n| n.to_string());
@@ -226,30 +265,31 @@ impl Engine {
         let attempt = word(argv, 2)?;
         match (argv[1].to_ascii_uppercase().as_slice(), argv.len()) {
             (b"TAKE", 5) => self.take_slots(attempt, range(argv)?),
-            (b"LOAD", 5) => {
-                let databases = self.keyspace.databases();
-                let bytes = argv.slice(4).expect("the length was checked");
-                let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
-                incoming.load(word(argv, 3)?, &bytes, databases).map(|next| Reply::Int(next as i64))
-            }
+            (b"LOAD", 5) => self.load_keys(attempt, word(argv, 3)?, argv.slice(4).expect("the length was checked")),
             (b"SEAL", 8) => {
                 let incoming = self.keyspace.moves_mut().incoming_of(attempt)?;
-                incoming
-                    .seal(context.index, word(argv, 3)?, word(argv, 4)?, word(argv, 5)?, &argv[6], &argv[7])
-                    .map(|()| Reply::Int(1))
+                if !Sessions::can_arrive(&argv[7]) {
+                    return Err(refused("ERR the sessions of the slots are damaged"));
+                }
+                let numbers = (word(argv, 3)?, word(argv, 4)?, word(argv, 5)?);
+                let sealed = incoming.seal(context.index, numbers, &argv[6], &argv[7]);
+                let dropped = incoming.take_dropped();
+                self.keyspace.throw_away(dropped);
+                sealed.map(|()| Reply::Int(1))
             }
             (b"OWN", 5) => self.own_slots(attempt, range(argv)?),
             (b"FORGET", 3) => {
                 let moves = self.keyspace.moves_mut();
                 moves.seen = moves.seen.max(attempt);
-                moves.incoming.take_if(|incoming| incoming.attempt() <= attempt);
+                let old = moves.incoming.take_if(|incoming| incoming.attempt() <= attempt && !incoming.is_owned());
+                self.keyspace.throw_away(old.map(|old| Box::new(old) as Trash));
                 Ok(Reply::Int(1))
             }
             (b"FREEZE", 5) => self.freeze_slots(attempt, range(argv)?),
             (b"THAW", 3) => {
                 let moves = self.keyspace.moves_mut();
                 moves.seen = moves.seen.max(attempt);
-                moves.frozen.take_if(|frozen| frozen.attempt < attempt);
+                moves.frozen.take_if(|frozen| frozen.attempt < attempt && !frozen.leaving);
                 Ok(Reply::Int(1))
             }
             (b"DROP", 7) => self.drop_slots(attempt, range(argv)?, word(argv, 5)?, word(argv, 6)?),
@@ -265,32 +305,51 @@ impl Engine {
         if moves.incoming.as_ref().is_some_and(|incoming| incoming.attempt() == attempt) {
             return Ok(Reply::Int(1));
         }
-        if attempt <= moves.seen {
+        if attempt <= moves.seen || moves.owning().is_some() {
             return Err(refused(STALE));
         }
         moves.seen = attempt;
-        moves.incoming = Some(Incoming::new(attempt, range));
+        let old = moves.incoming.replace(Incoming::new(attempt, range));
+        self.keyspace.throw_away(old.map(|old| Box::new(old) as Trash));
         Ok(Reply::Int(1))
+    }
+
+    fn load_keys(&mut self, attempt: u64, number: u64, parcel: Bytes) -> CommandResult {
+        let databases = self.keyspace.databases();
+        let moves = self.keyspace.moves_mut();
+        let incoming = moves.incoming_of(attempt)?;
+        let next = incoming.load(number, parcel, databases)?;
+        let dropped = incoming.take_dropped();
+        // What is damaged may have come in part: nothing of the attempt is of use any more.
+        let spoiled = next.is_none().then(|| moves.incoming.take()).flatten();
+        self.keyspace.throw_away(dropped.into_iter().chain(spoiled.map(|spoiled| Box::new(spoiled) as Trash)));
+        next.map(|next| Reply::Int(next as i64)).ok_or_else(|| refused("ERR a parcel of a move is damaged"))
     }
 
     fn own_slots(&mut self, attempt: u64, range: Range) -> CommandResult {
         let keys = &mut self.keyspace;
         if (range.first..=range.last).all(|slot| keys.serves_slot(slot)) {
-            return Ok(Reply::Int(1));
+            return Ok(Reply::Int(0));
         }
         let incoming = keys.moves_mut().incoming_of(attempt)?;
         if !incoming.is_sealed() {
             return Err(refused("ERR the slots have not come as a whole"));
         }
-        let incoming = keys.moves_mut().incoming.take().expect("it is there");
+        let mut incoming = keys.moves_mut().incoming.take().expect("it is there");
+        let left = incoming.own_some(keys, STEP_KEYS);
+        if left > 0 {
+            keys.moves_mut().incoming = Some(incoming);
+            return Ok(Reply::Int(left as i64));
+        }
+        let sealed = incoming.settle(keys);
         let owned = with_range(keys.slots().unwrap_or(&[(0, SLOTS - 1)]), incoming.range());
         keys.set_slots((owned != [(0, SLOTS - 1)]).then(|| owned.into()));
         let range = incoming.range();
-        let sealed = incoming.settle(keys);
+        keys.throw_away([Box::new(incoming) as Trash]);
         self.sessions.arrive(&sealed.sessions).map_err(|_| refused("ERR the sessions of the slots are damaged"))?;
         self.keyspace.advance(sealed.clock_ms);
         self.keyspace.events_mut().push(Event::Arrived { range, index: sealed.index });
-        Ok(Reply::Int(1))
+        Ok(Reply::Int(0))
     }
 
     fn freeze_slots(&mut self, attempt: u64, range: Range) -> CommandResult {
@@ -304,23 +363,29 @@ impl Engine {
             return Err(refused(STALE));
         }
         moves.seen = attempt;
-        moves.frozen.get_or_insert(Frozen { attempt, range, clock_ms });
+        moves.frozen.get_or_insert(Frozen { attempt, range, clock_ms, leaving: false });
         keys.forget_copies(range);
         Ok(Reply::Int(1))
     }
 
     fn drop_slots(&mut self, attempt: u64, range: Range, group: u64, index: u64) -> CommandResult {
         let keys = &mut self.keyspace;
-        let Some(frozen) = keys.moves_mut().frozen.take_if(|frozen| frozen.attempt == attempt) else {
+        let Some(frozen) = keys.moves_mut().frozen.as_mut().filter(|frozen| frozen.attempt == attempt) else {
             let owns = (range.first..=range.last).any(|slot| keys.serves_slot(slot));
-            return if owns { Err(refused(STALE)) } else { Ok(Reply::Int(1)) };
+            return if owns { Err(refused(STALE)) } else { Ok(Reply::Int(0)) };
         };
+        frozen.leaving = true;
+        let frozen = *frozen;
+        let left = keys.leave_slots(frozen.range, frozen.clock_ms, STEP_KEYS);
+        if left > 0 {
+            return Ok(Reply::Int(left.div_ceil(STEP_KEYS) as i64));
+        }
+        keys.moves_mut().frozen = None;
         let left = without_range(keys.slots().unwrap_or(&[(0, SLOTS - 1)]), frozen.range);
         keys.set_slots(Some(left.into()));
-        keys.leave_slots(frozen.range, frozen.clock_ms);
         let group = u32::try_from(group).unwrap_or(u32::MAX);
         keys.events_mut().push(Event::Moved { range: frozen.range, group, index });
-        Ok(Reply::Int(1))
+        Ok(Reply::Int(0))
     }
 }
 

@@ -101,12 +101,21 @@ pub(crate) fn flip_bit(value: &mut Value) -> bool {
     }
 }
 
+/// The hash of a text that is longer than any [`origin`] can tell, from the hash of its bytes.
+pub(crate) fn long_text_hash(bytes: u64) -> u64 {
+    text_hash(Origin::Natural, bytes)
+}
+
+fn text_hash(origin: Origin, bytes: u64) -> u64 {
+    bytes.rotate_left(17) ^ (2 + origin as u64)
+}
+
 /// A stable hash of a value: of its type, its origin and its text. A large collection remembers most of it;
 /// with `anew` it is taken from the bytes alone.
 pub(crate) fn hash(value: &Value, anew: bool) -> u64 {
     let (mark, hash) = match value {
         Value::String(StringValue::Int(n)) => (1, n.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        Value::String(text) => (2 + text.origin() as u64, xxhash_rust::xxh3::xxh3_64(&string_bytes(text))),
+        Value::String(text) => return text_hash(text.origin(), xxhash_rust::xxh3::xxh3_64(&string_bytes(text))),
         other => other.collection().map_or((0, 0), |collection| {
             let name = xxhash_rust::xxh3::xxh3_64(collection.type_name().as_bytes());
             (name.wrapping_add(collection.origin().into()), collection.hash(anew))

@@ -145,7 +145,7 @@ fn unsealed(payload: &[u8]) -> Result<&[u8], RdbError> {
 pub fn restore_value(payload: &[u8], settings: &Settings) -> Result<Value, RdbError> {
     let body = unsealed(payload)?;
     let mut reader = body;
-    let mut source = Source::new(&mut reader);
+    let mut source = Source::of(&mut reader, body.len());
     let kind = source.byte()?;
     let Some(value) = read::value(&mut source, kind, settings)? else {
         let at = source.offset();

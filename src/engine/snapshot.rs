@@ -27,6 +27,8 @@ use crate::{Engine, Keyspace, SLOTS, Value, payload};
 
 /// The version of the fields of our own.
 const FORMAT: u64 = 1;
+/// That of a snapshot with slots on their way: an older program refuses it.
+const FORMAT_MOVING: u64 = 2;
 /// Bytes of keys that share one field of versions.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Longer values are written bit by bit.
@@ -212,7 +214,8 @@ impl Engine {
         put("ctime", (keys.now_ms() / 1000).to_string().as_bytes());
         put("used-mem", keys.memory_bytes().to_string().as_bytes());
         put("aof-base", b"0");
-        put(field::FORMAT, FORMAT.to_string().as_bytes());
+        let is_moving = keys.moves().is_some_and(Moves::is_busy);
+        put(field::FORMAT, if is_moving { FORMAT_MOVING } else { FORMAT }.to_string().as_bytes());
         put(field::INDEX, self.applied_index.to_string().as_bytes());
         put(field::CLOCK, keys.now_ms().to_string().as_bytes());
         put(field::SEED, format!("{one:016x}{other:016x}").as_bytes());
@@ -274,7 +277,7 @@ impl Snapshot {
                     Some(sessions) => write::aux(field::SESSIONS, &sessions, out),
                     None => self.phase = Phase::Arriving,
                 },
-                Phase::Arriving => match self.arriving.next(BATCH_BYTES) {
+                Phase::Arriving => match self.arriving.next() {
                     Some(keys) => write::aux(field::ARRIVING, &keys, out),
                     None => self.phase = Phase::Keys,
                 },

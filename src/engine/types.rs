@@ -5,6 +5,7 @@ pub(crate) mod collection;
 mod first;
 pub mod generic;
 pub mod geo;
+pub(crate) mod growing;
 pub mod hash;
 pub(crate) mod hashed;
 pub mod hyperloglog;
@@ -88,6 +89,11 @@ impl Value {
     /// Whether all its parts are due at a moment, so that it is gone for everybody.
     pub(crate) fn is_gone(&self, now_ms: u64) -> bool {
         if let Value::Hash(hash) = self { hash.is_gone(now_ms) } else { false }
+    }
+
+    /// From when on [`Value::is_gone`] is true, if that ever comes by itself.
+    pub(crate) fn gone_at(&self) -> Option<u64> {
+        if let Value::Hash(hash) = self { hash.gone_at() } else { None }
     }
 
     /// Takes at most `limit` of the parts out that are due at a moment; gives how many.

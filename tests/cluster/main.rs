@@ -41,6 +41,7 @@ mod settings;
 mod slots;
 mod slots_history;
 mod slots_kills;
+mod slots_pauses;
 mod tracking;
 mod ttl;
 mod verify;

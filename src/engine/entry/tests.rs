@@ -68,3 +68,22 @@ fn damaged_bodies_are_errors_not_panics() {
     flagged[HEADER_BYTES] |= 0x80;
     assert!(EntryReader::new(&flagged.into()).and_then(|mut r| r.next_command()).is_err());
 }
+
+#[test]
+fn an_entry_has_the_level_that_its_commands_need() {
+    let of = |words: &[&str]| {
+        let mut builder = EntryBuilder::default();
+        builder.push(&CommandMeta::default(), &Argv::from_parts(&["SET", "k", "v"]));
+        builder.push(&CommandMeta::default(), &Argv::from_parts(words));
+        builder.finish(1, 2)
+    };
+    let level = |body: &Bytes| EntryReader::new(body).expect("own format").header().feature_level;
+    let load = of(&["QUORIS.MOVE", "LOAD", "1", "0", "parcel"]);
+    assert_eq!((level(&of(&["INCR", "n"])), level(&load)), (1, 2));
+    let mut older = load.to_vec();
+    older[1] = 1;
+    let mut engine = crate::Engine::new(crate::testing::SEED);
+    let refused = engine.apply_entry(1, &older.into(), &mut |_, _, _| panic!("nothing takes effect"));
+    assert!(matches!(refused, Err(EntryError::Outdated)), "{refused:?}");
+    assert!(engine.apply_entry(1, &load, &mut |_, _, _| {}).is_ok());
+}

@@ -57,6 +57,18 @@ impl Account {
         }
     }
 
+    /// Counts an entry in that was written just now and has its fingerprint already.
+    pub(super) fn add_hashed(&mut self, entry: &Entry) {
+        self.memory_bytes += entry.memory_bytes();
+        self.fields.extend(first_field(entry));
+        self.sum = self.sum.wrapping_add(entry.print);
+    }
+
+    /// Whether the fingerprint of an entry was not taken since it changed.
+    pub(super) fn is_marked(&self, entry: &Entry) -> bool {
+        is_large(entry) && self.marked.contains(&entry.key)
+    }
+
     /// Takes the fingerprint of an entry and counts it.
     pub(super) fn hash(&mut self, entry: &mut Entry) {
         entry.print = entry.fingerprint(false);
@@ -82,7 +94,7 @@ impl Account {
 
     /// Whether an entry is what was written; one that is marked cannot be judged.
     pub(super) fn is_sound(&self, entry: &Entry) -> bool {
-        entry.print == entry.fingerprint(true) || is_large(entry) && self.marked.contains(&entry.key)
+        entry.print == entry.fingerprint(true) || self.is_marked(entry)
     }
 
     /// The marked entries, each of which must be given to [`Account::hash`].

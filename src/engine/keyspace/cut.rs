@@ -232,6 +232,11 @@ impl Keyspace {
             streamed: None,
             sizes: self.databases.iter().map(|d| (d.len(), d.expires())).collect(),
         }));
+        // What is half owned is written down with what is still to come of it.
+        let owning = self.moves().and_then(crate::moves::Moves::owning);
+        if let (Some(range), Some(cut)) = (owning, &mut self.cut) {
+            (range.first..=range.last).for_each(|slot| cut.refilled(slot));
+        }
     }
 
     /// Ends the cut, finished or not.
@@ -239,7 +244,7 @@ impl Keyspace {
         let homes = self.cut.take().map(|cut| cut.homes);
         for home in homes.into_iter().flatten() {
             if let Home::Detached(database) = home {
-                self.garbage.push(*database);
+                self.garbage.databases.push(*database);
             }
         }
     }

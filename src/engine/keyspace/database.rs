@@ -94,11 +94,21 @@ impl Database {
 
     /// Adds a key that is not there.
     pub(super) fn insert(&mut self, slot: u16, mut entry: Entry) {
+        self.account.add(&mut entry);
+        self.put(slot, entry);
+    }
+
+    /// The same with an entry that has its fingerprint.
+    pub(super) fn insert_hashed(&mut self, slot: u16, entry: Entry) {
+        self.account.add_hashed(&entry);
+        self.put(slot, entry);
+    }
+
+    fn put(&mut self, slot: u16, entry: Entry) {
         if self.tables.is_empty() {
             self.tables.resize_with(SLOTS as usize, || None);
             self.blocks.resize(SLOTS as usize / BLOCK, 0);
         }
-        self.account.add(&mut entry);
         if entry.expire_at_ms != NEVER {
             self.expires += 1;
             self.deadlines.insert((entry.expire_at_ms, Place::new(slot, entry.hash)));

@@ -2,10 +2,17 @@
 //!
 //! Invariant: only entries of the log change what a group owns.
 
-use super::entry::{Key, NEVER, print};
+use super::entry::{Entry, Key, NEVER, print};
 use super::{EntryRef, Keyspace, stored};
 use crate::moves::{Moves, Range};
 use crate::{Value, payload};
+
+/// When more keys than this go at once, whoever keeps copies is told to forget all.
+const FORGOTTEN_MAX: u64 = 16_384;
+/// Larger values are not hashed in one step with others.
+const HEAVY_BYTES: usize = 64 * 1024;
+/// Hashing so many bytes takes as long as a look at a key.
+const BYTES_PER_KEY: usize = 1024;
 
 /// The number of hash slots, as in Redis Cluster.
 pub const SLOTS: u16 = 16384;
@@ -22,12 +29,13 @@ pub fn slot(key: &[u8]) -> u16 {
     CRC16.checksum(tag.unwrap_or(key)) % SLOTS
 }
 
-/// A key's share of the digest of its slots, the same in every group.
-pub(crate) fn slots_print(database: u32, key: &[u8], value: &Value, expire_at_ms: Option<u64>, version: u64) -> u64 {
-    print_in(database, print(key, payload::hash(value, true), stored(expire_at_ms), version))
+/// A key's fingerprint from the hash of its value.
+pub(crate) fn key_print(key: &[u8], value: u64, expire_at_ms: Option<u64>, version: u64) -> u64 {
+    print(key, value, stored(expire_at_ms), version)
 }
 
-fn print_in(database: u32, print: u64) -> u64 {
+/// The share of a key with this fingerprint in the digest of its slots, the same in every group.
+pub(crate) fn print_in(database: u32, print: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&print.to_le_bytes(), database.into())
 }
 
@@ -62,9 +70,9 @@ impl Keyspace {
         self.moves.get_or_insert_default()
     }
 
-    /// Whether some slots wait for their new owner.
+    /// Whether some slots wait for their new owner, or for the rest of their keys.
     pub(crate) fn is_frozen(&self) -> bool {
-        self.moves().is_some_and(|moves| moves.frozen().is_some())
+        self.moves().is_some_and(|moves| moves.frozen().is_some() || moves.owning().is_some())
     }
 
     /// The slots of a range that have keys, in one database.
@@ -72,20 +80,52 @@ impl Keyspace {
         (range.first..=range.last).filter(move |slot| self.databases[database].table(*slot).is_some())
     }
 
-    /// The digest of the keys of some slots that are not due at a time.
-    pub(crate) fn digest_of_slots(&self, range: Range, clock_ms: u64) -> u64 {
-        let mut sum = 0u64;
-        for database in 0..self.databases.len() {
-            for slot in self.slots_within(database, range) {
-                let table = self.databases[database].table(slot).expect("it has keys");
-                table.for_each(&mut |entry| {
-                    if !entry.is_due(clock_ms) {
-                        sum = sum.wrapping_add(print_in(database as u32, entry.fingerprint(true)));
-                    }
-                });
+    /// Adds up the shares of about `effort` keys of some slots from a place on, of those that are not due at a time.
+    /// Large values that changed since they were hashed are named instead. Nothing behind the last key.
+    pub(crate) fn sum_some(
+        &self,
+        range: Range,
+        clock_ms: u64,
+        at: &mut SumPlace,
+        effort: usize,
+        heavy: &mut Vec<(u32, Vec<u8>)>,
+    ) -> Option<u64> {
+        let (mut sum, mut left, mut bucket) = (0u64, effort, Vec::new());
+        while let Some(database) = self.databases.get(at.database as usize) {
+            let from = u32::from(range.first).max(at.slot);
+            let Some(slot) = database.slot_from(from).filter(|slot| *slot <= range.last) else {
+                *at = SumPlace { database: at.database + 1, ..SumPlace::default() };
+                continue;
+            };
+            let hash = if u32::from(slot) == at.slot { at.hash } else { 0 };
+            let table = database.table(slot).expect("the slot has keys");
+            let next = table.bucket_from(hash, &mut bucket);
+            for entry in bucket.iter().map(|pos| table.at(*pos)).filter(|entry| !entry.is_due(clock_ms)) {
+                let is_marked = database.account.is_marked(entry);
+                let bytes = if is_marked { payload::size(&entry.value) } else { 0 };
+                left = left.saturating_sub(1 + bytes.min(HEAVY_BYTES) / BYTES_PER_KEY);
+                if bytes > HEAVY_BYTES {
+                    heavy.push((at.database, entry.key.bytes().to_vec()));
+                } else {
+                    let print = if is_marked { entry.fingerprint(false) } else { entry.print };
+                    sum = sum.wrapping_add(print_in(at.database, print));
+                }
+            }
+            (at.slot, at.hash) = next.map_or((u32::from(slot) + 1, 0), |hash| (slot.into(), hash));
+            if left == 0 {
+                return Some(sum);
             }
         }
-        sum
+        // What was added in the last step counts: the next one finds nothing.
+        (left < effort).then_some(sum)
+    }
+
+    /// Bytes of the keys and values of a slot, over all databases. Looks at each key.
+    pub(crate) fn slot_bytes(&self, slot: u16) -> u64 {
+        let mut bytes = 0;
+        let tables = self.databases.iter().filter_map(|database| database.table(slot));
+        tables.for_each(|table| table.for_each(&mut |entry| bytes += Entry::memory_bytes(entry)));
+        bytes
     }
 
     /// A key as it is at a time, due by now or not.
@@ -96,6 +136,12 @@ impl Keyspace {
     /// Whoever keeps copies of keys of these slots hears no more of them from here.
     pub(crate) fn forget_copies(&mut self, range: Range) {
         let Some(mut changing) = self.changing.take() else { return };
+        let count: u64 = (range.first..=range.last).map(|slot| self.slot_len(slot)).sum();
+        if count > FORGOTTEN_MAX {
+            changing.touch_all();
+            self.changing = Some(changing);
+            return;
+        }
         for database in 0..self.databases.len() {
             for slot in self.slots_within(database, range) {
                 let table = self.databases[database].table(slot).expect("it has keys");
@@ -105,28 +151,43 @@ impl Keyspace {
         self.changing = Some(changing);
     }
 
-    /// Removes all keys of some slots, which another group has now. What was due at `clock_ms` has not gone there,
-    /// so its end is told here; of all others nothing is told.
-    pub(crate) fn leave_slots(&mut self, range: Range, clock_ms: u64) {
+    /// Removes keys of some slots, which another group has now, at most about `limit`; gives how many are left. What
+    /// was due at `clock_ms` has not gone there, so its end is told here; of all others nothing is told.
+    pub(crate) fn leave_slots(&mut self, range: Range, clock_ms: u64, limit: u64) -> u64 {
+        let mut left = limit;
         for database in 0..self.databases.len() {
             let slots: Vec<u16> = self.slots_within(database, range).collect();
             for slot in slots {
-                let table = self.databases[database].table(slot).expect("it has keys");
-                let mut found = Vec::new();
-                table.between(0, u32::MAX, &mut found);
-                let keys: Vec<Key> = found.iter().map(|at| table.at(*at).key.clone()).collect();
-                for key in keys {
-                    let place = self.place(key.bytes());
-                    let at = self.databases[database].find(place, key.bytes()).expect("it was just seen");
-                    if self.databases[database].at(slot, at).is_due(clock_ms) {
-                        self.expire(database as u32, slot, at);
-                    } else {
-                        self.discard(database as u32, slot, at);
-                    }
-                }
+                left = self.leave_slot(database, slot, clock_ms, left);
             }
         }
-        (range.first..=range.last).for_each(|slot| self.versions.set_slot(slot, 0, 0));
+        let left = (range.first..=range.last).map(|slot| self.slot_len(slot)).sum();
+        if left == 0 {
+            (range.first..=range.last).for_each(|slot| self.versions.set_slot(slot, 0, 0));
+        }
+        left
+    }
+
+    fn leave_slot(&mut self, database: usize, slot: u16, clock_ms: u64, mut left: u64) -> u64 {
+        let (mut from, mut bucket) = (Some(0), Vec::new());
+        while left > 0
+            && let Some(hash) = from
+            && let Some(table) = self.databases[database].table(slot)
+        {
+            from = table.bucket_from(hash, &mut bucket);
+            let keys: Vec<Key> = bucket.iter().map(|at| table.at(*at).key.clone()).collect();
+            for key in keys {
+                let place = self.place(key.bytes());
+                let at = self.databases[database].find(place, key.bytes()).expect("it was just seen");
+                if self.databases[database].at(slot, at).is_due(clock_ms) {
+                    self.expire(database as u32, slot, at);
+                } else {
+                    self.discard(database as u32, slot, at);
+                }
+                left = left.saturating_sub(1);
+            }
+        }
+        left
     }
 
     /// A slot without keys gets those of another group: first its counters.
@@ -142,4 +203,26 @@ impl Keyspace {
         self.touch(database, key);
         self.restore(database, key, value, expire_at_ms.filter(|at| *at != NEVER), version);
     }
+
+    /// The same with a large value whose fingerprint is known.
+    pub(crate) fn refill_large(
+        &mut self,
+        database: u32,
+        key: &[u8],
+        value: Value,
+        expire_at_ms: Option<u64>,
+        version: u64,
+        print: u64,
+    ) {
+        self.touch(database, key);
+        self.restore_printed(database, key, value, expire_at_ms.filter(|at| *at != NEVER), version, print);
+    }
+}
+
+/// Where adding up goes on; the default is the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SumPlace {
+    database: u32,
+    slot: u32,
+    hash: u32,
 }

@@ -5,13 +5,32 @@ use super::entry::{Entry, Key};
 use super::{Keyspace, Place, slot, stored};
 use crate::events::{Events, Outbox};
 use crate::script::{Bodies, Libraries};
-use crate::{Settings, Value};
+use crate::{Settings, Value, payload};
 
-/// Databases that nobody uses any more and that take time to free; dropping it is safe on any thread.
+/// Anything that takes time to free.
+pub(crate) trait Thrown: std::fmt::Debug + Send + Sync {}
+
+impl<T: std::fmt::Debug + Send + Sync> Thrown for T {}
+
+/// Something to be freed somewhere else.
+pub(crate) type Trash = Box<dyn Thrown>;
+
+/// What nobody uses any more and takes time to free; dropping it is safe on any thread.
 #[derive(Debug, Default)]
 pub struct Garbage {
-    _databases: Vec<Database>,
+    pub(super) databases: Vec<Database>,
+    pub(super) rest: Vec<Trash>,
 }
+
+impl Garbage {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.databases.is_empty() && self.rest.is_empty()
+    }
+}
+
+/// Values of more bytes are not freed at once.
+const THROWN_BYTES: usize = 64 * 1024;
 
 impl Keyspace {
     /// A hash of all that apply can see here: keys, values, deadlines, versions, clock, settings. Equal on
@@ -123,15 +142,43 @@ impl Keyspace {
         expire_at_ms: Option<u64>,
         version: u64,
     ) -> bool {
+        let entry = self.new_entry(database, key, value, expire_at_ms, version);
+        let place = self.place(key);
+        entry.map(|entry| self.databases[database as usize].insert(place.slot(), entry)).is_some()
+    }
+
+    /// The same with the fingerprint, which was taken of these bytes: it is not taken again.
+    pub(crate) fn restore_printed(
+        &mut self,
+        database: u32,
+        key: &[u8],
+        value: Value,
+        expire_at_ms: Option<u64>,
+        version: u64,
+        print: u64,
+    ) {
+        let place = self.place(key);
+        if let Some(entry) = self.new_entry(database, key, value, expire_at_ms, version) {
+            self.databases[database as usize].insert_hashed(place.slot(), Entry { print, ..entry });
+        }
+    }
+
+    /// Nothing when the key is there.
+    fn new_entry(
+        &self,
+        database: u32,
+        key: &[u8],
+        value: Value,
+        expire_at_ms: Option<u64>,
+        version: u64,
+    ) -> Option<Entry> {
         let place = self.place(key);
         if self.databases[database as usize].find(place, key).is_some() {
-            return false;
+            return None;
         }
         let expire_at_ms = stored(expire_at_ms);
         let (key, used) = (Key::new(key), self.access.new_stamp());
-        let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
-        self.databases[database as usize].insert(place.slot(), entry);
-        true
+        Some(Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used })
     }
 
     /// A slot's version counter and the number of its last removal.
@@ -160,19 +207,32 @@ impl Keyspace {
     }
 }
 
-/// What FLUSHALL left.
+/// What FLUSHALL left, large values that are gone, and what came of slots and is not wanted.
 impl Keyspace {
-    /// Frees some of what FLUSHALL left, at most about `count` keys.
+    /// Frees some of it, at most about `count` keys, or one large thing.
     pub fn collect_garbage(&mut self, count: usize) {
-        if let Some(database) = self.garbage.last_mut()
+        self.garbage.rest.pop();
+        if let Some(database) = self.garbage.databases.last_mut()
             && database.wear_down(count)
         {
-            self.garbage.pop();
+            self.garbage.databases.pop();
         }
     }
 
-    /// Hands over what FLUSHALL left, to be dropped elsewhere; nothing when there is nothing.
+    /// Hands it over, to be dropped elsewhere; nothing when there is nothing.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
-        (!self.garbage.is_empty()).then(|| Garbage { _databases: std::mem::take(&mut self.garbage) })
+        (!self.garbage.is_empty()).then(|| std::mem::take(&mut self.garbage))
+    }
+
+    /// Keeps something to be freed elsewhere.
+    pub(crate) fn throw_away(&mut self, trash: impl IntoIterator<Item = Trash>) {
+        self.garbage.rest.extend(trash);
+    }
+
+    /// A value that nobody wants any more.
+    pub(super) fn throw_value_away(&mut self, value: Value) {
+        if payload::size(&value) > THROWN_BYTES {
+            self.throw_away([Box::new(value) as Trash]);
+        }
     }
 }

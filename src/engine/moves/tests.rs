@@ -1,6 +1,9 @@
 //! Two groups as their logs make them: keys, versions and sessions go from one to the other, and back.
 
+mod hostile;
+mod large;
 mod pair;
+mod steps;
 
 use quoris_resp::Reply;
 
@@ -8,7 +11,7 @@ use super::*;
 use crate::entry::{CommandMeta, Watch};
 use crate::testing::{SEED, apply, command, exec, for_seeds, run, stamped};
 use crate::{Rng, slot};
-use pair::{MIDDLE, Pair, dropped, must, numbers, propose};
+use pair::{MIDDLE, Pair, dropped, must, numbers, propose, summed};
 
 fn range_of(key: &str) -> Range {
     Range { first: slot(key.as_bytes()), last: slot(key.as_bytes()) }
@@ -161,7 +164,8 @@ fn deadlines_pass_by_the_later_clock_and_end_once() {
     apply(&mut pair.engines[from], pair.clock_ms + 10_000, &[]);
     assert_eq!(pair.engines[from].stats().expired, 1, "what is frozen stays");
     pair.follow(from, number);
-    let seal = pair.engines[from].seal_of(pair.attempt, 1).expect("it is frozen");
+    let sum = summed(&pair.engines[from]);
+    let seal = pair.engines[from].seal_of(pair.attempt, 1, &sum).expect("it is frozen");
     must(&mut pair.engines[1], 1_000_000, seal);
     pair.switch(from, range);
     assert_eq!(pair.engines[1].clock_ms(), pair.clock_ms + 10_000);
@@ -178,7 +182,8 @@ fn what_did_not_come_as_a_whole_is_not_owned() {
     pair.copy(from, range);
     run(&mut pair.engines[from], 1, &format!("SET {{{tag}}}1 changed"));
     must(&mut pair.engines[from], 1, step("FREEZE", &numbers(pair.attempt, range)));
-    let seal = pair.engines[from].seal_of(pair.attempt, 1).expect("it is frozen");
+    let sum = summed(&pair.engines[from]);
+    let seal = pair.engines[from].seal_of(pair.attempt, 1, &sum).expect("it is frozen");
     assert!(propose(&mut pair.engines[1], 1, seal).is_error());
     assert!(propose(&mut pair.engines[1], 1, step("OWN", &numbers(pair.attempt, range))).is_error());
     assert!(propose(&mut pair.engines[1], 1, load(pair.attempt, 99, &[])).is_error(), "a gap");
@@ -243,11 +248,7 @@ fn slots_go_back_and_forth_and_nothing_is_lost_or_doubled() {
                 must(&mut pair.engines[from], pair.clock_ms, step("THAW", &[pair.attempt]));
             } else {
                 // A replica that is restored in between is the same.
-                let snapshot = pair.engines[1 - from].snapshot(vec![]).expect("none is running");
-                let mut restored = Engine::load(&mut &snapshot[..], &mut |_| {}).expect("own file").engine;
-                assert_eq!(restored.digest(), pair.engines[1 - from].digest(), "round {round}");
-                assert_eq!(restored.snapshot(vec![]).expect("none is running"), snapshot);
-                pair.engines[1 - from] = restored;
+                pair.restore(1 - from);
                 pair.switch(from, range);
                 owner[at] = 1 - from;
             }

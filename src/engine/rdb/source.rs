@@ -36,8 +36,13 @@ pub(super) enum Length {
 impl<'a> Source<'a> {
     /// Reads in blocks: it may take more from `reader` than it gives out.
     pub(crate) fn new(reader: &'a mut dyn Read) -> Source<'a> {
+        Source::of(reader, BLOCK)
+    }
+
+    /// The same for a reader that has `len` bytes.
+    pub(crate) fn of(reader: &'a mut dyn Read, len: usize) -> Source<'a> {
         let checksum = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Redis);
-        let block = vec![0; BLOCK].into_boxed_slice();
+        let block = vec![0; len.clamp(1, BLOCK)].into_boxed_slice();
         Source { reader, block, start: 0, end: 0, summed: 0, base: 0, checksum }
     }
 

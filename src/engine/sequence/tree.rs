@@ -55,6 +55,11 @@ impl Tree {
         }
     }
 
+    /// The last item.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
     /// Puts an item in front of the one at `index`, or at the end.
     pub(crate) fn insert(&mut self, index: u64, item: &[u8]) {
         let root = Arc::make_mut(&mut self.root);

@@ -24,6 +24,14 @@ impl Sessions {
         codec::bytes(&Saved { floors_ms, windows: windows.collect() })
     }
 
+    /// Whether bytes are what [`Sessions::depart`] gave.
+    pub(crate) fn can_arrive(bytes: &[u8]) -> bool {
+        let Ok((Saved { windows, .. }, _)) = codec::read::<Saved>(bytes, "sessions") else { return false };
+        windows.into_iter().all(|(id, _, _, _, replies)| {
+            replies.into_iter().all(|(sequence, homes, reply)| read_kept(&id, sequence, homes, reply).is_ok())
+        })
+    }
+
     /// Takes over what [`Sessions::depart`] gave.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
-use super::{FORMAT, NO_SLOTS, field, numbers};
+use super::{FORMAT, FORMAT_MOVING, NO_SLOTS, field, numbers};
 use crate::events::Outbox;
 use crate::moves::Moves;
 use crate::rdb::{Item, Parser, RdbError, Strictness};
@@ -174,8 +174,8 @@ impl Loading {
     /// An engine without keys, from the fields in front of them.
     fn new_engine(&self) -> Result<Engine, String> {
         let format = self.number(field::FORMAT)?;
-        if format != FORMAT {
-            return Err(format!("snapshot of format {format}; this program reads {FORMAT}"));
+        if format != FORMAT && format != FORMAT_MOVING {
+            return Err(format!("snapshot of format {format}; this program reads {FORMAT} and {FORMAT_MOVING}"));
         }
         let databases = u32::try_from(self.number(field::DATABASES)?).ok().filter(|n| (1..=DATABASES_MAX).contains(n));
         let databases = databases.ok_or("the number of databases is out of range")?;
@@ -197,7 +197,12 @@ impl Loading {
         keys.set_settings(Settings::parse(self.text(field::SETTINGS)?.as_bytes())?);
         keys.set_slots(read_own_slots(self.text(field::OWN)?)?);
         if let Some(saved) = self.own.get(field::MOVES) {
-            *keys.moves_mut() = Moves::restore(saved, &self.arriving, databases)?;
+            let moves = Moves::restore(saved, &self.arriving, databases)?;
+            moves.own_again(keys);
+            *keys.moves_mut() = moves;
+        }
+        if (format == FORMAT_MOVING) != keys.moves().is_some_and(Moves::is_busy) {
+            return Err("slots on their way, or none, in a snapshot of another format".into());
         }
         *keys.scripts_mut() = Bodies::restore(self.own.get(field::SCRIPTS).ok_or("no field of scripts")?)?;
         self.libraries.iter().try_for_each(|code| keys.libraries_mut().restore(code))?;

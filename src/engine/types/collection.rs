@@ -49,6 +49,12 @@ pub(crate) trait Collection {
     /// gives the place to go on; nothing when the last one was written.
     fn write_part(&self, from: u64, end: usize, out: &mut Vec<u8>) -> Option<u64>;
 
+    /// Whether [`Collection::units`] gives all of it: not for what is one buffer.
+    fn has_units(&self) -> bool;
+
+    /// Gives its units from one on, until `visit` says that it has not taken one; see [`super::growing`].
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool);
+
     /// What a snapshot keeps beside the form in RDB, as printable text.
     fn beside(&self) -> Option<Vec<u8>> {
         None

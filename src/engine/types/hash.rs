@@ -14,6 +14,7 @@ mod value;
 mod write;
 
 pub use value::Hash;
+pub(crate) use value::growing;
 
 use crate::command::*;
 

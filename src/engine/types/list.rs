@@ -12,6 +12,7 @@ mod search;
 mod value;
 
 pub use value::List;
+pub(crate) use value::growing;
 
 use crate::command::*;
 

@@ -11,6 +11,7 @@ mod stored;
 mod value;
 
 pub use value::Set;
+pub(crate) use value::growing;
 
 use crate::command::*;
 

@@ -21,6 +21,7 @@ mod value;
 
 pub use read::Reading;
 pub use value::Stream;
+pub(crate) use value::growing;
 
 use crate::command::*;
 

@@ -20,6 +20,7 @@ use quoris_resp::Reply;
 pub(in crate::types) use add::{Rules, add};
 pub(in crate::types) use value::Scored;
 pub use value::SortedSet;
+pub(crate) use value::growing;
 
 use crate::command::*;
 use crate::events::Class;

@@ -7,6 +7,7 @@ use quoris_resp::{Argv, Reply};
 use super::super::*;
 use crate::EngineSeed;
 use crate::entry::CommandMeta;
+use crate::keyspace::{key_print, print_in};
 use crate::testing::{SEED, apply, command};
 
 /// Where the second half begins.
@@ -17,6 +18,25 @@ pub(super) struct Pair {
     pub(super) engines: [Engine; 2],
     pub(super) attempt: u64,
     pub(super) clock_ms: u64,
+    /// Both are restored from snapshots behind each parcel.
+    pub(super) restores: bool,
+}
+
+/// The digest of frozen slots.
+pub(super) fn summed(engine: &Engine) -> Sum {
+    let mut sum = Sum::default();
+    while engine.sum_next(&mut sum) {}
+    for mut heavy in sum.take_heavy() {
+        while engine.weigh(&mut heavy) {}
+        sum.add(heavy);
+    }
+    sum
+}
+
+/// A key's share of the digest of its slots, from the bytes.
+pub(super) fn share(database: u32, key: &[u8], entry: &crate::EntryRef<'_>) -> u64 {
+    let hash = crate::payload::hash(entry.value, true);
+    print_in(database, key_print(key, hash, entry.expire_at_ms, entry.version))
 }
 
 pub(super) fn propose(engine: &mut Engine, clock_ms: u64, argv: Argv) -> Reply {
@@ -40,7 +60,7 @@ impl Pair {
     pub(super) fn new() -> Pair {
         let other = EngineSeed { hash_seed: [7, 9], ..SEED };
         let engines = [Engine::new(SEED).owning(&[(0, MIDDLE - 1)]), Engine::new(other).owning(&[(MIDDLE, SLOTS - 1)])];
-        let mut pair = Pair { engines, attempt: 0, clock_ms: 1_000_000 };
+        let mut pair = Pair { engines, attempt: 0, clock_ms: 1_000_000, restores: false };
         // Both ask for slots, as after a first move.
         pair.engines.iter_mut().for_each(|engine| must(engine, 1, step("THAW", &[0])));
         pair
@@ -65,45 +85,81 @@ impl Pair {
         self.engines[from].track(range);
         let (mut walk, mut number) = (Walk::new(range), 0);
         loop {
-            let picked = self.engines[from].pick_next(&mut walk);
-            if picked.is_empty() {
+            let picks = self.engines[from].pick_next(&mut walk);
+            if picks.is_empty() {
                 return number;
             }
-            number = self.load(from, number, picked);
+            number = self.load(from, number, picks);
         }
     }
 
-    pub(super) fn load(&mut self, from: usize, mut number: u64, picked: Vec<Picked>) -> u64 {
-        for parcel in parcels(picked) {
-            // Each comes twice.
-            for _ in 0..2 {
-                let reply = propose(&mut self.engines[1 - from], self.clock_ms, load(self.attempt, number, &parcel));
-                assert_eq!(reply, Reply::Int(number as i64 + 1));
+    pub(super) fn load(&mut self, from: usize, mut number: u64, picks: Picks) -> u64 {
+        for parcel in parcels(picks.small) {
+            number = self.load_parcel(from, number, &parcel);
+        }
+        for mut sending in picks.large {
+            while let Some(parcel) = self.engines[from].next_parcel(&mut sending) {
+                number = self.load_parcel(from, number, &parcel);
             }
-            number += 1;
+            assert!(sending.is_done(), "nobody writes meanwhile");
         }
         number
     }
 
+    pub(super) fn load_parcel(&mut self, from: usize, number: u64, parcel: &[u8]) -> u64 {
+        // Each comes twice.
+        for _ in 0..2 {
+            let reply = propose(&mut self.engines[1 - from], self.clock_ms, load(self.attempt, number, parcel));
+            assert_eq!(reply, Reply::Int(number as i64 + 1));
+        }
+        if self.restores {
+            (0..2).for_each(|which| self.restore(which));
+            self.engines[from].track(Range { first: 0, last: SLOTS - 1 });
+        }
+        number + 1
+    }
+
+    /// A replica that is restored is the same.
+    pub(super) fn restore(&mut self, which: usize) {
+        let snapshot = self.engines[which].snapshot(vec![]).expect("none is running");
+        let mut restored = Engine::load(&mut &snapshot[..], &mut |_| {}).expect("own file").engine;
+        assert_eq!(restored.digest(), self.engines[which].digest());
+        assert!(restored.snapshot(vec![]).expect("none is running") == snapshot, "the files differ");
+        self.engines[which] = restored;
+    }
+
     pub(super) fn follow(&mut self, from: usize, number: u64) -> u64 {
         let touched = self.engines[from].take_tracked().expect("nothing was flushed");
-        let picked = self.engines[from].pick(touched);
-        self.load(from, number, picked)
+        let picks = self.engines[from].pick(&touched);
+        self.load(from, number, picks)
     }
 
     pub(super) fn freeze_and_seal(&mut self, from: usize, range: Range, number: u64) {
         must(&mut self.engines[from], self.clock_ms, step("FREEZE", &numbers(self.attempt, range)));
         self.follow(from, number);
-        let seal = self.engines[from].seal_of(self.attempt, self.clock_ms).expect("it is frozen");
+        let sum = summed(&self.engines[from]);
+        let seal = self.engines[from].seal_of(self.attempt, self.clock_ms, &sum).expect("it is frozen");
         must(&mut self.engines[1 - from], self.clock_ms, seal);
     }
 
+    /// One step each until nothing is left, and one more.
     pub(super) fn switch(&mut self, from: usize, range: Range) {
         for _ in 0..2 {
-            must(&mut self.engines[1 - from], self.clock_ms, step("OWN", &numbers(self.attempt, range)));
-            must(&mut self.engines[from], self.clock_ms, dropped(self.attempt, range));
+            self.finish(1 - from, step("OWN", &numbers(self.attempt, range)));
+            self.finish(from, dropped(self.attempt, range));
         }
         self.engines[from].untrack();
+    }
+
+    fn finish(&mut self, which: usize, argv: Argv) {
+        loop {
+            match propose(&mut self.engines[which], self.clock_ms, argv.clone()) {
+                Reply::Int(0) => break,
+                Reply::Int(_) if self.restores => self.restore(which),
+                Reply::Int(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(super) fn move_all_at_once(&mut self, from: usize, range: Range) {
@@ -121,8 +177,7 @@ impl Pair {
                 let mut cursor = 0;
                 loop {
                     cursor = keys.scan(database, cursor, 1000, &mut |key, entry| {
-                        let print =
-                            crate::keyspace::slots_print(database, key, entry.value, entry.expire_at_ms, entry.version);
+                        let print = share(database, key, &entry);
                         assert_eq!(all.insert((database, key.to_vec()), print), None, "in both: {key:?}");
                     });
                     if cursor == 0 {

@@ -131,6 +131,10 @@ impl Node {
     pub(super) fn insert(&mut self, index: u64, item: &[u8]) -> Option<Node> {
         self.print.take();
         match &mut self.body {
+            Body::Leaf(pack) if index as usize == pack.len() && !pack.is_empty() && is_long(pack, item) => {
+                // One of both would be split off: a long item is copied once.
+                Some(Node::new(Body::Leaf(Pack::of(std::iter::once(item)))))
+            }
             Body::Leaf(pack) => {
                 pack.insert(index as usize, item);
                 split_leaf(pack, index as usize).map(|right| Node::new(Body::Leaf(right)))
@@ -199,6 +203,11 @@ impl Node {
             Body::Inner(children) => children.iter_mut().any(|child| Arc::make_mut(&mut child.node).flip_bit()),
         }
     }
+}
+
+/// Whether an item, or the one of a leaf, fills a leaf alone.
+fn is_long(pack: &Pack, item: &[u8]) -> bool {
+    item.len() > LEAF_BYTES_MAX || pack.as_bytes().len() > LEAF_BYTES_MAX
 }
 
 /// Splits a leaf that has become too large by an item at `index`.

@@ -20,7 +20,7 @@ const RDB_METADATA_BEFORE: u8 = 22;
 const RDB_LISTPACK_EX_BEFORE: u8 = 23;
 const RDB_LISTPACK_EX: u8 = 25;
 /// Later deadlines of fields are no deadlines, as in Redis.
-const DEADLINE_MAX: u64 = (1 << 48) - 1;
+pub(super) const DEADLINE_MAX: u64 = (1 << 48) - 1;
 
 type Field = (Vec<u8>, Vec<u8>, Option<u64>);
 
@@ -176,6 +176,14 @@ impl Collection for Hash {
 
     fn rdb_type(&self) -> u8 {
         if self.times().is_some() { HASH_METADATA } else { RDB_HASH }
+    }
+
+    fn has_units(&self) -> bool {
+        matches!(self.view(), View::Large(_))
+    }
+
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        super::value::visit_units(self, from, visit);
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {

@@ -59,6 +59,23 @@ impl Times {
         self.by_deadline.insert(self.by_deadline.lower_bound(&item), &item);
     }
 
+    /// The items of the deadlines by field, from some place on.
+    pub(super) fn items_from(&self, index: u64) -> impl Iterator<Item = &[u8]> {
+        self.by_field.iter_from(index)
+    }
+
+    /// Adds an item of [`Times::items_from`], which says this field and deadline; nothing when it is not above the
+    /// last one.
+    pub(super) fn push(&mut self, item: &[u8], field: &[u8], deadline: u64) -> Option<()> {
+        if self.by_field.last().is_some_and(|last| last >= item || self.deadline(field).is_some()) {
+            return None;
+        }
+        self.by_field.push(item);
+        let item = [&deadline.to_be_bytes(), field].concat();
+        self.by_deadline.insert(self.by_deadline.lower_bound(&item), &item);
+        Some(())
+    }
+
     /// Takes a field's deadline away; false when it had none.
     pub(super) fn forget(&mut self, field: &[u8]) -> bool {
         let Some((place, item)) = self.by_field.find(&begin(field)) else { return false };

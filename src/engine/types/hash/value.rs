@@ -6,6 +6,11 @@ use crate::sequence::{Items, Pack, Sequence, Tree};
 use crate::types::collection::Collection;
 use crate::types::hashed::{self, HASH_BYTES, Item};
 
+mod units;
+
+pub(crate) use units::growing;
+pub(super) use units::visit as visit_units;
+
 /// Fields with a value each, and some of them with a deadline. It says `listpack`, `listpackex` when a field
 /// was given a deadline, or `hashtable`, as in Redis, and changes from one to the next where Redis does.
 ///
@@ -182,7 +187,12 @@ impl Hash {
 
     /// Whether all fields are due: then the key is gone for everybody.
     pub(crate) fn is_gone(&self, now_ms: u64) -> bool {
-        self.times().is_some_and(|times| times.len() == self.len() && times.last().is_some_and(|last| last <= now_ms))
+        self.gone_at().is_some_and(|last| last <= now_ms)
+    }
+
+    /// When the last field expires, if all do.
+    pub(crate) fn gone_at(&self) -> Option<u64> {
+        self.times().filter(|times| times.len() == self.len())?.last()
     }
 
     /// The earliest deadline of a field.

@@ -6,6 +6,10 @@ use crate::sequence::{Items, ItemsBack, Sequence};
 use crate::types::collection::{Collection, Typed};
 use crate::{Settings, Value};
 
+mod units;
+
+pub(crate) use units::growing;
+
 /// Bytes of a small list at most where `list-max-listpack-size` is a number of elements.
 const SAFE_BYTES_MAX: u64 = 8192;
 /// RDB: elements one by one.
@@ -195,6 +199,14 @@ impl Collection for List {
 
     fn rdb_type(&self) -> u8 {
         RDB_LIST
+    }
+
+    fn has_units(&self) -> bool {
+        !self.0.is_small()
+    }
+
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        units::visit(self, from, visit);
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {

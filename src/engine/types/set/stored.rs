@@ -120,6 +120,14 @@ impl Collection for Set {
         RDB_SET
     }
 
+    fn has_units(&self) -> bool {
+        self.tree().is_some()
+    }
+
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        super::value::visit_units(self, from, visit);
+    }
+
     fn write_head(&self, out: &mut Vec<u8>) {
         write::length(self.len(), out);
     }

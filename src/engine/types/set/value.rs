@@ -8,6 +8,11 @@ use crate::types::collection::Collection;
 use crate::types::hashed::{self, HASH_BYTES, Item};
 use crate::{Settings, number};
 
+mod units;
+
+pub(crate) use units::growing;
+pub(super) use units::visit as visit_units;
+
 /// More numbers than this are never kept as such, as in Redis.
 const INTS_MAX: u64 = 1 << 30;
 

@@ -6,7 +6,7 @@
 //!
 //! Invariant: nothing stands there when each consumer was active when it was seen, and there is no more.
 
-use super::group::{Consumer, Group};
+use super::group::{Consumer, Group, NUMBER_MAX};
 use super::id::Id;
 use super::produced::Produced;
 use super::value::Stream;
@@ -101,7 +101,7 @@ fn restore_released(group: &mut Group, text: &mut &[u8]) -> Option<()> {
     let (is_real, next, count) = (numbers::take(text)?, numbers::take(text)?, numbers::take(text)?);
     for _ in 0..count {
         let id = take_id(text)?;
-        let pending = group.take(id)?;
+        let pending = group.take(id).filter(|pending| pending.time < next && next <= NUMBER_MAX)?;
         group.restore_released(id, pending, next);
     }
     if is_real == 0 {
@@ -113,6 +113,9 @@ fn restore_released(group: &mut Group, text: &mut &[u8]) -> Option<()> {
 fn restore_produced(stream: &mut Stream, text: &mut &[u8]) -> Option<()> {
     let [duration_s, max, added, duplicates, count] =
         [(); 5].map(|()| numbers::take(text)).into_iter().collect::<Option<Vec<u64>>>()?.try_into().ok()?;
+    if !Produced::allows(duration_s, max) {
+        return None;
+    }
     stream.change_produced(|produced| {
         produced.configure(duration_s, max);
         (produced.added, produced.duplicates) = (added, duplicates);

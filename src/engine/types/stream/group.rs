@@ -21,6 +21,8 @@ use crate::sequence::Tree;
 pub(super) const UNKNOWN: i64 = -1;
 /// The count of what nobody should get any more.
 pub(super) const DELIVERIES_MAX: u64 = i64::MAX as u64;
+/// What comes from elsewhere has no times and places above this.
+pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;
 /// The number of the consumer of what was released.
 const NOBODY: u64 = u64::MAX;
 /// Bytes of a group and of a consumer beside names and what is pending. Constants, so that replicas agree.

@@ -176,6 +176,32 @@ impl Produced {
         })
     }
 
+    /// How many names there are.
+    pub(super) fn len(&self) -> u64 {
+        self.known.len()
+    }
+
+    /// All names from some place on, each in one text.
+    pub(super) fn names_from(&self, index: u64) -> impl Iterator<Item = &[u8]> {
+        self.known.iter_from(index)
+    }
+
+    /// What such a text says: producer, message, id. Nothing when it is none.
+    pub(super) fn parse_name(item: &[u8]) -> Option<(&[u8], &[u8], Id)> {
+        let part = |item| {
+            let (len, rest) = <[u8]>::split_first_chunk::<4>(item)?;
+            rest.split_at_checked(u32::from_be_bytes(*len) as usize)
+        };
+        let (producer, rest) = part(item)?;
+        let (message, id) = part(rest)?;
+        (id.len() == 16).then(|| (producer, message, Id::of(id)))
+    }
+
+    /// Whether such limits can be set.
+    pub(super) fn allows(duration_s: u64, max: u64) -> bool {
+        (1..=DURATION_MAX.cast_unsigned()).contains(&duration_s) && (1..=NAMES_MAX.cast_unsigned()).contains(&max)
+    }
+
     /// Bytes by our own count.
     pub(super) fn bytes(&self) -> u64 {
         OWN_BYTES + self.known.bytes() + self.of_producer.bytes() + self.by_age.bytes()

@@ -22,6 +22,10 @@ use crate::sequence::{PackIter, Tree, items, put_item};
 use crate::types::collection::{Collection, Typed};
 use crate::{Settings, Value};
 
+mod units;
+
+pub(crate) use units::growing;
+
 /// Bytes that the ids of an entry do not take in a node of Redis.
 const ID_BYTES: u64 = 16;
 
@@ -337,6 +341,14 @@ impl Collection for Stream {
 
     fn rdb_type(&self) -> u8 {
         super::rdb::RDB_STREAM_2
+    }
+
+    fn has_units(&self) -> bool {
+        true
+    }
+
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        units::visit(self, from, visit);
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {

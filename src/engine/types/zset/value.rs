@@ -15,6 +15,10 @@ use crate::sequence::{Items, ItemsBack, Pack, Tree};
 use crate::types::collection::Collection;
 use crate::types::hashed::{self, HASH_BYTES, Item};
 
+mod units;
+
+pub(crate) use units::growing;
+
 /// RDB: members one by one, each with its score as eight bytes.
 const RDB_ZSET_2: u8 = 5;
 /// The bytes of a score.
@@ -362,6 +366,14 @@ impl Collection for SortedSet {
 
     fn rdb_type(&self) -> u8 {
         RDB_ZSET_2
+    }
+
+    fn has_units(&self) -> bool {
+        !self.is_small()
+    }
+
+    fn units(&self, from: u64, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        units::visit(self, from, visit);
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
