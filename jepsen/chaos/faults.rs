@@ -205,11 +205,11 @@ fn track(mut dice: Dice, faults: &[Fault], nodes: usize, (time, round): (u64, u6
     let shortest = if round > ROUND_MS { length / 3 } else { 300 };
     let mut from = QUIET_MS + dice.below(FIRST_MS) as u64;
     for round in 0.. {
-        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
         let mut until = from + shortest + dice.below(half - shortest as i64) as u64;
         if until + QUIET_MS > time {
             break;
         }
+        let fault = faults.get(round).copied().unwrap_or_else(|| faults[dice.below(faults.len() as i64) as usize]);
         if fault == Fault::Away {
             until = until.max((from + away).min(time - QUIET_MS));
         }
