@@ -40,7 +40,7 @@ pub use scrub::{Flaw, Scrub};
 pub use slots::{SLOTS, slot};
 pub(crate) use slots::{SumPlace, key_print, print_in};
 pub use state::Garbage;
-pub(crate) use state::Trash;
+pub(crate) use state::{Restored, Trash};
 pub use victims::{Victim, Victims};
 
 use siphasher::sip::SipHasher13;

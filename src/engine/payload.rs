@@ -72,6 +72,9 @@ pub(crate) fn with_origin(mut value: Value, origin: u8) -> Option<Value> {
     })
 }
 
+/// Values of more bytes are moved, hashed and freed by themselves: each alone takes as long as many keys.
+pub(crate) const LARGE_BYTES: usize = 64 * 1024;
+
 /// The size of the text, or what stands for it, in bytes: what hashing the value costs.
 pub(crate) fn size(value: &Value) -> usize {
     match value {

@@ -15,7 +15,7 @@
 mod pack;
 mod tree;
 
-pub(crate) use pack::{Pack, PackIter, items, put_item};
+pub(crate) use pack::{Pack, PackIter, items, put_item, put_number};
 pub(crate) use tree::Tree;
 
 use tree::{Iter, IterBack};

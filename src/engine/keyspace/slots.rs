@@ -3,14 +3,12 @@
 //! Invariant: only entries of the log change what a group owns.
 
 use super::entry::{Entry, Key, NEVER, print};
-use super::{EntryRef, Keyspace, stored};
+use super::{EntryRef, Keyspace, Restored, stored};
 use crate::moves::{Moves, Range};
-use crate::{Value, payload};
+use crate::payload::{self, LARGE_BYTES};
 
 /// When more keys than this go at once, whoever keeps copies is told to forget all.
 const FORGOTTEN_MAX: u64 = 16_384;
-/// Larger values are not hashed in one step with others.
-const HEAVY_BYTES: usize = 64 * 1024;
 /// Hashing so many bytes takes as long as a look at a key.
 const BYTES_PER_KEY: usize = 1024;
 
@@ -103,8 +101,8 @@ impl Keyspace {
             for entry in bucket.iter().map(|pos| table.at(*pos)).filter(|entry| !entry.is_due(clock_ms)) {
                 let is_marked = database.account.is_marked(entry);
                 let bytes = if is_marked { payload::size(&entry.value) } else { 0 };
-                left = left.saturating_sub(1 + bytes.min(HEAVY_BYTES) / BYTES_PER_KEY);
-                if bytes > HEAVY_BYTES {
+                left = left.saturating_sub(1 + bytes.min(LARGE_BYTES) / BYTES_PER_KEY);
+                if bytes > LARGE_BYTES {
                     heavy.push((at.database, entry.key.bytes().to_vec()));
                 } else {
                     let print = if is_marked { entry.fingerprint(false) } else { entry.print };
@@ -199,23 +197,10 @@ impl Keyspace {
     }
 
     /// And then each key.
-    pub(crate) fn refill(&mut self, database: u32, key: &[u8], value: Value, expire_at_ms: Option<u64>, version: u64) {
+    pub(crate) fn refill(&mut self, database: u32, key: &[u8], restored: Restored) {
         self.touch(database, key);
-        self.restore(database, key, value, expire_at_ms.filter(|at| *at != NEVER), version);
-    }
-
-    /// The same with a large value whose fingerprint is known.
-    pub(crate) fn refill_large(
-        &mut self,
-        database: u32,
-        key: &[u8],
-        value: Value,
-        expire_at_ms: Option<u64>,
-        version: u64,
-        print: u64,
-    ) {
-        self.touch(database, key);
-        self.restore_printed(database, key, value, expire_at_ms.filter(|at| *at != NEVER), version, print);
+        let expire_at_ms = restored.expire_at_ms.filter(|at| *at != NEVER);
+        self.restore(database, key, Restored { expire_at_ms, ..restored });
     }
 }
 

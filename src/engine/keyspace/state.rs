@@ -29,8 +29,15 @@ impl Garbage {
     }
 }
 
-/// Values of more bytes are not freed at once.
-const THROWN_BYTES: usize = 64 * 1024;
+/// What belongs to a key that comes from a snapshot or from another group.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) value: Value,
+    pub(crate) expire_at_ms: Option<u64>,
+    pub(crate) version: u64,
+    /// The fingerprint, when it was taken of these bytes already.
+    pub(crate) print: Option<u64>,
+}
 
 impl Keyspace {
     /// A hash of all that apply can see here: keys, values, deadlines, versions, clock, settings. Equal on
@@ -134,51 +141,20 @@ impl Keyspace {
 /// For restoring a snapshot.
 impl Keyspace {
     /// Adds an entry with its version; false when the key is there already.
-    pub(crate) fn restore(
-        &mut self,
-        database: u32,
-        key: &[u8],
-        value: Value,
-        expire_at_ms: Option<u64>,
-        version: u64,
-    ) -> bool {
-        let entry = self.new_entry(database, key, value, expire_at_ms, version);
-        let place = self.place(key);
-        entry.map(|entry| self.databases[database as usize].insert(place.slot(), entry)).is_some()
-    }
-
-    /// The same with the fingerprint, which was taken of these bytes: it is not taken again.
-    pub(crate) fn restore_printed(
-        &mut self,
-        database: u32,
-        key: &[u8],
-        value: Value,
-        expire_at_ms: Option<u64>,
-        version: u64,
-        print: u64,
-    ) {
-        let place = self.place(key);
-        if let Some(entry) = self.new_entry(database, key, value, expire_at_ms, version) {
-            self.databases[database as usize].insert_hashed(place.slot(), Entry { print, ..entry });
+    pub(crate) fn restore(&mut self, database: u32, key: &[u8], restored: Restored) -> bool {
+        let (place, used) = (self.place(key), self.access.new_stamp());
+        let database = &mut self.databases[database as usize];
+        if database.find(place, key).is_some() {
+            return false;
         }
-    }
-
-    /// Nothing when the key is there.
-    fn new_entry(
-        &self,
-        database: u32,
-        key: &[u8],
-        value: Value,
-        expire_at_ms: Option<u64>,
-        version: u64,
-    ) -> Option<Entry> {
-        let place = self.place(key);
-        if self.databases[database as usize].find(place, key).is_some() {
-            return None;
-        }
-        let expire_at_ms = stored(expire_at_ms);
-        let (key, used) = (Key::new(key), self.access.new_stamp());
-        Some(Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used })
+        let Restored { value, expire_at_ms, version, print } = restored;
+        let (key, expire_at_ms) = (Key::new(key), stored(expire_at_ms));
+        let entry = Entry { key, value, expire_at_ms, version, print: 0, hash: place.hash(), next: 0, used };
+        match print {
+            Some(print) => database.insert_hashed(place.slot(), Entry { print, ..entry }),
+            None => database.insert(place.slot(), entry),
+        };
+        true
     }
 
     /// A slot's version counter and the number of its last removal.
@@ -231,7 +207,7 @@ impl Keyspace {
 
     /// A value that nobody wants any more.
     pub(super) fn throw_value_away(&mut self, value: Value) {
-        if payload::size(&value) > THROWN_BYTES {
+        if payload::size(&value) > payload::LARGE_BYTES {
             self.throw_away([Box::new(value) as Trash]);
         }
     }

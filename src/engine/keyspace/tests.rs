@@ -38,7 +38,8 @@ fn rebuilt(keys: &Keyspace) -> Keyspace {
         let mut entries = Vec::new();
         database.for_each(&mut |e| entries.push((e.key.clone(), e.value.clone(), e.deadline(), e.version)));
         for (key, value, deadline, version) in entries.into_iter().rev() {
-            assert!(other.restore(number as u32, key.bytes(), value, deadline, version));
+            let restored = Restored { value, expire_at_ms: deadline, version, print: None };
+            assert!(other.restore(number as u32, key.bytes(), restored));
         }
     }
     other

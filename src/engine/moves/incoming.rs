@@ -20,7 +20,7 @@ use super::arriving::Arriving;
 use super::parcel::{Begin, Parcel, Record, Sent};
 use super::part::Joined;
 use super::{Range, refused};
-use crate::keyspace::{Trash, key_print, print_in};
+use crate::keyspace::{Restored, Trash, key_print, print_in};
 use crate::sequence::Tree;
 use crate::snapshot::numbers;
 use crate::{Error, Keyspace, Value, codec, payload};
@@ -293,7 +293,8 @@ impl Incoming {
             let (database, key, rest) = split(item).expect("it was written here");
             let Tail { sent, .. } = tail(rest);
             let value = sent.value().expect("it was read before");
-            keys.refill(database, key, value, sent.expire_at_ms, sent.version);
+            let (expire_at_ms, version) = (sent.expire_at_ms, sent.version);
+            keys.refill(database, key, Restored { value, expire_at_ms, version, print: None });
         }
     }
 
@@ -321,10 +322,10 @@ impl Incoming {
     /// All keys but the large ones are owned: these, too. Gives the rest.
     pub(crate) fn settle(&mut self, keys: &mut Keyspace) -> Sealed {
         for ((database, key), large) in std::mem::take(&mut self.large) {
-            let (expire_at_ms, version, print) = (large.begin.expire_at_ms, large.begin.version, large.print);
+            let (expire_at_ms, version, print) = (large.begin.expire_at_ms, large.begin.version, Some(large.print));
             // Only a snapshot that is being taken shares it: a collection is copied in no time, a text is copied.
             let value = Arc::try_unwrap(large).map_or_else(|shared| shared.value.clone(), |own| own.value);
-            keys.refill_large(database, &key, value, expire_at_ms, version, print);
+            keys.refill(database, &key, Restored { value, expire_at_ms, version, print });
         }
         self.sealed.take().expect("only what is sealed is owned")
     }

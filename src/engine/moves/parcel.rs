@@ -21,8 +21,6 @@ const MARK: u8 = 0xf2;
 /// Bytes and keys of one parcel, about.
 const PARCEL_BYTES: usize = 128 * 1024;
 const PARCEL_KEYS: usize = 512;
-/// Values of more bytes, by our own count, go in parts.
-pub(super) const LARGE_BYTES: usize = 64 * 1024;
 /// A payload that is no part is never longer: its value has less.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 

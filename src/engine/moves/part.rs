@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::sequence::put_number;
 use crate::types::growing::{self, Growing, Kind};
 use crate::{StringValue, Value, payload};
 
@@ -31,14 +32,6 @@ pub(super) struct Cursor {
     unit: u64,
     /// How much of it is gone.
     offset: usize,
-}
-
-fn put_length(mut len: usize, out: &mut Vec<u8>) {
-    while len >= 0x80 {
-        out.push(len as u8 | 0x80);
-        len >>= 7;
-    }
-    out.push(len as u8);
 }
 
 fn take_length(bytes: &mut Bytes) -> Option<usize> {
@@ -63,7 +56,7 @@ fn write_units(at: &mut Cursor, out: &mut Vec<u8>, units: impl FnOnce(u64, &mut 
             return false;
         }
         if at.offset == 0 {
-            put_length(unit.len(), out);
+            put_number(unit.len(), |byte| out.push(byte));
         }
         let rest = unit.get(at.offset..).unwrap_or_default();
         let piece = &rest[..rest.len().min(left)];
@@ -260,7 +253,7 @@ mod tests {
     fn a_text_has_the_same_hash_however_it_is_cut() {
         let text = vec![b'x'; BYTES_MAX + 1000];
         let mut whole = Vec::new();
-        put_length(text.len(), &mut whole);
+        put_number(text.len(), |byte| whole.push(byte));
         whole.extend_from_slice(&text);
         for cut in [3, 10, 70, BYTES_MAX, whole.len()] {
             let mut joined = Joined::new(1, 0).expect("a text");
@@ -274,7 +267,7 @@ mod tests {
     #[test]
     fn an_announced_length_alone_allocates_nothing() {
         let mut part = Vec::new();
-        put_length((1 << 42) - 1, &mut part);
+        put_number((1 << 42) - 1, |byte| part.push(byte));
         part.push(b'x');
         let mut joined = Joined::new(1, 0).expect("a text");
         joined.take(part.into()).expect("a beginning");

@@ -6,7 +6,7 @@
 use quoris_resp::Argv;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::parcel::{Begin, LARGE_BYTES, next_part};
+use super::parcel::{Begin, next_part};
 use super::part::{self, Cursor};
 use super::{NAME, Range};
 use crate::keyspace::{SumPlace, key_print, print_in};
@@ -83,7 +83,9 @@ impl Picks {
         let key = key.to_vec();
         let mut bytes = key.len() + size_of::<Picked>();
         match entry {
-            Some(entry) if payload::size(entry.value) > LARGE_BYTES && growing::kind_of(entry.value).is_some() => {
+            Some(entry)
+                if payload::size(entry.value) > payload::LARGE_BYTES && growing::kind_of(entry.value).is_some() =>
+            {
                 let (version, bytes) = (entry.version, payload::size(entry.value) as u64);
                 self.large.push(Sending { database, key, version, bytes, begin: None, at: None, done: false });
             }

@@ -20,15 +20,23 @@ fn number_len(n: usize) -> usize {
     (usize::BITS - (n | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-fn put_number(mut n: usize, out: &mut [u8]) -> usize {
-    let mut at = 0;
+/// Puts the bytes of a number in LEB128 one by one.
+pub(crate) fn put_number(mut n: usize, mut put: impl FnMut(u8)) {
     while n >= 0x80 {
-        out[at] = n as u8 | 0x80;
+        put(n as u8 | 0x80);
         n >>= 7;
-        at += 1;
     }
-    out[at] = n as u8;
-    at + 1
+    put(n as u8);
+}
+
+/// The same into a buffer; how many they are.
+fn write_number(n: usize, out: &mut [u8]) -> usize {
+    let mut at = 0;
+    put_number(n, |byte| {
+        out[at] = byte;
+        at += 1;
+    });
+    at
 }
 
 /// The number at `at`, and where it ends.
@@ -77,7 +85,7 @@ pub(crate) fn items(bytes: &[u8]) -> PackIter<'_> {
 pub(crate) fn put_item(item: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
     out.resize(at + number_len(item.len()), 0);
-    put_number(item.len(), &mut out[at..]);
+    write_number(item.len(), &mut out[at..]);
     out.extend_from_slice(item);
 }
 
@@ -155,9 +163,9 @@ impl Pack {
         if new_head > head {
             bytes.copy_within(head..head + front, new_head);
         }
-        put_number(count, &mut bytes);
+        write_number(count, &mut bytes);
         if let Some(item) = item {
-            let at = new_head + front + put_number(item.len(), &mut bytes[new_head + front..]);
+            let at = new_head + front + write_number(item.len(), &mut bytes[new_head + front..]);
             bytes[at..at + item.len()].copy_from_slice(item);
         }
         bytes.truncate(total);
@@ -214,9 +222,9 @@ impl Pack {
             return Pack::default();
         }
         let mut out = vec![0; number_len(count) + bytes];
-        let mut at = put_number(count, &mut out);
+        let mut at = write_number(count, &mut out);
         for item in items {
-            at += put_number(item.len(), &mut out[at..]);
+            at += write_number(item.len(), &mut out[at..]);
             out[at..at + item.len()].copy_from_slice(item);
             at += item.len();
         }

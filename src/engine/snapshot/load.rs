@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::{FORMAT, FORMAT_MOVING, NO_SLOTS, field, numbers};
 use crate::events::Outbox;
+use crate::keyspace::Restored;
 use crate::moves::Moves;
 use crate::rdb::{Item, Parser, RdbError, Strictness};
 use crate::script::Bodies;
@@ -156,7 +157,8 @@ impl Loading {
                 return Err("what belongs to a value does not fit it".into());
             }
         }
-        if keys.restore(database, key, value, expire_at_ms, version) { Ok(()) } else { Err("a key twice".into()) }
+        let restored = Restored { value, expire_at_ms, version, print: None };
+        if keys.restore(database, key, restored) { Ok(()) } else { Err("a key twice".into()) }
     }
 
     fn finish(mut self) -> Result<Loaded, String> {

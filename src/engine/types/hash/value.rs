@@ -2,7 +2,7 @@
 
 use super::times::Times;
 use crate::Settings;
-use crate::sequence::{Items, Pack, Sequence, Tree};
+use crate::sequence::{Items, Pack, Sequence, Tree, put_number};
 use crate::types::collection::Collection;
 use crate::types::hashed::{self, HASH_BYTES, Item};
 
@@ -46,12 +46,7 @@ pub(super) enum View<'a> {
 /// What a field's item begins with: its hash, its length in LEB128, the field. No other field's item does.
 pub(super) fn begin(field: &[u8]) -> Item {
     let mut item = hashed::begin(field);
-    let mut len = field.len();
-    while len >= 0x80 {
-        item.push(len as u8 | 0x80);
-        len >>= 7;
-    }
-    item.push(len as u8);
+    put_number(field.len(), |byte| item.push(byte));
     item.extend_from_slice(field);
     item
 }
