@@ -43,8 +43,9 @@ const CASES: &[Case] = &[
         ..case("definite-after-proposal", &["counter", "append"], &[Fault::Partition, Fault::Pause], 12)
     },
 ];
-/// Seeds that are tried until one finds it.
-const SEEDS: u64 = 5;
+/// Seeds that are tried until one finds it: whether a write is between its acknowledgement and its flush when the power
+/// fails is chance.
+const SEEDS: u64 = 10;
 
 /// Tries all of them, or those that are named; whether each was found.
 ///

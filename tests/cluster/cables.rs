@@ -146,8 +146,10 @@ fn introduce(
     while !known {
         let len = caller.read(&mut chunk).ok().filter(|len| *len > 0 && said.len() < GREETING_MAX)?;
         said.extend_from_slice(&chunk[..len]);
-        let says = |client: &String| said.windows(client.len()).any(|bytes| bytes == client.as_bytes());
-        if let Some(from) = clients.iter().position(says) {
+        // What it says next may name others, too: itself it names first.
+        let says = |client: &String| said.windows(client.len()).position(|bytes| bytes == client.as_bytes());
+        let named = clients.iter().enumerate().filter_map(|(node, client)| Some((says(client)?, node)));
+        if let Some((_, from)) = named.min() {
             cables.add(Wire { from, to, ends: [caller.try_clone().ok()?, callee.try_clone().ok()?] })?;
             known = true;
         }
