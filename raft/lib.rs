@@ -12,6 +12,7 @@
 //!   [`runtime`].
 
 mod admin;
+pub mod aside;
 mod backfill;
 mod changes;
 mod clock;

@@ -13,6 +13,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use quoris_engine::entry::{EntryError, EntryReader};
 
+use crate::aside::aside_if_large;
 use crate::feed::Batch;
 use crate::mutant::{self, Mutant};
 use crate::replica::{Fault, Replica, SnapshotFile};
@@ -174,7 +175,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let log_id = entry.log_id;
             match entry.payload {
                 Payload::Blank => self.apply_blank(log_id),
-                Payload::Normal(body) => self.apply_normal(log_id, &body)?,
+                Payload::Normal(body) => aside_if_large(body.0.len(), || self.apply_normal(log_id, &body))?,
                 Payload::Membership(membership) => self.apply_membership(log_id, membership),
             }
             self.replica.pending.applied_leader((log_id.leader_id.term, log_id.leader_id.node_id));

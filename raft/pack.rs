@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use quoris_engine::Verify;
 use quoris_engine::entry::{CommandMeta, EntryBuilder};
 
+use crate::aside::aside_if_large;
 use crate::propose::{ENTRY_BYTES, Operation, Submission};
 use crate::waiters::{TryNow, Waiters};
 
@@ -55,7 +56,7 @@ impl<'a> Packing<'a> {
                 short: submission.short,
                 ..CommandMeta::default()
             };
-            self.builder.push(&meta, &operation.argv);
+            aside_if_large(operation.argv.frame().len(), || self.builder.push(&meta, &operation.argv));
             self.place += 1;
             self.push_behind(operation);
         }

@@ -67,7 +67,8 @@ pub struct GroupRecords {
     pub size: LogSize,
 }
 
-/// The logs of all groups of a node, and their snapshot files.
+/// The logs of all groups of a node, and their snapshot files. What waits for the disk lets the other tasks of its
+/// thread go on meanwhile.
 pub trait Disk: Send + Sync + 'static {
     /// Puts an operation into the one queue of the node; never blocks. Operations become durable in
     /// the order of the calls, and `done` runs after the flush that covers its operation. After an

@@ -14,6 +14,7 @@ use quoris_engine::codec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::aside::aside_if_large;
 use crate::clock::Told;
 use crate::lives::Life;
 use crate::record::{self, LogIdRecord, MembershipRecord, VoteRecord};
@@ -193,8 +194,10 @@ pub async fn read_frame_within(
             tokio::task::yield_now().await;
         }
         // Grows with what arrives, not with what was announced.
-        let missing = HEAD_BYTES + len - buffer.len();
-        buffer.reserve(missing.clamp(16 << 10, 4 << 20));
+        let missing = (HEAD_BYTES + len - buffer.len()).clamp(16 << 10, 4 << 20);
+        if buffer.capacity() - buffer.len() < missing {
+            aside_if_large(buffer.len(), || buffer.reserve(missing));
+        }
         match stream.read_buf(buffer).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             bytes => turn += bytes,
@@ -292,7 +295,8 @@ pub fn read_append(body: &Bytes) -> io::Result<(AppendHead, Vec<Entry>)> {
         let end = end.ok_or_else(|| io::Error::other("append ends within an entry"))?;
         let index = head.first.checked_add(i as u64).ok_or_else(|| io::Error::other("append beyond the last index"))?;
         // A copy: entries stay in memory for a while, and a slice would keep the whole buffer of the connection.
-        entries.push(record::decode_entry(index, &Bytes::copy_from_slice(&body[at..end]))?);
+        let copy = aside_if_large(end - at, || Bytes::copy_from_slice(&body[at..end]));
+        entries.push(record::decode_entry(index, &copy)?);
         at = end;
     }
     Ok((head, entries))

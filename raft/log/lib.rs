@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quoris_raft::aside::aside;
 use quoris_raft::seam::{BROKEN_FOLDER, Disk, DiskOp, Done, GroupRecords, SnapshotSink, SnapshotSource};
 use quoris_raft::types::GroupId;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode, Options, ReadOptions};
@@ -115,6 +116,40 @@ impl RocksDisk {
             Ok((index, value))
         })
     }
+
+    fn read_entries(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        for item in self.entries(group, from, to) {
+            let (index, entry) = item?;
+            if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
+                return Err(self.damaged(&format!("{group} jumps from index {last} to {index}")));
+            }
+            bytes += entry.len();
+            out.push((index, Bytes::from(entry.into_vec())));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn read_events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::entry(group, u64::MAX).to_vec());
+        let start = keys::entry(group, after.saturating_add(1));
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        for item in self.db.iterator_cf_opt(keys::family(&self.db, EVENTS), options, mode) {
+            let (key, value) = item.map_err(|e| self.damaged(&format!("the events of {group} behind {after}: {e}")))?;
+            bytes += value.len();
+            out.push((keys::index(&key)?, Bytes::from(value.into_vec())));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
 }
 
 fn describe_write(e: rocksdb::Error) -> io::Error {
@@ -185,37 +220,11 @@ impl Disk for RocksDisk {
     }
 
     fn read(&self, group: GroupId, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        for item in self.entries(group, from, to) {
-            let (index, entry) = item?;
-            if let Some((last, _)) = out.last().filter(|(last, _)| last + 1 != index) {
-                return Err(self.damaged(&format!("{group} jumps from index {last} to {index}")));
-            }
-            bytes += entry.len();
-            out.push((index, Bytes::from(entry.into_vec())));
-            if bytes > bytes_max {
-                break;
-            }
-        }
-        Ok(out)
+        aside(|| self.read_entries(group, from, to, bytes_max))
     }
 
     fn events(&self, group: GroupId, after: u64, bytes_max: usize) -> io::Result<Vec<(u64, Bytes)>> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(keys::entry(group, u64::MAX).to_vec());
-        let start = keys::entry(group, after.saturating_add(1));
-        let mode = IteratorMode::From(&start, Direction::Forward);
-        let (mut out, mut bytes) = (Vec::new(), 0);
-        for item in self.db.iterator_cf_opt(keys::family(&self.db, EVENTS), options, mode) {
-            let (key, value) = item.map_err(|e| self.damaged(&format!("the events of {group} behind {after}: {e}")))?;
-            bytes += value.len();
-            out.push((keys::index(&key)?, Bytes::from(value.into_vec())));
-            if bytes > bytes_max {
-                break;
-            }
-        }
-        Ok(out)
+        aside(|| self.read_events(group, after, bytes_max))
     }
 
     fn events_floor(&self, group: GroupId) -> io::Result<Option<u64>> {
@@ -229,19 +238,19 @@ impl Disk for RocksDisk {
     }
 
     fn snapshots(&self, group: GroupId) -> io::Result<Vec<String>> {
-        snapshots::list(&self.snapshots, group)
+        aside(|| snapshots::list(&self.snapshots, group))
     }
 
     fn open_snapshot(&self, group: GroupId, name: &str) -> io::Result<(u64, Box<dyn SnapshotSource>)> {
-        snapshots::open(&self.snapshots, group, name)
+        aside(|| snapshots::open(&self.snapshots, group, name))
     }
 
     fn create_snapshot(&self, group: GroupId, name: &str) -> io::Result<Box<dyn SnapshotSink>> {
-        snapshots::create(&self.snapshots, group, name)
+        aside(|| snapshots::create(&self.snapshots, group, name))
     }
 
     fn remove_snapshot(&self, group: GroupId, name: &str) -> io::Result<()> {
-        snapshots::remove(&self.snapshots, group, name)
+        aside(|| snapshots::remove(&self.snapshots, group, name))
     }
 
     fn flushes(&self) -> u64 {
@@ -261,7 +270,7 @@ impl Disk for RocksDisk {
         let mut options = rocksdb::WriteOptions::default();
         options.set_sync(true);
         let key = keys::record(name);
-        self.db.put_cf_opt(keys::family(&self.db, STATE), key, bytes, &options).map_err(io::Error::other)
+        aside(|| self.db.put_cf_opt(keys::family(&self.db, STATE), key, bytes, &options)).map_err(io::Error::other)
     }
 
     fn read_record(&self, name: &str) -> io::Result<Option<Vec<u8>>> {

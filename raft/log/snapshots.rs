@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quoris_raft::aside::aside;
 use quoris_raft::seam::{SnapshotSink, SnapshotSource};
 use quoris_raft::types::GroupId;
 
@@ -111,6 +112,6 @@ impl SnapshotSink for Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         // Behind `finish` there is nothing under that name any more.
-        let _ = fs::remove_file(&self.unfinished);
+        let _ = aside(|| fs::remove_file(&self.unfinished));
     }
 }
