@@ -13,7 +13,7 @@ pub enum Meaning {
     Perhaps,
 }
 
-/// The first words of errors.
+/// How errors begin: their code, and for the few refusals without a code of their own as much as tells them apart.
 pub const CODES: &[(&str, Meaning)] = &[
     ("ASK", Meaning::No),
     ("BELOWFLOOR", Meaning::No),
@@ -21,6 +21,7 @@ pub const CODES: &[(&str, Meaning)] = &[
     ("BUSYGROUP", Meaning::No),
     ("CLUSTERDOWN", Meaning::No),
     ("CROSSSLOT", Meaning::No),
+    ("ERR the command was first sent in the future", Meaning::No),
     ("EXECABORT", Meaning::No),
     ("LOADING", Meaning::No),
     ("MASTERDOWN", Meaning::No),
@@ -42,8 +43,8 @@ pub const CODES: &[(&str, Meaning)] = &[
 
 /// What an error means, if it is known.
 pub fn meaning(error: &str) -> Option<Meaning> {
-    let code = error.split(' ').next().unwrap_or_default();
-    CODES.iter().find(|(known, _)| *known == code).map(|(_, meaning)| *meaning)
+    let begins = |known: &str| error.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+    CODES.iter().find(|(known, _)| begins(known)).map(|(_, meaning)| *meaning)
 }
 
 #[cfg(test)]
@@ -51,9 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_decides() {
+    fn whole_first_words_decide() {
         assert_eq!(meaning("MOVED 5 127.0.0.1:7001"), Some(Meaning::No));
         assert_eq!(meaning("TIMEOUT the leader was lost"), Some(Meaning::Perhaps));
+        assert_eq!(meaning("ERR the command was first sent in the future of the group's clock"), Some(Meaning::No));
         assert_eq!(meaning("ERR something new"), None);
+        assert_eq!(meaning("MOVEDX 5"), None);
     }
 }
