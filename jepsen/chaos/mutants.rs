@@ -18,10 +18,12 @@ struct Case {
     faults: &'static [Fault],
     seconds: u64,
     settings: &'static [&'static str],
+    /// Clients of each workload, and their questions per second: many where a moment has to be hit.
+    load: (usize, u64),
 }
 
 const fn case(name: &'static str, workloads: &'static [&'static str], faults: &'static [Fault], seconds: u64) -> Case {
-    Case { name, workloads, faults, seconds, settings: &[] }
+    Case { name, workloads, faults, seconds, settings: &[], load: (6, 200) }
 }
 
 /// What a node that is cut off says about the past, or a new leader about what an old one did.
@@ -34,7 +36,7 @@ const CASES: &[Case] = &[
     case("lost-event", &["channel"], &[], 4),
     case("lost-outbox", &["channel"], &[], 6),
     case("local-clock-in-apply", &["expiry", "any"], &[Fault::Clock], 8),
-    case("acknowledges-before-fsync", &["set", "counter", "append"], &[Fault::Power], 10),
+    Case { load: (24, 3000), ..case("acknowledges-before-fsync", &["set", "counter", "append"], &[Fault::Power], 10) },
     case("reads-without-index", READS, &[Fault::Partition, Fault::Refuse], 12),
     case("lease-too-long", READS, &[Fault::Refuse], 12),
     case("session-off-by-one", &["counter", "queue"], &[Fault::Kill, Fault::Partition], 12),
@@ -76,6 +78,8 @@ fn found(quoris: &Path, case: &Case, out: &Path) -> anyhow::Result<Option<String
             fault: case.faults.iter().copied().map(Some).collect(),
             time: Duration::from_secs(case.seconds),
             seed,
+            clients: case.load.0,
+            rate: case.load.1,
             mutant: Some(case.name.to_string()),
             set: case.settings.iter().map(ToString::to_string).collect(),
             ..Options::of(quoris.to_path_buf(), dir.clone())
